@@ -1,0 +1,322 @@
+/*
+ * HTTP/1.1 load generator for the benchmarks: one thread, n keep-alive connections, one request at a time on each.
+ *
+ * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have scheduled arrivals,
+ * spread evenly; latency counts from the scheduled arrival, so that a stalled server cannot hide its queue.
+ *
+ * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K: V"]... HOST:PORT
+ * Prints one JSON object: requests, errors (answers that are not 200, closed connections), seconds, requests_per_s,
+ * p50_us, p90_us, p99_us, max_us, bytes.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CONNECTIONS_MAX = 4096, HEAD_MAX = 16384, SAMPLES_MAX = 1 << 24 };
+
+struct connection {
+    int fd;
+    bool busy;
+    uint64_t due_ns; /* when the request was sent, or should have been */
+    size_t sent;
+    size_t received;
+    size_t expected; /* whole response; 0 = head not complete */
+    char head[HEAD_MAX];
+};
+
+static struct {
+    struct sockaddr_in address;
+    int connections;
+    double seconds, rate;
+    const char *path;
+    char *request;
+    size_t request_bytes;
+} options = {.connections = 1, .seconds = 2, .path = "/"};
+
+static struct connection *connections;
+static uint32_t *samples; /* us/10 */
+static size_t sample_count;
+static uint64_t error_count, byte_count;
+static int poller;
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static void open_connection(struct connection *c)
+{
+    int one = 1;
+
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&options.address, sizeof options.address) < 0) {
+        die("connect");
+    }
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event) < 0) {
+        die("epoll_ctl");
+    }
+}
+
+static void want(struct connection *c, bool write)
+{
+    struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0u), .data.ptr = c};
+
+    if (epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &event) < 0) {
+        die("epoll_ctl");
+    }
+}
+
+static void send_more(struct connection *c)
+{
+    bool was_partial = c->sent > 0;
+    ssize_t n = send(c->fd, options.request + c->sent, options.request_bytes - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (n < 0 && errno != EAGAIN) {
+        die("send");
+    }
+    c->sent += n > 0 ? (size_t)n : 0;
+    if (c->sent < options.request_bytes) {
+        want(c, true);
+    } else if (was_partial) {
+        want(c, false);
+    }
+}
+
+static void begin(struct connection *c, uint64_t due_ns)
+{
+    c->busy = true;
+    c->due_ns = due_ns;
+    c->sent = c->received = c->expected = 0;
+    send_more(c);
+}
+
+static void finish(struct connection *c)
+{
+    uint64_t tenths = (now_ns() - c->due_ns) / 100;
+
+    if (sample_count < SAMPLES_MAX) {
+        samples[sample_count++] = tenths > UINT32_MAX ? UINT32_MAX : (uint32_t)tenths;
+    }
+    byte_count += c->expected;
+    c->busy = false;
+}
+
+/* Head complete: how long the whole response is. */
+static void read_head(struct connection *c)
+{
+    c->head[c->received < HEAD_MAX ? c->received : HEAD_MAX - 1] = '\0';
+    char *end = strstr(c->head, "\r\n\r\n");
+    if (!end) {
+        return;
+    }
+    if (strncmp(c->head, "HTTP/1.1 200", 12) != 0) {
+        error_count++;
+    }
+    char *length = strcasestr(c->head, "\r\ncontent-length:");
+    c->expected = (size_t)(end + 4 - c->head) + (length ? strtoul(length + 17, NULL, 10) : 0);
+}
+
+static void receive(struct connection *c)
+{
+    static char sink[1 << 20];
+
+    for (;;) {
+        bool in_head = c->expected == 0;
+        char *to = in_head ? c->head + c->received : sink;
+        size_t room = in_head ? HEAD_MAX - 1 - c->received : sizeof sink;
+        ssize_t n = recv(c->fd, to, room, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (n <= 0) {
+            error_count++;
+            close(c->fd);
+            c->busy = false;
+            open_connection(c);
+            return;
+        }
+        c->received += (size_t)n;
+        if (in_head) {
+            read_head(c);
+        }
+        if (c->expected && c->received >= c->expected) {
+            finish(c);
+            return;
+        }
+        if ((size_t)n < room) {
+            return;
+        }
+    }
+}
+
+static void build_request(const char *host, const char *headers, const char *body_path)
+{
+    char *body = NULL;
+    size_t body_bytes = 0;
+
+    if (body_path) {
+        FILE *f = fopen(body_path, "rb");
+        if (!f) {
+            die(body_path);
+        }
+        fseek(f, 0, SEEK_END);
+        body_bytes = (size_t)ftell(f);
+        rewind(f);
+        body = malloc(body_bytes + 1);
+        if (!body || fread(body, 1, body_bytes, f) != body_bytes) {
+            die(body_path);
+        }
+        fclose(f);
+    }
+    options.request = malloc(body_bytes + 8192);
+    int head = snprintf(options.request, 8192, "%s %s HTTP/1.1\r\nHost: %s\r\n%s", body ? "POST" : "GET", options.path,
+                        host, headers);
+    if (body) {
+        head += snprintf(options.request + head, 8192 - (size_t)head, "Content-Length: %zu\r\n", body_bytes);
+    }
+    head += snprintf(options.request + head, 8192 - (size_t)head, "\r\n");
+    if (body) {
+        memcpy(options.request + head, body, body_bytes);
+    }
+    options.request_bytes = (size_t)head + body_bytes;
+    free(body);
+}
+
+static struct connection *idle_connection(void)
+{
+    static int next;
+
+    for (int i = 0; i < options.connections; i++) {
+        struct connection *c = &connections[(next + i) % options.connections];
+        if (!c->busy) {
+            next = (next + i + 1) % options.connections;
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double quantile(double q)
+{
+    return sample_count ? samples[(size_t)(q * (double)(sample_count - 1))] / 10.0 : 0;
+}
+
+static void run(void)
+{
+    struct epoll_event events[256];
+    uint64_t start = now_ns(), end = start + (uint64_t)(options.seconds * 1e9);
+    double gap = options.rate > 0 ? 1e9 / options.rate : 0;
+    uint64_t scheduled = 0;
+
+    for (int i = 0; i < options.connections && gap == 0; i++) {
+        begin(&connections[i], now_ns());
+    }
+    for (;;) {
+        uint64_t now = now_ns();
+        if (now >= end) {
+            return;
+        }
+        while (gap > 0 && start + (uint64_t)(gap * (double)scheduled) <= now) {
+            struct connection *c = idle_connection();
+            if (!c) {
+                break; /* all busy: the arrival keeps its time and waits */
+            }
+            begin(c, start + (uint64_t)(gap * (double)scheduled++));
+        }
+        int n = epoll_wait(poller, events, 256, gap > 0 ? 0 : 100);
+        for (int i = 0; i < n; i++) {
+            struct connection *c = events[i].data.ptr;
+            if ((events[i].events & EPOLLOUT) && c->sent < options.request_bytes) {
+                send_more(c);
+            }
+            if (events[i].events & ~(uint32_t)EPOLLOUT) {
+                receive(c);
+            }
+            if (!c->busy && gap == 0) {
+                begin(c, now_ns());
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static char headers[4096];
+    const char *body = NULL;
+
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--connections") == 0) {
+            options.connections = atoi(value), i++;
+        } else if (strcmp(argv[i], "--seconds") == 0) {
+            options.seconds = atof(value), i++;
+        } else if (strcmp(argv[i], "--rate") == 0) {
+            options.rate = atof(value), i++;
+        } else if (strcmp(argv[i], "--path") == 0) {
+            options.path = value, i++;
+        } else if (strcmp(argv[i], "--body") == 0) {
+            body = value, i++;
+        } else if (strcmp(argv[i], "--header") == 0) {
+            size_t used = strlen(headers);
+            snprintf(headers + used, sizeof headers - used, "%s\r\n", value), i++;
+        } else {
+            char *colon = strrchr(argv[i], ':');
+            if (!colon || options.connections < 1 || options.connections > CONNECTIONS_MAX) {
+                fprintf(stderr, "usage: load [options] HOST:PORT (1..%d connections)\n", CONNECTIONS_MAX);
+                return 2;
+            }
+            build_request(argv[i], headers, body);
+            *colon = '\0';
+            options.address.sin_family = AF_INET;
+            options.address.sin_port = htons((uint16_t)atoi(colon + 1));
+            inet_pton(AF_INET, argv[i], &options.address.sin_addr);
+        }
+    }
+    if (!options.request) {
+        fprintf(stderr, "usage: load [options] HOST:PORT\n");
+        return 2;
+    }
+    poller = epoll_create1(0);
+    connections = calloc((size_t)options.connections, sizeof *connections);
+    samples = malloc(SAMPLES_MAX * sizeof *samples);
+    for (int i = 0; i < options.connections; i++) {
+        open_connection(&connections[i]);
+    }
+    uint64_t start = now_ns();
+    run();
+    double seconds = (double)(now_ns() - start) / 1e9;
+    qsort(samples, sample_count, sizeof *samples, compare);
+    printf("{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
+           "\"p99_us\":%.1f,\"max_us\":%.1f,\"bytes\":%llu}\n",
+           sample_count, (unsigned long long)error_count, seconds, (double)sample_count / seconds, quantile(.5),
+           quantile(.9), quantile(.99), quantile(1), (unsigned long long)byte_count);
+    return error_count ? 1 : 0;
+}

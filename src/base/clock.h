@@ -1,0 +1,16 @@
+/*
+ * Time and logging through functions that os/ installs, so that pure rooms and tests run on any clock.
+ */
+#ifndef MD_BASE_CLOCK_H
+#define MD_BASE_CLOCK_H
+
+#include "base/compiler.h"
+
+enum { MD_NS_PER_US = 1000, MD_NS_PER_MS = 1000000, MD_NS_PER_S = 1000000000 };
+
+/* Monotonic nanoseconds; for intervals and deadlines. Any thread. */
+extern uint64_t (*md_clock_monotonic_ns)(void);
+/* Nanoseconds since 1970-01-01 UTC; for people and statistics. Any thread. */
+extern uint64_t (*md_clock_realtime_ns)(void);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * The reason table and the formatting of error sentences.
+ */
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct reason_row {
+    enum md_code code;
+    enum md_failure failure;
+    const char *name;
+};
+
+static const struct reason_row reason_table[MD_REASON_COUNT] = {
+#define MD_REASON_ROW(suffix, code, failure, name)                                                       \
+    [MD_REASON_##suffix] = {MD_CODE_##code, MD_FAILURE_##failure, name},
+    MD_REASON_LIST(MD_REASON_ROW)
+#undef MD_REASON_ROW
+};
+
+enum md_code md_reason_code(enum md_reason reason)
+{
+    return reason_table[reason].code;
+}
+
+enum md_failure md_reason_failure(enum md_reason reason)
+{
+    return reason_table[reason].failure;
+}
+
+const char *md_reason_name(enum md_reason reason)
+{
+    return reason_table[reason].name;
+}
+
+static void set_text(struct md_error *err, enum md_reason reason, enum md_code code,
+                     const char *format, va_list args) MD_PRINTF(4, 0);
+
+static void set_text(struct md_error *err, enum md_reason reason, enum md_code code,
+                     const char *format, va_list args)
+{
+    err->code = code;
+    err->reason = reason;
+    if (vsnprintf(err->text, sizeof err->text, format, args) < 0) {
+        err->text[0] = '\0';
+    }
+}
+
+bool md_error_set(struct md_error *err, enum md_reason reason, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    set_text(err, reason, reason_table[reason].code, format, args);
+    va_end(args);
+    return false;
+}
+
+bool md_error_set_code(struct md_error *err, enum md_reason reason, enum md_code code,
+                       const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    set_text(err, reason, code, format, args);
+    va_end(args);
+    return false;
+}
+
+bool md_error_prefix(struct md_error *err, const char *format, ...)
+{
+    char prefix[MD_ERROR_TEXT_MAX];
+    va_list args;
+
+    va_start(args, format);
+    int printed = vsnprintf(prefix, sizeof prefix, format, args);
+    va_end(args);
+    if (printed <= 0) {
+        return false;
+    }
+    size_t used = md_size_min((size_t)printed, sizeof prefix - 1);
+    size_t room = sizeof err->text - 1;
+    size_t lead = md_size_min(used + 2, room);
+    size_t kept = md_size_min(strlen(err->text), room - lead);
+    memmove(err->text + lead, err->text, kept);
+    err->text[lead + kept] = '\0';
+    memcpy(err->text, prefix, md_size_min(used, lead));
+    if (lead == used + 2) {
+        memcpy(err->text + used, ": ", 2);
+    }
+    return false;
+}
+
+bool md_error_no_memory(struct md_error *err, const char *what)
+{
+    return md_error_set(err, MD_REASON_OUT_OF_MEMORY, "out of memory: %s", what);
+}
+
+void md_error_clear(struct md_error *err)
+{
+    err->code = MD_CODE_OK;
+    err->reason = MD_REASON_NONE;
+    err->text[0] = '\0';
+}

@@ -1,0 +1,59 @@
+/*
+ * Log front end: level switches, thread context, formatting into a stack buffer.
+ */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { LOG_LINE_MAX = 4096 };
+
+static const struct md_log_sink *log_sink;
+static atomic_bool level_enabled[MD_LOG_LEVEL_COUNT] = {true, true, true, false};
+static _Thread_local const struct md_log_context *thread_context;
+
+void md_log_set_sink(const struct md_log_sink *sink)
+{
+    log_sink = sink;
+}
+
+void md_log_set_enabled(enum md_log_level level, bool enabled)
+{
+    atomic_store_explicit(&level_enabled[level], enabled, memory_order_relaxed);
+}
+
+bool md_log_is_enabled(enum md_log_level level)
+{
+    /* relaxed: a switch that takes effect a little later is fine */
+    return atomic_load_explicit(&level_enabled[level], memory_order_relaxed);
+}
+
+void md_log(enum md_log_level level, const char *format, ...)
+{
+    char line[LOG_LINE_MAX];
+    va_list args;
+
+    if (!log_sink || !md_log_is_enabled(level)) {
+        return;
+    }
+    va_start(args, format);
+    int len = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (len > 0) {
+        log_sink->write(log_sink->arg, level, thread_context,
+                        md_str_make(line, md_size_min((size_t)len, sizeof line - 1)));
+    }
+}
+
+const struct md_log_context *md_log_set_context(const struct md_log_context *context)
+{
+    const struct md_log_context *before = thread_context;
+
+    thread_context = context;
+    return before;
+}
+
+const struct md_log_context *md_log_get_context(void)
+{
+    return thread_context;
+}

@@ -1,0 +1,240 @@
+/*
+ * Size classes of powers of four from 4 KiB to 16 MiB; what is larger is allocated and freed one by one. The owner's
+ * free lists need no lock; foreign releases go through one stack of atomics.
+ */
+#include "base/pool.h"
+
+#include "base/alloc.h"
+
+enum {
+    CLASS_SHIFT = 12,
+    CLASS_COUNT = 7, /* 4K 16K 64K 256K 1M 4M 16M */
+    CREDIT_STEP = 1 << 18,
+    HEADER_BYTES = 64,
+};
+_Static_assert(sizeof(struct md_block) <= HEADER_BYTES, "the header fits before the data");
+
+struct md_pool {
+    /* owner only */
+    struct md_budget *budget; /* shared */
+    struct md_block *free[CLASS_COUNT];
+    size_t cached_bytes;
+    size_t cache_limit_bytes;
+    size_t credit_bytes; /* taken from the budget, not used by a block in use */
+    void *owner;         /* identity of the owner thread, set at first use */
+
+    _Alignas(MD_CACHE_LINE) _Atomic(struct md_block *) handed_back; /* shared */
+};
+
+static _Thread_local char thread_identity;
+
+void md_budget_init(struct md_budget *budget, size_t limit_bytes)
+{
+    budget->limit_bytes = limit_bytes;
+    atomic_init(&budget->used_bytes, 0);
+}
+
+bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool **out)
+{
+    struct md_pool *pool = md_alloc_aligned(MD_CACHE_LINE, sizeof *pool);
+
+    if (!pool) {
+        return false;
+    }
+    *pool = (struct md_pool){.budget = budget, .cache_limit_bytes = cache_bytes};
+    atomic_init(&pool->handed_back, NULL);
+    *out = pool;
+    return true;
+}
+
+static bool take_credit(struct md_pool *pool, size_t bytes)
+{
+    if (MD_LIKELY(pool->credit_bytes >= bytes)) {
+        pool->credit_bytes -= bytes;
+        return true;
+    }
+    size_t step = md_size_max(bytes, CREDIT_STEP);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        /* relaxed: a counter, it orders nothing */
+        size_t before = atomic_fetch_add_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
+        if (before <= pool->budget->limit_bytes && step <= pool->budget->limit_bytes - before) {
+            pool->credit_bytes += step - bytes;
+            return true;
+        }
+        atomic_fetch_sub_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
+        step = bytes;
+    }
+    return false;
+}
+
+static void give_credit(struct md_pool *pool, size_t bytes)
+{
+    pool->credit_bytes += bytes;
+    if (pool->credit_bytes > 2 * CREDIT_STEP) {
+        size_t excess = pool->credit_bytes - CREDIT_STEP;
+        pool->credit_bytes -= excess;
+        atomic_fetch_sub_explicit(&pool->budget->used_bytes, excess, memory_order_relaxed);
+    }
+}
+
+static void block_retire(struct md_pool *pool, struct md_block *block)
+{
+    give_credit(pool, block->counted_bytes);
+    if (block->size_class < CLASS_COUNT &&
+        pool->cached_bytes + block->capacity <= pool->cache_limit_bytes) {
+        block->next = pool->free[block->size_class];
+        pool->free[block->size_class] = block;
+        pool->cached_bytes += block->capacity;
+    } else {
+        md_free(block);
+    }
+}
+
+static void collect_handed_back(struct md_pool *pool)
+{
+    /* relaxed peek: the exchange below acquires what the releasing thread wrote */
+    if (!atomic_load_explicit(&pool->handed_back, memory_order_relaxed)) {
+        return;
+    }
+    struct md_block *block = atomic_exchange_explicit(&pool->handed_back, NULL, memory_order_acquire);
+    while (block) {
+        struct md_block *next = block->next;
+        block_retire(pool, block);
+        block = next;
+    }
+}
+
+static uint32_t class_of(size_t bytes)
+{
+    uint32_t size_class = 0;
+
+    while (size_class < CLASS_COUNT && bytes > (size_t)1 << (CLASS_SHIFT + 2 * size_class)) {
+        size_class++;
+    }
+    return size_class;
+}
+
+static struct md_block *heap_block(struct md_pool *pool, uint32_t size_class, size_t capacity)
+{
+    size_t total;
+    struct md_block *block = NULL;
+
+    if (md_size_add(capacity, HEADER_BYTES, &total)) {
+        block = md_alloc_aligned(HEADER_BYTES, total);
+    }
+    if (block) {
+        *block = (struct md_block){.size_class = size_class, .pool = pool, .capacity = capacity};
+        block->data = (char *)block + HEADER_BYTES;
+    }
+    return block;
+}
+
+struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget)
+{
+    uint32_t size_class = class_of(bytes);
+    size_t capacity = bytes;
+
+    pool->owner = &thread_identity;
+    collect_handed_back(pool);
+    *over_budget = false;
+    /* small blocks count with their real size, large ones with what is asked: untouched pages cost nothing */
+    if (size_class < CLASS_COUNT) {
+        capacity = (size_t)1 << (CLASS_SHIFT + 2 * size_class);
+    }
+    size_t counted = size_class < 3 ? capacity : bytes;
+    if (!take_credit(pool, counted)) {
+        *over_budget = true;
+        return NULL;
+    }
+    struct md_block *block = size_class < CLASS_COUNT ? pool->free[size_class] : NULL;
+    if (MD_LIKELY(block != NULL)) {
+        pool->free[size_class] = block->next;
+        pool->cached_bytes -= capacity;
+    } else {
+        block = heap_block(pool, size_class, capacity);
+        if (!block) {
+            give_credit(pool, counted);
+            return NULL;
+        }
+    }
+    block->counted_bytes = counted;
+    atomic_init(&block->refs, 1);
+    return block;
+}
+
+struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *over_budget)
+{
+    size_t before = atomic_fetch_add_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
+    struct md_block *block = NULL;
+
+    *over_budget = before > budget->limit_bytes || bytes > budget->limit_bytes - before;
+    if (!*over_budget) {
+        block = heap_block(NULL, CLASS_COUNT, bytes);
+    }
+    if (!block) {
+        atomic_fetch_sub_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
+        return NULL;
+    }
+    block->budget = budget;
+    block->counted_bytes = bytes;
+    atomic_init(&block->refs, 1);
+    return block;
+}
+
+void md_block_ref(struct md_block *block)
+{
+    /* relaxed: the caller holds a reference already */
+    atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
+}
+
+void md_block_unref(struct md_block *block)
+{
+    /* acq_rel: the last holder sees the writes of all others before the block is used again */
+    if (!block || atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    struct md_pool *pool = block->pool;
+    if (!pool) {
+        atomic_fetch_sub_explicit(&block->budget->used_bytes, block->counted_bytes, memory_order_relaxed);
+        md_free(block);
+        return;
+    }
+    if (pool->owner == &thread_identity) {
+        block_retire(pool, block);
+        return;
+    }
+    struct md_block *head = atomic_load_explicit(&pool->handed_back, memory_order_relaxed);
+    do {
+        block->next = head;
+        /* release: the owner's acquire sees block->next */
+    } while (!atomic_compare_exchange_weak_explicit(&pool->handed_back, &head, block, memory_order_release,
+                                                    memory_order_relaxed));
+}
+
+void md_pool_trim(struct md_pool *pool, size_t keep_bytes)
+{
+    collect_handed_back(pool);
+    for (uint32_t size_class = CLASS_COUNT; size_class-- > 0;) {
+        while (pool->free[size_class] && pool->cached_bytes > keep_bytes) {
+            struct md_block *block = pool->free[size_class];
+            pool->free[size_class] = block->next;
+            pool->cached_bytes -= block->capacity;
+            md_free(block);
+        }
+    }
+    atomic_fetch_sub_explicit(&pool->budget->used_bytes, pool->credit_bytes, memory_order_relaxed);
+    pool->credit_bytes = 0;
+}
+
+size_t md_pool_cached_bytes(const struct md_pool *pool)
+{
+    return pool->cached_bytes;
+}
+
+void md_pool_destroy(struct md_pool *pool)
+{
+    if (pool) {
+        md_pool_trim(pool, 0);
+        md_free(pool);
+    }
+}

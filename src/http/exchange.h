@@ -1,0 +1,114 @@
+/*
+ * Exchange: one HTTP request and its response, whatever the HTTP version.
+ *
+ * Lives on its connection's loop; every call on that loop's thread. The session creates it when a request's head is
+ * complete and frees it when the response has been written AND the handler has answered. The handler answers each
+ * exchange exactly once, also after on_cancel (then the answer is dropped): until then the exchange stays valid.
+ *
+ *      head -> on_head -> body arrives -> on_request -> ... -> md_exchange_respond -> written, freed
+ *                 |                           |
+ *                 +-- may answer at once      +-- on_cancel if the client goes away before the answer
+ *
+ * All memory of an answer lives in the exchange's arena or is kept alive by a cleanup of that arena (unref of a block):
+ * the arena is reset after the last byte has gone out.
+ */
+#ifndef MD_HTTP_EXCHANGE_H
+#define MD_HTTP_EXCHANGE_H
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/pool.h"
+#include "loop/loop.h"
+
+#include <sys/uio.h>
+
+enum md_http_method {
+    MD_HTTP_GET,
+    MD_HTTP_HEAD,
+    MD_HTTP_POST,
+    MD_HTTP_PUT,
+    MD_HTTP_DELETE,
+    MD_HTTP_OPTIONS,
+    MD_HTTP_PATCH,
+    MD_HTTP_OTHER,
+};
+
+struct md_http_header {
+    struct md_str name; /* as sent; compare with md_str_eq_nocase */
+    struct md_str value; /* trimmed */
+};
+
+/* The head of a request; views into memory of the exchange. */
+struct md_http_head {
+    enum md_http_method method;
+    struct md_str method_name;
+    struct md_str path;  /* raw, without the query; begins with '/' (or is "*") */
+    struct md_str query; /* raw, without '?' */
+    const struct md_http_header *headers;
+    size_t header_count;
+    int64_t content_length; /* of the body as sent; -1 = chunked (unknown) */
+    bool has_body;
+};
+
+struct md_exchange;
+
+/* A dialect's handler for what a router has found. Set by on_head's caller; all callbacks on the loop. */
+struct md_http_handler {
+    /* The head is there. May set x->body_max, x->body_lead; may answer at once (an error): the body is then drained or
+     * the connection closed by the session. */
+    void (*on_head)(struct md_exchange *x);
+    /* The whole body is in x->body (decoded from its content coding). */
+    void (*on_request)(struct md_exchange *x);
+    /* Nobody waits for the answer any more. Optional. */
+    void (*on_cancel)(struct md_exchange *x);
+};
+
+struct md_exchange {
+    struct md_loop *loop;             /* borrow */
+    struct md_arena arena;            /* of this exchange */
+    struct md_http_head head;
+    const struct md_http_handler *handler; /* borrow */
+    void *dialect;                    /* the handler's own, from the arena */
+
+    /* Set by on_head, before the body is received. */
+    size_t body_max;  /* larger bodies are refused with 413; default: the session's limit */
+    size_t body_lead; /* the byte at this offset of the body will be aligned to 64 bytes (tensors after a JSON head) */
+
+    /* The body: contiguous, in a block of the loop's pool (NULL when empty). The handler may keep a reference. */
+    struct md_block *body_block;
+    struct md_str body;
+
+    uint64_t begin_ns; /* first byte of the request seen */
+    uint64_t body_ns;  /* last byte of the body seen */
+    const char *peer;  /* for logs */
+    bool cancelled;
+
+    struct md_exchange_private *private_data; /* the session's own */
+};
+
+/* Value of a header, or an empty view with NULL pointer. The first one, if there are several. */
+struct md_str md_exchange_header(const struct md_exchange *x, const char *name);
+
+struct md_http_response {
+    unsigned status;
+    const char *content_type; /* NULL: none */
+    const struct md_http_header *headers; /* further ones; memory of the exchange or static */
+    size_t header_count;
+    const struct iovec *parts; /* body; array and bytes: memory of the exchange or kept by it */
+    size_t part_count;
+    bool close; /* ask for the end of the connection */
+    bool may_compress; /* compress if the client accepts it (Accept-Encoding) and it is worth it */
+};
+
+/* Answers with a body of known length. HEAD requests get the headers alone. */
+void md_exchange_respond(struct md_exchange *x, const struct md_http_response *response);
+
+/* A body that is produced piece by piece (chunked for HTTP/1.1): begin, then write..., then end.
+ * `write` takes a copy; `drained` is called when what was written has left and more is wanted (NULL: not interested);
+ * it returns false when the client has gone: then only end is left to call. */
+void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
+                       void (*drained)(struct md_exchange *x));
+bool md_exchange_write(struct md_exchange *x, struct md_str bytes);
+void md_exchange_end(struct md_exchange *x);
+
+#endif

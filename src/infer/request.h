@@ -1,0 +1,134 @@
+/*
+ * Request: one inference, from a dialect's decoder to its responder.
+ *
+ * Memory: the struct and all that it points at live in the arena of the dialect's exchange. Owner: the home loop until
+ * md_infer_submit, then the scheduler and the executor that runs it, then the home loop again when the responder is
+ * called. While it is submitted nobody else touches the arena. Only `state` is shared: cancelling is one
+ * compare-and-swap on it.
+ *
+ * State word: flags, see below. A holder (cancel, resume: always the home loop) keeps the execution from being completed
+ * while it is inside the backend for this request; whoever of holder and finisher comes second completes it.
+ *
+ *      submitted -> waits in the scheduler -> RUNNING -> FINISHED -> delivered to the home loop, `end` called
+ *                        |                       |
+ *                        +-> withdrawn           +-> CANCELLED as well: the backend was asked to stop, it still finishes
+ */
+#ifndef MD_INFER_REQUEST_H
+#define MD_INFER_REQUEST_H
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "base/pool.h"
+#include "infer/target.h"
+#include "loop/loop.h"
+
+#include <modeld/backend.h>
+
+enum md_request_state {
+    MD_REQUEST_RUNNING = 1,   /* picked: `instance` is set */
+    MD_REQUEST_HELD = 2,      /* the home loop is inside the backend for it */
+    MD_REQUEST_FINISHED = 4,  /* the backend is done with it */
+    MD_REQUEST_CANCELLED = 8, /* nobody waits for the answer */
+};
+
+struct md_response {
+    struct md_response *next;
+    struct md_request *request;
+    struct md_arena *arena; /* where the response's memory lives: the request's, or own_arena */
+    struct md_arena own_arena;
+    struct md_tensor *outputs;
+    size_t output_count;
+    struct md_loop_task task; /* carries a streamed response to the home loop */
+};
+
+/* How a dialect hears of its request. Called on the home loop; from inside md_infer_submit when the request is refused
+ * or runs inline. */
+struct md_responder {
+    /* A response, in order; 0..n times (unary targets: exactly once before a successful end). Its memory is valid until
+     * `end` has returned and the exchange's arena is reset; for streamed ones only during the call. */
+    void (*response)(struct md_request *request, struct md_response *response);
+    /* The last call. error is NULL on success. The dialect may free the request's memory in it. */
+    void (*end)(struct md_request *request, const struct md_error *error);
+};
+
+enum md_parameter_kind { MD_PARAMETER_BOOL, MD_PARAMETER_INT, MD_PARAMETER_DOUBLE, MD_PARAMETER_STRING };
+
+struct md_parameter {
+    struct md_str name;
+    enum md_parameter_kind kind;
+    union {
+        bool boolean;
+        int64_t integer;
+        double number;
+        struct md_str string;
+    } value;
+};
+
+struct md_request {
+    /* set by the dialect before submit */
+    struct md_target *target; /* referenced on the home loop */
+    struct md_loop *loop;     /* home */
+    struct md_arena *arena;
+    struct md_str id; /* zero-terminated; empty = none */
+    struct md_tensor *inputs;
+    size_t input_count;
+    const struct md_str *outputs; /* names that are wanted; zero-terminated each */
+    size_t output_count;          /* 0 = all */
+    const struct md_parameter *parameters;
+    size_t parameter_count;
+    const struct md_responder *responder;
+    void *dialect;
+    uint64_t begin_ns; /* first byte seen; start of the total duration */
+
+    /* set by md_request_check */
+    int64_t rows; /* batch size; 1 without a batch dimension */
+
+    /* infer's own */
+    atomic_uint state;
+    struct md_request *queue_next, *queue_previous;
+    struct md_instance *instance; /* while RUNNING */
+    struct md_loop_task task;     /* carries the end to the home loop */
+    struct md_response first_response;
+    struct md_response *last_response;
+    size_t response_count;
+    atomic_uint outstanding; /* streamed responses on their way to the responder */
+    atomic_bool blocked;     /* respond answered WOULD_BLOCK since */
+    bool leads_batch;        /* counts the execution */
+    bool on_loop;            /* runs inline: delivered without a mailbox */
+    uint32_t batch_index;
+    uint64_t queued_ns, picked_ns, infer_ns, respond_ns, finished_ns;
+    int64_t batch_rows;
+    bool failed;
+    struct md_error error;
+};
+
+/* Zeroes the bookkeeping and sets what every request has. `request` comes from the arena. */
+void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
+                     struct md_arena *arena, const struct md_responder *responder, void *dialect);
+
+/* Checks inputs and wanted outputs against the target: names, dtypes, shapes, byte sizes, batch. Sets rows. Errors are
+ * INVALID_ARGUMENT with the field's sentences. */
+bool md_request_check(struct md_request *request, struct md_error *err) MD_MUST_CHECK;
+
+/* Hands the request over. The responder's `end` is called exactly once, maybe before this returns. Home loop. */
+void md_infer_submit(struct md_request *request);
+
+/* Nobody waits any more: drops it from the queue or asks the backend to stop. `end` is still called (CANCELLED unless it
+ * was too late). Home loop; fine at any time before `end`. */
+void md_infer_cancel(struct md_request *request);
+
+/* For the device: a request that no backend will see fails with `request->error`; the caller owns it. */
+void md_request_reject(struct md_request *request);
+/* For the device: calls the responder, at once for an inline request, else on the home loop. */
+void md_request_deliver(struct md_request *request);
+
+/* --- for backend/ (the host side of the ABI); any thread ------------------------------------------------------- */
+
+/* Memory for outputs of a running request: from the calling thread's pool, or from the heap on foreign threads. NULL
+ * when out of memory or budget. */
+struct md_block *md_request_block(struct md_request *request, size_t bytes);
+int32_t md_request_respond(struct md_request *request, const struct modeld_response *response);
+int32_t md_request_finish(struct md_request *request, int32_t code, const char *text, uint32_t how);
+bool md_request_is_cancelled(const struct md_request *request);
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * Target: shards of references and statistics, and their sums.
+ */
+#include "infer/target.h"
+
+#include "base/alloc.h"
+
+const uint64_t md_histogram_bounds_us[MD_HISTOGRAM_BUCKETS] = {
+    50,    100,   250,    500,    1000,   2500,    5000,    10000,
+    25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 10000000,
+};
+
+bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err)
+{
+    size_t bytes;
+
+    if (!md_size_mul(loop_count, sizeof *target->shards, &bytes)) {
+        return md_error_no_memory(err, "statistics of a model version");
+    }
+    target->shards = md_alloc_aligned(MD_CACHE_LINE, bytes);
+    if (!target->shards) {
+        return md_error_no_memory(err, "statistics of a model version");
+    }
+    memset(target->shards, 0, bytes);
+    target->shard_count = loop_count;
+    for (size_t i = 0; i < loop_count && target->max_batch_size > 0; i++) {
+        struct md_target_shard *shard = &target->shards[i];
+        shard->batches = md_calloc(MD_BATCH_SIZES + 1, sizeof *shard->batches);
+        if (!shard->batches) {
+            md_target_deinit(target);
+            return md_error_no_memory(err, "statistics of a model version");
+        }
+    }
+    return true;
+}
+
+void md_target_deinit(struct md_target *target)
+{
+    for (size_t i = 0; i < target->shard_count; i++) {
+        md_free(target->shards[i].batches);
+    }
+    md_free(target->shards);
+    target->shards = NULL;
+    target->shard_count = 0;
+}
+
+static const struct md_tensor_spec *find_spec(const struct md_tensor_spec *specs, size_t count, struct md_str name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (md_str_eq(specs[i].name, name)) {
+            return &specs[i];
+        }
+    }
+    return NULL;
+}
+
+const struct md_tensor_spec *md_target_find_input(const struct md_target *target, struct md_str name)
+{
+    return find_spec(target->inputs, target->input_count, name);
+}
+
+const struct md_tensor_spec *md_target_find_output(const struct md_target *target, struct md_str name)
+{
+    return find_spec(target->outputs, target->output_count, name);
+}
+
+void md_target_ref(struct md_target *target, unsigned loop_index)
+{
+    struct md_target_shard *shard = &target->shards[loop_index];
+
+    shard->refs++;
+    atomic_store_explicit(&shard->in_flight, shard->refs, memory_order_relaxed);
+}
+
+void md_target_unref(struct md_target *target, unsigned loop_index)
+{
+    struct md_target_shard *shard = &target->shards[loop_index];
+
+    shard->refs--;
+    atomic_store_explicit(&shard->in_flight, shard->refs, memory_order_relaxed);
+}
+
+/* relaxed: counters of one writer, read for people */
+static uint64_t peek(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)counter, memory_order_relaxed);
+}
+
+void md_target_sum(const struct md_target *target, struct md_target_totals *out)
+{
+    *out = (struct md_target_totals){.pending = peek(&target->pending)};
+    for (size_t i = 0; i < target->shard_count; i++) {
+        const struct md_target_shard *shard = &target->shards[i];
+        out->in_flight += peek(&shard->in_flight);
+#define SUM_DURATION(name)                                                                         \
+    out->name.count += peek(&shard->name.count);                                                   \
+    out->name.ns += peek(&shard->name.ns)
+        SUM_DURATION(success);
+        SUM_DURATION(fail);
+        SUM_DURATION(queue);
+        SUM_DURATION(compute_input);
+        SUM_DURATION(compute_infer);
+        SUM_DURATION(compute_output);
+#undef SUM_DURATION
+        for (int k = 0; k < MD_FAILURE_COUNT; k++) {
+            out->failures[k] += peek(&shard->failures[k]);
+        }
+        out->inference_count += peek(&shard->inference_count);
+        out->execution_count += peek(&shard->execution_count);
+        uint64_t last = peek(&shard->last_inference_ms);
+        out->last_inference_ms = last > out->last_inference_ms ? last : out->last_inference_ms;
+        for (int phase = 0; phase < MD_PHASE_COUNT; phase++) {
+            for (int k = 0; k <= MD_HISTOGRAM_BUCKETS; k++) {
+                out->phase_buckets[phase][k] += peek(&shard->phases[phase].buckets[k]);
+            }
+            out->phase_sum_ns[phase] += peek(&shard->phases[phase].sum_ns);
+        }
+    }
+}
+
+bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count, uint64_t *input_ns,
+                         uint64_t *infer_ns, uint64_t *output_ns)
+{
+    *count = *input_ns = *infer_ns = *output_ns = 0;
+    for (size_t i = 0; i < target->shard_count; i++) {
+        const struct md_target_shard *shard = &target->shards[i];
+        const struct md_batch_counters *batch =
+            shard->batches ? &shard->batches[batch_size] : batch_size == 1 ? &shard->single : NULL;
+        if (batch) {
+            *count += peek(&batch->count);
+            *input_ns += peek(&batch->input_ns);
+            *infer_ns += peek(&batch->infer_ns);
+            *output_ns += peek(&batch->output_ns);
+        }
+    }
+    return *count > 0;
+}

@@ -1,0 +1,118 @@
+/*
+ * Target: what a request is aimed at (a version of a model): its tensors, its queue, its statistics.
+ *
+ * Embedded in model/version, which creates and destroys it; requests point at it and never further up. Specs are
+ * immutable after init. The queue belongs to the device (its mutex). References and statistics are kept in one shard
+ * for each loop, written by that loop alone, so that the request path shares no cache line.
+ */
+#ifndef MD_INFER_TARGET_H
+#define MD_INFER_TARGET_H
+
+#include "infer/scheduler.h"
+#include "infer/tensor.h"
+
+#include <stdatomic.h>
+
+struct md_device;
+struct md_instance;
+struct md_request;
+
+/* Histogram bounds in microseconds; one more bucket for +Inf. */
+enum { MD_HISTOGRAM_BUCKETS = 16 };
+extern const uint64_t md_histogram_bounds_us[MD_HISTOGRAM_BUCKETS];
+
+struct md_histogram {
+    _Atomic uint64_t buckets[MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
+    _Atomic uint64_t sum_ns;
+};
+
+struct md_duration {
+    _Atomic uint64_t count;
+    _Atomic uint64_t ns;
+};
+
+enum md_phase { MD_PHASE_QUEUE, MD_PHASE_COMPUTE, MD_PHASE_TOTAL, MD_PHASE_COUNT };
+
+enum { MD_BATCH_SIZES = 64 }; /* batch sizes counted one by one; larger ones share the last entry */
+
+/* Statistics of one loop's requests: one writer (relaxed stores), any reader. */
+struct md_target_shard {
+    uint64_t refs; /* owner: requests of this loop in flight; not atomic, see in_flight */
+    _Atomic uint64_t in_flight;
+    struct md_duration success, fail, queue, compute_input, compute_infer, compute_output;
+    _Atomic uint64_t failures[MD_FAILURE_COUNT];
+    _Atomic uint64_t inference_count; /* rows */
+    _Atomic uint64_t execution_count;
+    _Atomic uint64_t last_inference_ms; /* since 1970 */
+    struct md_histogram phases[MD_PHASE_COUNT];
+    struct md_batch_counters {
+        _Atomic uint64_t count, input_ns, infer_ns, output_ns;
+    } *batches; /* own: MD_BATCH_SIZES + 1 entries, or NULL for a target that takes no batches ([0] is used then) */
+    struct md_batch_counters single;
+    char padding[MD_CACHE_LINE];
+};
+
+enum md_inline_mode { MD_INLINE_AUTO, MD_INLINE_ON, MD_INLINE_OFF };
+
+struct md_target {
+    /* immutable after init */
+    struct md_str model_name; /* zero-terminated */
+    int64_t version;
+    struct md_str version_text;
+    struct md_str platform;
+    const struct md_tensor_spec *inputs;
+    size_t input_count;
+    size_t required_input_count;
+    const struct md_tensor_spec *outputs;
+    size_t output_count;
+    int64_t max_batch_size; /* 0: no batch dimension */
+    bool decoupled;
+    bool any_io;          /* takes whatever tensors come (a backend without specs) */
+    struct md_target_shard *shards; /* own, one for each loop */
+    size_t shard_count;
+    struct md_device *device; /* borrow */
+
+    /* under the device's mutex */
+    struct md_scheduler scheduler;
+    struct md_instance *idle; /* instances that may run a batch now */
+    size_t instance_count;
+    struct md_target *ring_next; /* in the device's ring of targets with waiting requests */
+    bool in_ring;
+    unsigned running;  /* batches */
+    bool has_bound;    /* its instances are THREAD_BOUND */
+    bool accepting; /* false: submit is refused (not mapped, or unmapping) */
+
+    /* shared */
+    _Alignas(MD_CACHE_LINE) _Atomic uint64_t pending; /* queue_length for metrics */
+    _Atomic uint64_t inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
+    enum md_inline_mode inline_mode; /* immutable */
+    bool inline_safe;                /* immutable: the backend says so */
+};
+
+/* The caller has set the immutable fields; this creates the shards. */
+bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err) MD_MUST_CHECK;
+void md_target_deinit(struct md_target *target);
+
+const struct md_tensor_spec *md_target_find_input(const struct md_target *target, struct md_str name);
+const struct md_tensor_spec *md_target_find_output(const struct md_target *target, struct md_str name);
+
+/* Taken before a request is built for the target and dropped when the request is over; on the loop of that index. */
+void md_target_ref(struct md_target *target, unsigned loop_index);
+void md_target_unref(struct md_target *target, unsigned loop_index);
+
+/* Sums of all shards; any thread. Plain numbers for the statistics endpoint and the metrics page. */
+struct md_target_totals {
+    uint64_t in_flight, pending;
+    struct { uint64_t count, ns; } success, fail, queue, compute_input, compute_infer, compute_output;
+    uint64_t failures[MD_FAILURE_COUNT];
+    uint64_t inference_count, execution_count, last_inference_ms;
+    uint64_t phase_buckets[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1];
+    uint64_t phase_sum_ns[MD_PHASE_COUNT];
+};
+void md_target_sum(const struct md_target *target, struct md_target_totals *out);
+
+/* Totals of one batch size (1..MD_BATCH_SIZES; the last stands for all larger); false if there were none. */
+bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count, uint64_t *input_ns,
+                         uint64_t *infer_ns, uint64_t *output_ns);
+
+#endif

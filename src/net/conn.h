@@ -1,0 +1,44 @@
+/*
+ * Connection: a byte stream between a client and this server, over TCP or a unix socket (TLS joins here later).
+ *
+ * Created by the listener on the loop that serves it for life; every call on that loop's thread. The layer above
+ * (http/session) decides when to read and into which memory: nothing is buffered here.
+ */
+#ifndef MD_NET_CONN_H
+#define MD_NET_CONN_H
+
+#include "base/error.h"
+#include "loop/loop.h"
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct md_conn;
+
+/* What the layer above wants to hear. */
+struct md_conn_handler {
+    /* The connection is ready as asked with md_conn_want (a hang-up counts as readable). */
+    void (*ready)(void *arg, uint32_t events);
+};
+
+enum md_io { MD_IO_OK, MD_IO_AGAIN, MD_IO_EOF, MD_IO_ERROR };
+
+/* Reads what is there, at most len; OK with *count > 0, AGAIN, EOF, ERROR (errno-like sentence in err). */
+enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count, struct md_error *err);
+/* Writes from the parts, as much as goes; OK with *count > 0, AGAIN, ERROR (also: the peer has gone). */
+enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count, size_t *count,
+                        struct md_error *err);
+
+void md_conn_set_handler(struct md_conn *conn, const struct md_conn_handler *handler, void *arg);
+/* Events that `ready` is called for: MD_LOOP_READ, MD_LOOP_WRITE, both or none. */
+void md_conn_want(struct md_conn *conn, uint32_t events);
+/* Half-closes our direction, so that the peer sees the end after all data. */
+void md_conn_shutdown(struct md_conn *conn);
+/* Closes and frees. */
+void md_conn_close(struct md_conn *conn);
+
+struct md_loop *md_conn_loop(const struct md_conn *conn);
+/* "127.0.0.1:51234", "[::1]:51234", "unix:"; for logs. Valid while the connection lives. */
+const char *md_conn_peer(const struct md_conn *conn);
+
+#endif

@@ -1,0 +1,49 @@
+"""The metrics page."""
+import shutil, subprocess
+
+import pytest
+
+ONE = [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]
+
+
+def test_counters_follow_requests(server):
+    key = 'nv_inference_request_success{model="identity_fp32",version="1"}'
+    before = server.metrics().get(key, 0)
+    for _ in range(5):
+        server.infer("identity_fp32", ONE)
+    server.infer("identity_fp32", [])
+    after = server.metrics()
+    assert after[key] - before == 5
+    assert after['nv_inference_count{model="identity_fp32",version="1"}'] >= 5
+    failures = [v for k, v in after.items() if k.startswith("nv_inference_request_failure") and "identity_fp32" in k]
+    assert sum(failures) >= 1
+    for name in ("nv_inference_request_duration_us", "nv_inference_queue_duration_us", "nv_inference_compute_infer_duration_us",
+                 "nv_inference_pending_request_count", "nv_inference_exec_count"):
+        assert f'{name}{{model="identity_fp32",version="1"}}' in after, name
+    assert any(k.startswith("modeld_request_duration_seconds_bucket") and "identity_fp32" in k for k in after)
+    assert any(k.startswith("modeld_build_info") for k in after)
+    assert after["process_resident_memory_bytes"] > 0
+
+
+def test_histograms_are_cumulative(server):
+    server.infer("identity_fp32", ONE)
+    buckets = [(k, v) for k, v in server.metrics().items()
+               if k.startswith("modeld_request_duration_seconds_bucket") and 'model="identity_fp32"' in k and 'phase="total"' in k]
+    assert len(buckets) > 5
+    values = [v for _, v in buckets]
+    assert values == sorted(values) and 'le="+Inf"' in buckets[-1][0]
+
+
+def test_content_type(server):
+    r = server.request("GET", "/metrics", port=server.metrics_port)
+    assert r.status == 200 and r.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian package prometheus)")
+def test_promtool_finds_nothing_in_our_names(server):
+    server.infer("identity_fp32", ONE)
+    page = server.request("GET", "/metrics", port=server.metrics_port).body
+    r = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
+    assert r.returncode != 1, r.stderr
+    complaints = [l for l in (r.stdout + r.stderr).decode().splitlines() if l.startswith(("modeld_", "process_"))]
+    assert complaints == []
