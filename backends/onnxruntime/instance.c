@@ -469,10 +469,6 @@ static void answer(struct md_ort_instance *instance, uint32_t output_count, mode
             .outputs = instance->response,
         };
         code = md_ort_host->respond(request, &response);
-        if (code == MODELD_WOULD_BLOCK) {
-            drop_response(instance, output_count); /* there is no stream to wait for: one request, one response */
-            code = md_ort_fail(&error, MODELD_INTERNAL, "the only response was not accepted");
-        }
     }
     md_ort_host->finish(request, code, *text ? text : NULL, MODELD_FINISH_FINAL);
 }

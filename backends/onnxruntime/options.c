@@ -178,6 +178,10 @@ static int32_t configure(const struct modeld_model_args *args, OrtSessionOptions
     snprintf(log_id, sizeof log_id, "model '%s' version %lld", args->name, (long long)args->version);
     int32_t code = md_ort_check(md_ort.api->SetSessionLogId(options, log_id), error, "log id");
     if (!code) {
+        /* The engine's warnings repeat with every run: a request must not be able to fill the log. */
+        code = md_ort_check(set_log_severity(options, ORT_LOGGING_LEVEL_ERROR), error, "log severity");
+    }
+    if (!code) {
         code = choose_threads(args, options, error);
     }
     if (!code) {

@@ -131,6 +131,24 @@ static struct md_block *heap_block(struct md_pool *pool, uint32_t size_class, si
 
 struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget)
 {
+    return md_pool_alloc_lazy(pool, bytes, bytes, over_budget);
+}
+
+bool md_block_charge(struct md_block *block, size_t bytes)
+{
+    if (bytes <= block->counted_bytes) {
+        return true;
+    }
+    size_t target = md_size_min(md_size_align(bytes, CREDIT_STEP), md_size_max(block->capacity, bytes));
+    if (!take_credit(block->pool, target - block->counted_bytes)) {
+        return false;
+    }
+    block->counted_bytes = target;
+    return true;
+}
+
+struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t lazily_counted, bool *over_budget)
+{
     uint32_t size_class = class_of(bytes);
     size_t capacity = bytes;
 
@@ -141,7 +159,7 @@ struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_bu
     if (size_class < CLASS_COUNT) {
         capacity = (size_t)1 << (CLASS_SHIFT + 2 * size_class);
     }
-    size_t counted = size_class < 3 ? capacity : bytes;
+    size_t counted = size_class < 3 ? capacity : lazily_counted;
     if (!take_credit(pool, counted)) {
         *over_budget = true;
         return NULL;

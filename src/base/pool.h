@@ -43,6 +43,11 @@ void md_pool_destroy(struct md_pool *pool); /* owner; every block has been relea
  * (*over_budget tells which). Owner only. */
 struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget) MD_MUST_CHECK;
 
+/* As md_pool_alloc, but only `counted` bytes (rounded up) are counted against the budget for now: for a block that fills
+ * slowly. md_block_charge counts more as it fills; false when the budget is exhausted (nothing is changed). Owner only. */
+struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t counted, bool *over_budget) MD_MUST_CHECK;
+bool md_block_charge(struct md_block *block, size_t bytes) MD_MUST_CHECK;
+
 /* A block that belongs to no pool, straight from the heap: for threads that own none. Any thread. */
 struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *over_budget) MD_MUST_CHECK;
 

@@ -3,7 +3,9 @@
  *
  * Lives on its connection's loop; every call on that loop's thread. The session creates it when a request's head is
  * complete and frees it when the response has been written AND the handler has answered. The handler answers each
- * exchange exactly once, also after on_cancel (then the answer is dropped): until then the exchange stays valid.
+ * exchange whose on_request was called exactly once, also after on_cancel (then the answer is dropped): until then the
+ * exchange stays valid. An exchange that ends before on_request needs no answer; what on_head made is undone by cleanups
+ * of the arena.
  *
  *      head -> on_head -> body arrives -> on_request -> ... -> md_exchange_respond -> written, freed
  *                 |                           |
@@ -50,6 +52,8 @@ struct md_http_head {
     bool has_body;
 };
 
+enum { MD_HTTP_CAPTURES_MAX = 4 };
+
 struct md_exchange;
 
 /* A dialect's handler for what a router has found. Set by on_head's caller; all callbacks on the loop. */
@@ -59,7 +63,7 @@ struct md_http_handler {
     void (*on_head)(struct md_exchange *x);
     /* The whole body is in x->body (decoded from its content coding). */
     void (*on_request)(struct md_exchange *x);
-    /* Nobody waits for the answer any more. Optional. */
+    /* After on_request: nobody waits for the answer any more. Optional. */
     void (*on_cancel)(struct md_exchange *x);
 };
 
@@ -68,6 +72,8 @@ struct md_exchange {
     struct md_arena arena;            /* of this exchange */
     struct md_http_head head;
     const struct md_http_handler *handler; /* borrow */
+    const void *route_data;           /* borrow: what the router's table says of the route */
+    struct md_str captures[MD_HTTP_CAPTURES_MAX]; /* parts of the path, decoded, zero-terminated; empty if absent */
     void *dialect;                    /* the handler's own, from the arena */
 
     /* Set by on_head, before the body is received. */
@@ -82,8 +88,6 @@ struct md_exchange {
     uint64_t body_ns;  /* last byte of the body seen */
     const char *peer;  /* for logs */
     bool cancelled;
-
-    struct md_exchange_private *private_data; /* the session's own */
 };
 
 /* Value of a header, or an empty view with NULL pointer. The first one, if there are several. */

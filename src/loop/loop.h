@@ -17,7 +17,8 @@
 struct md_loop;
 
 /* Readiness events of a descriptor. HANGUP is reported without being asked for. */
-enum { MD_LOOP_READ = 1, MD_LOOP_WRITE = 2, MD_LOOP_HANGUP = 4 };
+enum { MD_LOOP_READ = 1, MD_LOOP_WRITE = 2, MD_LOOP_HANGUP = 4,
+       MD_LOOP_EXCLUSIVE = 8 /* for listeners on several loops: only one of them is woken */ };
 
 /* Embedded in the owner of the descriptor. */
 struct md_loop_fd {
@@ -62,7 +63,7 @@ void md_loop_post(struct md_loop *loop, struct md_loop_task *task);
 /* Runs the task on this loop after it has looked for I/O once more (without sleeping): how long work yields. */
 void md_loop_defer(struct md_loop *loop, struct md_loop_task *task);
 
-void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer, uint64_t deadline_ns) ; /* moves one that is set */
+void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer, uint64_t deadline_ns); /* moves one that is set */
 void md_loop_timer_cancel(struct md_loop *loop, struct md_loop_timer *timer); /* fine if not set */
 /* The timer heap grows with the timers that exist: reserve before creating the owner of one. */
 bool md_loop_timer_reserve(struct md_loop *loop, struct md_error *err) MD_MUST_CHECK;

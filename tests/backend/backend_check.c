@@ -589,29 +589,6 @@ static void check_no_buffers(void)
     drive_close(&drive);
 }
 
-/* A stream without credit: a decoupled backend goes on after resume, any other ends the request. */
-static void check_credit(void)
-{
-    struct drive drive;
-    struct drive_tensor inputs[TENSORS_MAX];
-    if (!up(&drive, &config)) {
-        return;
-    }
-    uint32_t count = make_inputs(&drive, inputs, 2);
-    if (!drive.info->decoupled) {
-        modeld_request request = fake_request_create();
-        const struct drive_batch batch = {.inputs = inputs, .input_count = count, .requests = &request,
-                                          .request_count = 1};
-        fake_request_block(request, 1);
-        drive_execute(&drive, drive.instances[0], &batch);
-        EXPECT(fake_request_result(request)->finish_count == 1, "not finished");
-        fake_request_destroy(request);
-    }
-    fake_request_destroy(good_run(&drive, inputs, count));
-    drive_tensors_free(inputs, count);
-    drive_close(&drive);
-}
-
 struct canceller {
     const struct drive *drive;
     modeld_request request;
@@ -789,7 +766,6 @@ static const struct check checks[] = {
     {"little room for the error", check_short_error_text},
     {"requests that contradict the model", check_bad_inputs},
     {"no memory for outputs", check_no_buffers},
-    {"no credit", check_credit},
     {"cancel", check_cancel},
     {"a gathered batch", check_batch},
     {"memory after unload", check_memory},
@@ -1040,6 +1016,10 @@ int main(int argc, char **argv)
     /* As the server does first thing: large blocks go back to the system when they are freed. */
     mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     int at = 1;
+    if (argc == 2 && !strcmp(argv[1], "--help")) {
+        fputs(usage, stdout);
+        return 0;
+    }
     while (at < argc && argv[at][0] == '-') {
         int used = parse_option(argv[at], at + 1 < argc ? argv[at + 1] : NULL);
         if (!used) {

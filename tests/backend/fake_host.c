@@ -16,7 +16,6 @@ struct request {
     uint64_t generation;
     bool used;
     bool cancelled;
-    uint32_t blocks;
     struct fake_result *result;
 };
 
@@ -258,10 +257,6 @@ static int32_t judge(modeld_request handle, const struct modeld_response *respon
         breach("a response with struct_size %u, output_stride %u", response->struct_size, response->output_stride);
         return MODELD_INVALID_ARGUMENT;
     }
-    if (request->blocks) {
-        request->blocks--;
-        return MODELD_WOULD_BLOCK;
-    }
     return request->cancelled ? MODELD_CANCELLED : MODELD_OK;
 }
 
@@ -291,7 +286,7 @@ static int32_t host_respond(modeld_request handle, const struct modeld_response 
         request->result->output_count = response->output_count;
     }
     pthread_mutex_unlock(&lock);
-    for (uint32_t i = 0; code != MODELD_WOULD_BLOCK && i < response->output_count; i++) {
+    for (uint32_t i = 0; i < response->output_count; i++) {
         take_memory(output_at(response, i));
     }
     return code;
@@ -415,7 +410,6 @@ modeld_request fake_request_create(void)
         if (!request->used) {
             request->used = true;
             request->cancelled = false;
-            request->blocks = 0;
             request->result = calloc(1, sizeof *request->result);
             handle = ++request->generation << GENERATION_SHIFT | i;
             break;
@@ -431,16 +425,6 @@ void fake_request_cancel(modeld_request handle)
     struct request *request = find_request(handle);
     if (request) {
         request->cancelled = true;
-    }
-    pthread_mutex_unlock(&lock);
-}
-
-void fake_request_block(modeld_request handle, uint32_t count)
-{
-    pthread_mutex_lock(&lock);
-    struct request *request = find_request(handle);
-    if (request) {
-        request->blocks = count;
     }
     pthread_mutex_unlock(&lock);
 }

@@ -55,8 +55,6 @@ uint32_t fake_host_log_lines(uint32_t level);
 modeld_request fake_request_create(void);
 /* Marks it as one that nobody waits for; the caller tells the backend. */
 void fake_request_cancel(modeld_request request);
-/* The first `count` respond calls answer MODELD_WOULD_BLOCK. */
-void fake_request_block(modeld_request request, uint32_t count);
 /* Waits up to timeout_ms until it is finished. */
 bool fake_request_wait(modeld_request request, int timeout_ms);
 /* Borrowed until destroy; only after it was finished. */

@@ -1,0 +1,139 @@
+/*
+ * zlib behind our allocator.
+ */
+#include "codec/deflate.h"
+
+#include "base/alloc.h"
+
+#include <zlib.h>
+
+enum { WINDOW_BITS = 15, GZIP_FLAG = 16, LEVEL = 1 /* the network is near: speed counts */ };
+
+/* zlib's functions, under names that no variable of ours hides. */
+static int inflate_zlib(z_stream *z)
+{
+    return inflate(z, Z_NO_FLUSH);
+}
+
+static int deflate_zlib(z_stream *z, bool last)
+{
+    return deflate(z, last ? Z_FINISH : Z_NO_FLUSH);
+}
+
+struct md_inflate {
+    z_stream z;
+};
+
+struct md_deflate {
+    z_stream z;
+};
+
+static void *z_alloc(void *opaque, unsigned count, unsigned size)
+{
+    (void)opaque;
+    return md_calloc(count, size);
+}
+
+static void z_free(void *opaque, void *ptr)
+{
+    (void)opaque;
+    md_free(ptr);
+}
+
+static int window_bits(enum md_coding coding)
+{
+    return WINDOW_BITS + (coding == MD_CODING_GZIP ? GZIP_FLAG : 0);
+}
+
+bool md_inflate_create(enum md_coding coding, struct md_inflate **out, struct md_error *err)
+{
+    struct md_inflate *inflate = md_calloc(1, sizeof *inflate);
+
+    if (!inflate) {
+        return md_error_no_memory(err, "decompression");
+    }
+    inflate->z.zalloc = z_alloc;
+    inflate->z.zfree = z_free;
+    if (inflateInit2(&inflate->z, window_bits(coding)) != Z_OK) {
+        md_free(inflate);
+        return md_error_no_memory(err, "decompression");
+    }
+    *out = inflate;
+    return true;
+}
+
+void md_inflate_destroy(struct md_inflate *inflate)
+{
+    if (inflate) {
+        (void)inflateEnd(&inflate->z);
+        md_free(inflate);
+    }
+}
+
+enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, size_t in_len, void *out, size_t out_len,
+                                 size_t *consumed, size_t *produced, struct md_error *err)
+{
+    z_stream *z = &inflate->z;
+
+    z->next_in = (Bytef *)(uintptr_t)in;
+    z->avail_in = (uInt)md_size_min(in_len, UINT32_MAX);
+    z->next_out = out;
+    z->avail_out = (uInt)md_size_min(out_len, UINT32_MAX);
+    uInt in_before = z->avail_in, out_before = z->avail_out;
+    int code = inflate_zlib(z);
+    *consumed = in_before - z->avail_in;
+    *produced = out_before - z->avail_out;
+    if (code == Z_STREAM_END) {
+        return MD_PROGRESS_DONE;
+    }
+    if (code == Z_OK || code == Z_BUF_ERROR) {
+        return MD_PROGRESS_AGAIN;
+    }
+    if (code == Z_MEM_ERROR) {
+        md_error_no_memory(err, "decompression");
+    } else {
+        md_error_set(err, MD_REASON_MALFORMED, "the compressed data is damaged: %s", z->msg ? z->msg : "unknown format");
+    }
+    return MD_PROGRESS_ERROR;
+}
+
+bool md_deflate_create(enum md_coding coding, struct md_deflate **out, struct md_error *err)
+{
+    struct md_deflate *deflate = md_calloc(1, sizeof *deflate);
+
+    if (!deflate) {
+        return md_error_no_memory(err, "compression");
+    }
+    deflate->z.zalloc = z_alloc;
+    deflate->z.zfree = z_free;
+    if (deflateInit2(&deflate->z, LEVEL, Z_DEFLATED, window_bits(coding), 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        md_free(deflate);
+        return md_error_no_memory(err, "compression");
+    }
+    *out = deflate;
+    return true;
+}
+
+void md_deflate_destroy(struct md_deflate *deflate)
+{
+    if (deflate) {
+        (void)deflateEnd(&deflate->z);
+        md_free(deflate);
+    }
+}
+
+enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, size_t in_len, bool last, void *out,
+                                 size_t out_len, size_t *consumed, size_t *produced)
+{
+    z_stream *z = &deflate->z;
+
+    z->next_in = (Bytef *)(uintptr_t)in;
+    z->avail_in = (uInt)md_size_min(in_len, UINT32_MAX);
+    z->next_out = out;
+    z->avail_out = (uInt)md_size_min(out_len, UINT32_MAX);
+    uInt in_before = z->avail_in, out_before = z->avail_out;
+    int code = deflate_zlib(z, last);
+    *consumed = in_before - z->avail_in;
+    *produced = out_before - z->avail_out;
+    return code == Z_STREAM_END ? MD_PROGRESS_DONE : MD_PROGRESS_AGAIN;
+}

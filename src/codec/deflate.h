@@ -1,0 +1,28 @@
+/*
+ * gzip and deflate (zlib format, RFC 1950/1952), in slices. One owner, one thread.
+ */
+#ifndef MD_CODEC_DEFLATE_H
+#define MD_CODEC_DEFLATE_H
+
+#include "base/error.h"
+#include "base/progress.h"
+
+enum md_coding { MD_CODING_GZIP, MD_CODING_DEFLATE };
+
+struct md_inflate;
+struct md_deflate;
+
+bool md_inflate_create(enum md_coding coding, struct md_inflate **out, struct md_error *err) MD_MUST_CHECK;
+void md_inflate_destroy(struct md_inflate *inflate);
+/* Decodes from in to out; *consumed and *produced say how far it came. DONE: the stream has ended, and so must the input
+ * (bytes behind it are an error of the caller's input). AGAIN: it needs more input or more room. ERROR: damaged data. */
+enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, size_t in_len, void *out, size_t out_len,
+                                 size_t *consumed, size_t *produced, struct md_error *err);
+
+bool md_deflate_create(enum md_coding coding, struct md_deflate **out, struct md_error *err) MD_MUST_CHECK;
+void md_deflate_destroy(struct md_deflate *deflate);
+/* `last`: no input follows; then call until DONE. */
+enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, size_t in_len, bool last, void *out,
+                                 size_t out_len, size_t *consumed, size_t *produced);
+
+#endif

@@ -1,0 +1,379 @@
+/*
+ * Session: life of a connection, its states and its time limits.
+ */
+#include "http/session_internal.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+static const char *const refusal_names[] = {
+    [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size", [MD_REFUSAL_BODY_SIZE] = "body_size",
+    [MD_REFUSAL_TIMEOUT] = "timeout",     [MD_REFUSAL_MEMORY] = "memory",           [MD_REFUSAL_ENCODING] = "encoding",
+};
+
+const char *md_http_refusal_name(unsigned cause)
+{
+    return cause < MD_COUNT_OF(refusal_names) ? refusal_names[cause] : NULL;
+}
+
+struct md_str md_exchange_header(const struct md_exchange *x, const char *name)
+{
+    struct md_str wanted = md_str_of(name);
+
+    for (size_t i = 0; i < x->head.header_count; i++) {
+        if (md_str_eq_nocase(x->head.headers[i].name, wanted)) {
+            return x->head.headers[i].value;
+        }
+    }
+    return (struct md_str){NULL, 0};
+}
+
+/* --- time --------------------------------------------------------------------------------------------------------- */
+
+void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
+{
+    struct md_loop *loop = session->x.loop;
+
+    session->deadline_ns = timeout_ns ? md_loop_now_ns(loop) + timeout_ns : 0;
+    /* The timer fires at the earliest deadline that was set and looks again: no heap work for each request. */
+    if (session->deadline_ns && (!session->timer.position || session->timer.deadline_ns > session->deadline_ns)) {
+        md_loop_timer_set(loop, &session->timer, session->deadline_ns);
+    }
+}
+
+static void session_close(struct md_session *session);
+
+static void timeout(struct md_loop_timer *timer)
+{
+    struct md_session *session = MD_CONTAINER_OF(timer, struct md_session, timer);
+
+    bool retry = session->retrying;
+
+    session->retrying = false;
+    if (session->deadline_ns && session->deadline_ns > md_loop_now_ns(session->x.loop)) {
+        md_loop_timer_set(session->x.loop, timer, session->deadline_ns);
+    }
+    if (!session->deadline_ns || session->deadline_ns > md_loop_now_ns(session->x.loop)) {
+        if (retry) {
+            md_session_run(session);
+        }
+        return;
+    }
+    bool in_request = (session->state == MD_SESSION_HEAD && session->in) || session->state == MD_SESSION_BODY;
+    if (in_request && !session->answered) {
+        if (retry) {
+            md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "too many bytes are in flight: try again");
+        } else {
+            md_session_refuse(session, 408, MD_REFUSAL_TIMEOUT, "the request did not arrive in time");
+        }
+        md_session_run(session);
+    } else {
+        session_close(session);
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+static void session_free(struct md_session *session)
+{
+    struct md_session_list *list = session->list;
+
+    if (session->previous) {
+        session->previous->next = session->next;
+    } else {
+        list->first = session->next;
+    }
+    if (session->next) {
+        session->next->previous = session->previous;
+    }
+    list->count--;
+    md_loop_timer_cancel(session->x.loop, &session->timer);
+    md_loop_timer_unreserve(session->x.loop);
+    md_arena_deinit(&session->x.arena);
+    md_session_release_body(session);
+    md_block_unref(session->in);
+    md_bytes_deinit(&session->head);
+    md_bytes_deinit(&session->stream);
+    md_bytes_deinit(&session->deflated);
+    md_free(session);
+}
+
+static void release_when_unused(struct md_session *session)
+{
+    if (session->state == MD_SESSION_CLOSED && !session->handler_has_it && !session->running && !session->task_pending) {
+        session_free(session);
+    }
+}
+
+static void session_close(struct md_session *session)
+{
+    if (session->conn) {
+        md_conn_close(session->conn);
+        session->conn = NULL;
+        session->x.peer = "";
+    }
+    session->deadline_ns = 0;
+    session->state = MD_SESSION_CLOSED;
+    if (session->handler_has_it && session->answered && (!session->streaming || session->stream_ended)) {
+        session->handler_has_it = false;
+    } else if (session->handler_has_it && !session->x.cancelled) {
+        session->x.cancelled = true;
+        if (session->x.handler->on_cancel) {
+            session->x.handler->on_cancel(&session->x);
+        }
+    }
+    release_when_unused(session);
+}
+
+void md_session_lost(struct md_session *session)
+{
+    session->peer_gone = true;
+}
+
+static void run_task(struct md_loop_task *task)
+{
+    struct md_session *session = MD_CONTAINER_OF(task, struct md_session, task);
+
+    session->task_pending = false;
+    if (session->state == MD_SESSION_CLOSED) {
+        release_when_unused(session);
+    } else {
+        md_session_run(session);
+    }
+}
+
+void md_session_yield(struct md_session *session)
+{
+    if (!session->task_pending) {
+        session->task_pending = true;
+        session->task.run = run_task;
+        md_loop_defer(session->x.loop, &session->task);
+    }
+}
+
+static void ready(void *arg, uint32_t events)
+{
+    struct md_session *session = arg;
+
+    if ((events & MD_LOOP_HANGUP) && session->state == MD_SESSION_WORK) {
+        session_close(session);
+        return;
+    }
+    md_session_run(session);
+}
+
+static const struct md_conn_handler conn_handler = {.ready = ready};
+
+void md_session_start(struct md_conn *conn, const struct md_http_config *config, struct md_session_list *list)
+{
+    struct md_session *session = md_calloc(1, sizeof *session);
+    struct md_loop *loop = md_conn_loop(conn);
+    struct md_error err;
+
+    if (!session || !md_loop_timer_reserve(loop, &err)) {
+        md_log(MD_LOG_WARNING, "connection from %s dropped: out of memory", md_conn_peer(conn));
+        md_free(session);
+        md_conn_close(conn);
+        return;
+    }
+    session->x.loop = loop;
+    session->x.peer = md_conn_peer(conn);
+    md_arena_init(&session->x.arena, 4096 - 64);
+    session->conn = conn;
+    session->config = config;
+    session->counters = &config->counters[md_loop_index(loop)];
+    session->list = list;
+    session->timer.fire = timeout;
+    session->next = list->first;
+    if (list->first) {
+        list->first->previous = session;
+    }
+    list->first = session;
+    list->count++;
+    md_conn_set_handler(conn, &conn_handler, session);
+    md_session_set_deadline(session, config->idle_timeout_ns);
+}
+
+static bool is_idle(const struct md_session *session)
+{
+    return session->state == MD_SESSION_HEAD && !session->in;
+}
+
+void md_session_list_drain(struct md_session_list *list)
+{
+    list->draining = true;
+    for (struct md_session *session = list->first, *next; session; session = next) {
+        next = session->next;
+        if (is_idle(session)) {
+            session_close(session);
+        }
+    }
+}
+
+void md_session_list_abort(struct md_session_list *list)
+{
+    for (struct md_session *session = list->first, *next; session; session = next) {
+        next = session->next;
+        if (session->state != MD_SESSION_CLOSED) {
+            session_close(session);
+        }
+    }
+}
+
+/* --- head ---------------------------------------------------------------------------------------------------------- */
+
+static void begin_exchange(struct md_session *session)
+{
+    struct md_exchange *x = &session->x;
+
+    x->handler = NULL;
+    x->dialect = NULL;
+    x->route_data = NULL;
+    x->body_block = NULL;
+    x->body = MD_STR("");
+    x->body_max = session->config->max_body_bytes;
+    x->body_lead = 0;
+    x->cancelled = false;
+    session->answered = session->handler_has_it = session->discard = session->close_after = false;
+    session->streaming = session->stream_ended = session->early = false;
+    session->body_bytes = 0;
+    session->chunked = (struct md_http1_chunked){0};
+}
+
+static void respond_preflight(struct md_session *session)
+{
+    static const struct md_http_header headers[] = {
+        {.name = MD_STR("Access-Control-Allow-Methods"), .value = MD_STR("GET, POST, OPTIONS")},
+        {.name = MD_STR("Access-Control-Allow-Headers"), .value = MD_STR("*")},
+        {.name = MD_STR("Access-Control-Max-Age"), .value = MD_STR("600")},
+    };
+    const struct md_http_response response = {.status = 204, .headers = headers, .header_count = MD_COUNT_OF(headers)};
+
+    md_exchange_respond(&session->x, &response);
+}
+
+/* The head is complete: parse, route, ask the handler. */
+static void take_head(struct md_session *session, struct md_str data)
+{
+    const struct md_http_config *config = session->config;
+    const struct md_http1_limits limits = {config->max_header_bytes, config->max_header_count};
+    struct md_exchange *x = &session->x;
+    unsigned status = 400;
+    struct md_error err;
+
+    begin_exchange(session);
+    /* A copy, so that the views outlive the read buffer. */
+    struct md_str text = md_arena_copy(&x->arena, md_str_make(data.ptr, session->scan.head_bytes));
+    session->in_at += session->scan.head_bytes;
+    session->scan = (struct md_http1_scan){0};
+    md_counter_add(&session->counters->requests, 1);
+    if (!text.ptr) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "out of memory");
+        return;
+    }
+    if (!md_http1_parse_head(text, &limits, &x->arena, &session->request, &status, &err)) {
+        md_session_refuse(session, status, MD_REFUSAL_MALFORMED, err.text);
+        return;
+    }
+    x->head = session->request.head;
+    session->close_after = !session->request.keep_alive;
+    if (session->request.is_preflight && x->head.method == MD_HTTP_OPTIONS && config->cors_origin_count) {
+        respond_preflight(session);
+    } else {
+        config->route(config->route_arg, x);
+        if (x->handler->on_head) {
+            x->handler->on_head(x);
+        }
+    }
+    md_session_begin_body(session);
+}
+
+static bool step_head(struct md_session *session)
+{
+    const struct md_http1_limits limits = {session->config->max_header_bytes, session->config->max_header_count};
+    unsigned status = 400;
+    struct md_error err;
+
+    if (!session->in || session->in_at == session->in_end) {
+        if (!md_session_fill(session)) {
+            return false;
+        }
+    }
+    if (session->scan.at == 0) {
+        session->x.begin_ns = md_loop_now_ns(session->x.loop);
+        md_session_set_deadline(session, session->config->header_timeout_ns);
+    }
+    struct md_str data = md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
+    switch (md_http1_scan_head(&session->scan, data, &limits, &status, &err)) {
+    case MD_PROGRESS_DONE:
+        take_head(session, data);
+        return true;
+    case MD_PROGRESS_AGAIN:
+        return md_session_fill(session);
+    default:
+        begin_exchange(session);
+        session->x.head = (struct md_http_head){.path = MD_STR(""), .method_name = MD_STR("")};
+        session->request = (struct md_http1_request){0};
+        md_session_refuse(session, status, status == 400 ? MD_REFUSAL_MALFORMED : MD_REFUSAL_HEADER_SIZE, err.text);
+        return true;
+    }
+}
+
+/* --- states --------------------------------------------------------------------------------------------------------- */
+
+static bool step_work(struct md_session *session)
+{
+    if (session->answered) {
+        md_session_begin_reply(session);
+        return true;
+    }
+    session->deadline_ns = 0;
+    md_conn_want(session->conn, 0);
+    return false;
+}
+
+static bool step(struct md_session *session)
+{
+    switch (session->state) {
+    case MD_SESSION_HEAD:
+        return step_head(session);
+    case MD_SESSION_BODY:
+        return md_session_step_body(session);
+    case MD_SESSION_INFLATE:
+        return md_session_step_inflate(session);
+    case MD_SESSION_WORK:
+        return step_work(session);
+    case MD_SESSION_DEFLATE:
+        return md_session_step_deflate(session);
+    case MD_SESSION_REPLY:
+        return md_session_step_reply(session);
+    case MD_SESSION_LINGER:
+        return md_session_step_linger(session);
+    default:
+        return false;
+    }
+}
+
+void md_session_run(struct md_session *session)
+{
+    enum { STEPS_A_TURN = 64 }; /* of one connection, before others have their turn */
+    int steps = 0;
+
+    if (session->running) {
+        return;
+    }
+    session->running = true;
+    while (!session->peer_gone && step(session)) {
+        if (++steps == STEPS_A_TURN) {
+            md_session_yield(session);
+            break;
+        }
+    }
+    session->running = false;
+    if (session->peer_gone && session->state != MD_SESSION_CLOSED) {
+        session_close(session);
+    } else {
+        release_when_unused(session);
+    }
+}

@@ -1,0 +1,446 @@
+/*
+ * Session: receiving bodies.
+ *
+ * A body goes into one block, contiguous. With a known length the block is as large as the body (address space alone: it
+ * is counted against the budget as it fills) and what the read buffer did not hold is received straight into it. A chunked
+ * body grows by factors of four. When memory is short the session stops reading and tries again.
+ */
+#include "http/session_internal.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+enum {
+    TENSOR_ALIGNMENT = 64,
+    LAZY_COUNT_BYTES = 256 * 1024,
+    RECV_A_STEP = 1024 * 1024,
+    CHUNKED_FIRST_BYTES = 16 * 1024,
+    RETRY_MS = 10,
+    LINGER_MS = 2000,
+};
+
+void md_session_release_body(struct md_session *session)
+{
+    md_block_unref(session->body);
+    md_block_unref(session->decoded);
+    md_inflate_destroy(session->inflate);
+    md_deflate_destroy(session->deflate);
+    session->body = session->decoded = NULL;
+    session->inflate = NULL;
+    session->deflate = NULL;
+}
+
+void md_session_retry_later(struct md_session *session)
+{
+    /* Reading stops; the deadline that runs bounds for how long. */
+    md_conn_want(session->conn, 0);
+    session->retrying = true;
+    md_loop_timer_set(session->x.loop, &session->timer,
+                      md_loop_now_ns(session->x.loop) + RETRY_MS * (uint64_t)MD_NS_PER_MS);
+}
+
+/* Makes room in the read buffer; false when memory is short. */
+static bool make_room(struct md_session *session)
+{
+    bool over_budget;
+
+    if (!session->in) {
+        session->in = md_pool_alloc(md_loop_pool(session->x.loop), MD_SESSION_IN_BYTES, &over_budget);
+        session->in_at = session->in_end = 0;
+        return session->in != NULL;
+    }
+    if (session->in_at == session->in_end) {
+        session->in_at = session->in_end = 0;
+    }
+    if (session->in_end < session->in->capacity) {
+        return true;
+    }
+    size_t used = session->in_end - session->in_at;
+    if (session->in_at > 0) {
+        memmove(session->in->data, session->in->data + session->in_at, used);
+    } else {
+        struct md_block *larger =
+            md_pool_alloc(md_loop_pool(session->x.loop), session->in->capacity * 4, &over_budget);
+        if (!larger) {
+            return false;
+        }
+        memcpy(larger->data, session->in->data, used);
+        md_block_unref(session->in);
+        session->in = larger;
+    }
+    session->in_at = 0;
+    session->in_end = used;
+    return true;
+}
+
+/* Handles what a read gave; true: some bytes. */
+static bool after_recv(struct md_session *session, enum md_io outcome, size_t count)
+{
+    switch (outcome) {
+    case MD_IO_OK:
+        md_counter_add(&session->counters->received_bytes, count);
+        return true;
+    case MD_IO_AGAIN:
+        md_conn_want(session->conn, MD_LOOP_READ);
+        return false;
+    default:
+        md_session_lost(session);
+        return false;
+    }
+}
+
+bool md_session_fill(struct md_session *session)
+{
+    struct md_error err;
+    size_t count;
+
+    if (!make_room(session)) {
+        md_session_retry_later(session);
+        return false;
+    }
+    enum md_io outcome = md_conn_recv(session->conn, session->in->data + session->in_end,
+                                      session->in->capacity - session->in_end, &count, &err);
+    session->in_end += count;
+    if (session->in_at == session->in_end) { /* an idle connection holds no buffer */
+        md_block_unref(session->in);
+        session->in = NULL;
+    }
+    return after_recv(session, outcome, count);
+}
+
+/* --- begin and end --------------------------------------------------------------------------------------------------- */
+
+static void body_complete(struct md_session *session)
+{
+    struct md_exchange *x = &session->x;
+
+    x->body_ns = md_loop_now_ns(x->loop);
+    if (session->answered) {
+        md_session_begin_reply(session);
+        return;
+    }
+    if (session->body) {
+        x->body_block = session->body;
+        x->body = md_str_make(session->body->data + session->body_lead, session->body_bytes);
+    }
+    session->state = MD_SESSION_WORK;
+    session->handler_has_it = true;
+    x->handler->on_request(x);
+}
+
+static bool begin_inflate(struct md_session *session)
+{
+    struct md_str coding = session->request.content_encoding;
+    struct md_error err;
+
+    if (md_str_eq_nocase(coding, MD_STR("gzip"))) {
+        return md_inflate_create(MD_CODING_GZIP, &session->inflate, &err);
+    }
+    return md_inflate_create(MD_CODING_DEFLATE, &session->inflate, &err);
+}
+
+static void end_body(struct md_session *session)
+{
+    if (session->discard || session->request.content_encoding.len == 0) {
+        body_complete(session);
+        return;
+    }
+    session->state = MD_SESSION_INFLATE;
+    session->decoded_bytes = session->inflate_at = 0;
+    if (!begin_inflate(session)) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "out of memory: decompression");
+    }
+}
+
+static bool knows_coding(struct md_str coding)
+{
+    return coding.len == 0 || md_str_eq_nocase(coding, MD_STR("gzip")) || md_str_eq_nocase(coding, MD_STR("deflate"));
+}
+
+static void refuse_length(struct md_session *session)
+{
+    md_session_refuse(session, 413, MD_REFUSAL_BODY_SIZE, "the request body is larger than the server accepts");
+}
+
+static void send_continue(struct md_session *session)
+{
+    static const struct iovec part = {.iov_base = (void *)(uintptr_t) "HTTP/1.1 100 Continue\r\n\r\n", .iov_len = 25};
+    struct md_error err;
+    size_t count;
+
+    /* 25 bytes on a connection with nothing else under way: it goes out whole, or the peer is lost */
+    if (md_conn_send(session->conn, &part, 1, &count, &err) == MD_IO_ERROR) {
+        md_session_lost(session);
+    }
+}
+
+void md_session_begin_body(struct md_session *session)
+{
+    const struct md_http_head *head = &session->request.head;
+
+    session->state = MD_SESSION_BODY;
+    if (!session->answered && !knows_coding(session->request.content_encoding)) {
+        md_session_refuse(session, 501, MD_REFUSAL_ENCODING, "unsupported Content-Encoding: gzip and deflate are accepted");
+        return;
+    }
+    if (!head->has_body) {
+        end_body(session);
+        return;
+    }
+    if (session->answered) {
+        /* Reading the rest keeps the connection; a large rest is cut off. */
+        session->discard = true;
+        if (session->request.expects_continue || head->content_length < 0 ||
+            head->content_length > MD_SESSION_DISCARD_MAX) {
+            session->close_after = session->early = true;
+            md_session_begin_reply(session);
+        }
+        return;
+    }
+    if (head->content_length > 0 && (uint64_t)head->content_length > session->x.body_max) {
+        refuse_length(session);
+        return;
+    }
+    md_session_set_deadline(session, session->config->body_timeout_ns);
+    if (session->request.expects_continue && (!session->in || session->in_at == session->in_end)) {
+        send_continue(session);
+    }
+}
+
+/* --- identity bodies -------------------------------------------------------------------------------------------------- */
+
+static size_t lead_of(const struct md_session *session)
+{
+    return (TENSOR_ALIGNMENT - session->x.body_lead % TENSOR_ALIGNMENT) % TENSOR_ALIGNMENT;
+}
+
+static bool allocate_body(struct md_session *session, size_t bytes)
+{
+    bool over_budget;
+
+    session->body_lead = lead_of(session);
+    session->body = md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes + session->body_lead,
+                                       md_size_min(bytes + session->body_lead, LAZY_COUNT_BYTES), &over_budget);
+    return session->body != NULL;
+}
+
+/* Moves what the read buffer holds of the body into its block. */
+static void take_from_buffer(struct md_session *session, size_t wanted)
+{
+    size_t take = session->in ? md_size_min(wanted, session->in_end - session->in_at) : 0;
+
+    if (!take) {
+        return;
+    }
+    if (!session->discard) {
+        memcpy(session->body->data + session->body_lead + session->body_bytes, session->in->data + session->in_at, take);
+    }
+    session->in_at += take;
+    session->body_bytes += take;
+    if (session->in_at == session->in_end) { /* the rest goes straight into the body: a slow sender holds no buffer */
+        md_block_unref(session->in);
+        session->in = NULL;
+    }
+}
+
+static bool receive_direct(struct md_session *session, size_t wanted)
+{
+    size_t room = md_size_min(wanted, RECV_A_STEP);
+    struct md_error err;
+    size_t count;
+
+    if (!md_block_charge(session->body, session->body_lead + session->body_bytes + room)) {
+        md_session_retry_later(session);
+        return false;
+    }
+    enum md_io outcome = md_conn_recv(session->conn, session->body->data + session->body_lead + session->body_bytes, room,
+                                      &count, &err);
+    session->body_bytes += count;
+    if (!after_recv(session, outcome, count)) {
+        return false;
+    }
+    md_session_set_deadline(session, session->config->body_timeout_ns);
+    return true;
+}
+
+static bool step_sized(struct md_session *session)
+{
+    size_t length = (size_t)session->request.head.content_length;
+
+    if (!session->discard && !session->body && !allocate_body(session, length)) {
+        md_session_retry_later(session);
+        return false;
+    }
+    take_from_buffer(session, length - session->body_bytes);
+    if (session->body_bytes == length) {
+        end_body(session);
+        return true;
+    }
+    return session->discard ? md_session_fill(session) : receive_direct(session, length - session->body_bytes);
+}
+
+/* --- chunked bodies --------------------------------------------------------------------------------------------------- */
+
+static bool grow_body(struct md_session *session, size_t extra)
+{
+    size_t need = session->body_bytes + extra;
+    struct md_block *before = session->body;
+    size_t old_lead = session->body_lead;
+
+    if (before && need + old_lead <= before->capacity) {
+        return true;
+    }
+    size_t capacity = md_size_max(need, before ? before->capacity * 4 : CHUNKED_FIRST_BYTES);
+    if (!allocate_body(session, md_size_min(capacity, session->x.body_max))) {
+        session->body = before;
+        session->body_lead = old_lead;
+        return false;
+    }
+    if (!md_block_charge(session->body, need)) {
+        md_block_unref(session->body);
+        session->body = before;
+        session->body_lead = old_lead;
+        return false;
+    }
+    if (before) {
+        memcpy(session->body->data + session->body_lead, before->data + old_lead, session->body_bytes);
+        md_block_unref(before);
+    }
+    return true;
+}
+
+static bool step_chunked(struct md_session *session)
+{
+    struct md_error err;
+    struct md_str piece;
+
+    if (!session->in || session->in_at == session->in_end) {
+        return md_session_fill(session);
+    }
+    struct md_str data = md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
+    const struct md_http1_chunked before = session->chunked;
+    const size_t before_len = data.len;
+    enum md_progress progress = md_http1_chunked_step(&session->chunked, &data, &piece, &err);
+    if (progress == MD_PROGRESS_ERROR) {
+        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, err.text);
+        return true;
+    }
+    if (session->body_bytes + piece.len > session->x.body_max) {
+        refuse_length(session);
+        return true;
+    }
+    if (piece.len) {
+        if (!grow_body(session, piece.len)) {
+            session->chunked = before; /* nothing was taken */
+            md_session_retry_later(session);
+            return false;
+        }
+        memcpy(session->body->data + session->body_lead + session->body_bytes, piece.ptr, piece.len);
+        session->body_bytes += piece.len;
+        md_session_set_deadline(session, session->config->body_timeout_ns);
+    }
+    session->in_at += before_len - data.len;
+    if (progress == MD_PROGRESS_DONE) {
+        end_body(session);
+    }
+    return true;
+}
+
+bool md_session_step_body(struct md_session *session)
+{
+    return session->request.chunked ? step_chunked(session) : step_sized(session);
+}
+
+/* --- content coding ---------------------------------------------------------------------------------------------------- */
+
+static bool grow_decoded(struct md_session *session)
+{
+    struct md_block *before = session->decoded;
+    size_t lead = lead_of(session);
+    bool over_budget;
+
+    if (before && before->capacity - lead > session->decoded_bytes) {
+        return true;
+    }
+    size_t capacity = before ? before->capacity * 4 : md_size_max(session->body_bytes * 4, CHUNKED_FIRST_BYTES);
+    struct md_block *larger = md_pool_alloc_lazy(md_loop_pool(session->x.loop), capacity,
+                                                 md_size_min(capacity, LAZY_COUNT_BYTES), &over_budget);
+    if (!larger) {
+        return false;
+    }
+    if (before) {
+        memcpy(larger->data, before->data, lead + session->decoded_bytes);
+        md_block_unref(before);
+    }
+    session->decoded = larger;
+    return true;
+}
+
+static void inflated(struct md_session *session)
+{
+    if (session->inflate_at != session->body_bytes) {
+        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, "bytes follow the end of the compressed body");
+        return;
+    }
+    md_block_unref(session->body);
+    md_inflate_destroy(session->inflate);
+    session->inflate = NULL;
+    session->body = session->decoded;
+    session->decoded = NULL;
+    session->body_lead = lead_of(session);
+    session->body_bytes = session->decoded_bytes;
+    body_complete(session);
+}
+
+bool md_session_step_inflate(struct md_session *session)
+{
+    const char *in = session->body ? session->body->data + session->body_lead : "";
+    size_t lead = lead_of(session);
+    size_t consumed, produced;
+    struct md_error err;
+
+    if (!grow_decoded(session) ||
+        !md_block_charge(session->decoded, lead + session->decoded_bytes + MD_SESSION_SLICE_BYTES)) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "too many bytes are in flight: try again");
+        return true;
+    }
+    size_t room = md_size_min(session->decoded->capacity - lead - session->decoded_bytes, MD_SESSION_SLICE_BYTES);
+    enum md_progress progress =
+        md_inflate_step(session->inflate, in + session->inflate_at, session->body_bytes - session->inflate_at,
+                        session->decoded->data + lead + session->decoded_bytes, room, &consumed, &produced, &err);
+    session->inflate_at += consumed;
+    session->decoded_bytes += produced;
+    if (session->decoded_bytes > session->x.body_max) {
+        refuse_length(session);
+    } else if (progress == MD_PROGRESS_DONE) {
+        inflated(session);
+    } else if (progress == MD_PROGRESS_ERROR) {
+        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, err.text);
+    } else if (produced == 0 && consumed == 0) {
+        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, "the compressed body ends too early");
+    } else {
+        md_session_yield(session);
+        return false;
+    }
+    return true;
+}
+
+/* --- lingering ---------------------------------------------------------------------------------------------------------- */
+
+bool md_session_step_linger(struct md_session *session)
+{
+    if (!session->lingering) {
+        session->lingering = true;
+        md_conn_shutdown(session->conn);
+        md_session_set_deadline(session, LINGER_MS * (uint64_t)MD_NS_PER_MS);
+    }
+    if (session->in) {
+        session->in_at = session->in_end;
+    }
+    if (md_session_fill(session)) {
+        session->in_at = session->in_end;
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,129 @@
+/*
+ * What a session is made of; for session.c (states, life), session_body.c (receiving) and session_reply.c (sending).
+ *
+ * States:
+ *
+ *      HEAD ----------> BODY ----------> WORK ----------> REPLY ---> HEAD (keep-alive) or CLOSING
+ *       |  no body       ^                ^  answered       ^
+ *       +----------------|----------------+                 |
+ *       +-- answered at once, body discarded or cut short --+
+ *
+ * md_session_run moves from state to state until one has to wait; handlers may answer from inside it, so answering only
+ * notes the answer (`answered`) and runs the session when nobody else does (`running`): no recursion.
+ */
+#ifndef MD_HTTP_SESSION_INTERNAL_H
+#define MD_HTTP_SESSION_INTERNAL_H
+
+#include "base/bytes.h"
+#include "codec/deflate.h"
+#include "codec/json.h"
+#include "http/http1.h"
+#include "http/session.h"
+
+enum {
+    MD_SESSION_IN_BYTES = 16 * 1024,      /* read buffer; a larger head takes a larger block */
+    MD_SESSION_DISCARD_MAX = 1024 * 1024, /* unread body that is worth reading to keep the connection */
+    MD_SESSION_SLICE_BYTES = 64 * 1024,   /* of compression work between looks at other connections */
+};
+
+enum md_session_state {
+    MD_SESSION_HEAD,
+    MD_SESSION_BODY,
+    MD_SESSION_INFLATE, /* the body is decoded from its content coding, in slices */
+    MD_SESSION_WORK,    /* the handler has it */
+    MD_SESSION_DEFLATE, /* the answer is compressed, in slices */
+    MD_SESSION_REPLY,
+    MD_SESSION_LINGER, /* the answer is out, the peer may still send: read and drop until it has seen it */
+    MD_SESSION_CLOSED,
+};
+
+struct md_session {
+    struct md_exchange x; /* first: an exchange is its session */
+    struct md_conn *conn; /* own; NULL when closed */
+    const struct md_http_config *config;
+    struct md_http_counters *counters;
+    struct md_session_list *list;
+    struct md_session *next, *previous;
+    enum md_session_state state;
+
+    /* reading */
+    struct md_block *in; /* own: only while there is something in it */
+    size_t in_at, in_end;
+    struct md_http1_scan scan;
+    struct md_http1_request request;
+    struct md_http1_chunked chunked;
+    struct md_block *body; /* own: the raw body being received */
+    size_t body_lead;      /* bytes before the body in its block, for alignment */
+    size_t body_bytes;     /* received */
+    bool discard;          /* the answer is decided: read the rest of the body and drop it */
+    struct md_inflate *inflate;
+    struct md_block *decoded;
+    size_t decoded_bytes;
+    size_t inflate_at;
+
+    /* answering */
+    bool running, answered, close_after, peer_gone;
+    bool handler_has_it; /* on_request was called and the answer is not complete */
+    bool early;          /* answered before the whole request was there: the peer may still send */
+    bool lingering, retrying;
+    struct md_http_response response;
+    struct md_bytes head; /* of the response; kept for the next */
+    size_t head_at;
+    const struct iovec *reply_parts; /* borrow: the response's, or deflated_part */
+    size_t reply_part_count, part_at, part_offset;
+    size_t reply_left;
+    uint64_t reply_bytes;
+    struct md_deflate *deflate;
+    struct md_bytes deflated;
+    struct iovec deflated_part;
+    const char *deflate_coding;
+    size_t deflate_part, deflate_at;
+    /* streaming answer */
+    bool streaming, stream_ended, stream_chunked;
+    struct md_bytes stream;
+    size_t stream_at;
+    void (*drained)(struct md_exchange *x);
+
+    /* time */
+    struct md_loop_timer timer;
+    uint64_t deadline_ns; /* 0: none */
+    struct md_loop_task task; /* next slice, or a retry */
+    bool task_pending;
+};
+
+void md_session_run(struct md_session *session);
+void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns); /* from now; 0: none */
+/* An answer of the session itself: `{"error": sentence}`; the connection ends after it. */
+void md_session_refuse(struct md_session *session, unsigned status, unsigned cause, const char *sentence);
+/* Goes on in the loop's next turn. */
+void md_session_yield(struct md_session *session);
+/* Tries again after 10 ms (memory is short). */
+void md_session_retry_later(struct md_session *session);
+/* The peer cannot be reached any more. */
+void md_session_lost(struct md_session *session);
+
+/* Steps of md_session_run: true = the state may have changed, go on; false = wait for an event. */
+bool md_session_step_body(struct md_session *session);
+bool md_session_step_inflate(struct md_session *session);
+bool md_session_step_deflate(struct md_session *session);
+bool md_session_step_reply(struct md_session *session);
+bool md_session_step_linger(struct md_session *session);
+
+/* Reads into the input buffer; false: nothing came (waits, or the peer is lost). */
+bool md_session_fill(struct md_session *session);
+/* Begins receiving the body of session->request. */
+void md_session_begin_body(struct md_session *session);
+/* Turns session->response into bytes. */
+void md_session_begin_reply(struct md_session *session);
+void md_session_release_body(struct md_session *session);
+
+enum md_refusal { MD_REFUSAL_MALFORMED, MD_REFUSAL_HEADER_SIZE, MD_REFUSAL_BODY_SIZE, MD_REFUSAL_TIMEOUT, MD_REFUSAL_MEMORY,
+                  MD_REFUSAL_ENCODING };
+
+static inline void md_counter_add(_Atomic uint64_t *counter, uint64_t amount)
+{
+    /* one writer, relaxed: readers only want a recent number */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
+}
+
+#endif

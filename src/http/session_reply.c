@@ -1,0 +1,411 @@
+/*
+ * Session: answers. One writev of head and body parts; what does not fit is sent when the socket takes more.
+ */
+#include "http/session_internal.h"
+
+enum { COMPRESS_FROM_BYTES = 1024, PARTS_A_SEND = 64 };
+
+void md_session_refuse(struct md_session *session, unsigned status, unsigned cause, const char *sentence)
+{
+    static const struct md_http_header accepted = {.name = MD_STR("Accept-Encoding"), .value = MD_STR("gzip, deflate")};
+    static const struct md_http_header retry = {.name = MD_STR("Retry-After"), .value = MD_STR("1")};
+    struct md_bytes text = {0};
+    struct md_str copy;
+    struct iovec *part = md_arena_alloc(&session->x.arena, sizeof *part);
+
+    md_counter_add(&session->counters->refused[cause], 1);
+    md_bytes_append_str(&text, MD_STR("{\"error\":"));
+    md_json_append_string(&text, md_str_of(sentence));
+    md_bytes_append_char(&text, '}');
+    copy = md_arena_copy(&session->x.arena, md_bytes_view(&text));
+    md_bytes_deinit(&text);
+    session->response = (struct md_http_response){
+        .status = status,
+        .content_type = "application/json",
+        .headers = status == 501 ? &accepted : status == 503 ? &retry : NULL,
+        .header_count = status == 501 || status == 503,
+        .close = true,
+    };
+    if (part && copy.ptr) {
+        *part = (struct iovec){.iov_base = (void *)(uintptr_t)copy.ptr, .iov_len = copy.len};
+        session->response.parts = part;
+        session->response.part_count = 1;
+    }
+    session->answered = true;
+    session->close_after = session->early = true;
+    md_session_begin_reply(session);
+}
+
+/* --- from the handler ------------------------------------------------------------------------------------------------ */
+
+static void note_answer(struct md_session *session, const struct md_http_response *response)
+{
+    session->response = *response;
+    session->answered = true;
+    session->close_after |= response->close;
+}
+
+static struct md_session *session_of(struct md_exchange *x)
+{
+    return MD_CONTAINER_OF(x, struct md_session, x);
+}
+
+void md_exchange_respond(struct md_exchange *x, const struct md_http_response *response)
+{
+    struct md_session *session = session_of(x);
+
+    if (session->state == MD_SESSION_CLOSED) {
+        session->handler_has_it = false;
+    } else {
+        note_answer(session, response);
+    }
+    md_session_run(session);
+}
+
+void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
+                       void (*drained)(struct md_exchange *x))
+{
+    struct md_session *session = session_of(x);
+
+    session->streaming = true;
+    session->stream_ended = false;
+    session->drained = drained;
+    session->stream_at = 0;
+    md_bytes_clear(&session->stream);
+    if (session->state != MD_SESSION_CLOSED) {
+        note_answer(session, response);
+        md_session_run(session);
+    }
+}
+
+bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
+{
+    struct md_session *session = session_of(x);
+
+    if (session->state == MD_SESSION_CLOSED || x->head.method == MD_HTTP_HEAD) {
+        return session->state != MD_SESSION_CLOSED;
+    }
+    if (bytes.len) {
+        if (session->stream_chunked) {
+            md_bytes_printf(&session->stream, "%zx\r\n", bytes.len);
+        }
+        md_bytes_append_str(&session->stream, bytes);
+        if (session->stream_chunked) {
+            md_bytes_append_str(&session->stream, MD_STR("\r\n"));
+        }
+    }
+    if (session->stream.failed) {
+        md_session_lost(session);
+    }
+    md_session_run(session);
+    return session->state != MD_SESSION_CLOSED && !session->peer_gone;
+}
+
+void md_exchange_end(struct md_exchange *x)
+{
+    struct md_session *session = session_of(x);
+
+    session->stream_ended = true;
+    if (session->state == MD_SESSION_CLOSED) {
+        session->handler_has_it = false;
+    } else if (session->stream_chunked && x->head.method != MD_HTTP_HEAD) {
+        md_bytes_append_str(&session->stream, MD_STR("0\r\n\r\n"));
+    }
+    md_session_run(session);
+}
+
+/* --- head -------------------------------------------------------------------------------------------------------------- */
+
+/* The coding that the client likes best of those we have; false: none. */
+static bool choose_coding(struct md_str accept, enum md_coding *coding)
+{
+    int best = 0;
+    struct md_str piece;
+
+    while (md_str_split(&accept, ',', &piece)) {
+        struct md_str name, quality = MD_STR("");
+        struct md_str rest = piece;
+        (void)md_str_split(&rest, ';', &name);
+        if (rest.ptr) {
+            quality = md_str_trim(rest);
+        }
+        name = md_str_trim(name);
+        int q = 1000;
+        if (md_str_starts_with(quality, MD_STR("q="))) {
+            q = quality.len > 2 && quality.ptr[2] == '1' ? 1000 : 0;
+            for (size_t i = 4, weight = 100; i < quality.len && weight; i++, weight /= 10) {
+                q += (quality.ptr[i] - '0') * (int)weight;
+            }
+        }
+        bool gzip = md_str_eq_nocase(name, MD_STR("gzip")) || md_str_eq_c(name, "*");
+        bool zlib = md_str_eq_nocase(name, MD_STR("deflate"));
+        if ((gzip || zlib) && (q > best || (q == best && gzip && q > 0))) {
+            best = q;
+            *coding = gzip ? MD_CODING_GZIP : MD_CODING_DEFLATE;
+        }
+    }
+    return best > 0;
+}
+
+static bool origin_allowed(const struct md_session *session)
+{
+    const struct md_http_config *config = session->config;
+
+    for (size_t i = 0; i < config->cors_origin_count; i++) {
+        if (md_str_eq_c(config->cors_origins[i], "*") || md_str_eq(config->cors_origins[i], session->request.origin)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* CORS headers come before the handler's own; written as text, since they vary. */
+static void print_cors(struct md_session *session, struct md_http1_response_head *head, struct md_http_header extra[8])
+{
+    size_t count = 0;
+
+    if (!session->request.origin.len || !origin_allowed(session) || head->header_count > 5) {
+        return;
+    }
+    extra[count++] = (struct md_http_header){MD_STR("Access-Control-Allow-Origin"), session->request.origin};
+    extra[count++] = (struct md_http_header){MD_STR("Access-Control-Expose-Headers"),
+                                             MD_STR("Inference-Header-Content-Length")};
+    extra[count++] = (struct md_http_header){MD_STR("Vary"), MD_STR("Origin")};
+    for (size_t i = 0; i < head->header_count; i++) {
+        extra[count++] = head->headers[i];
+    }
+    head->headers = extra;
+    head->header_count = count;
+}
+
+static void print_head(struct md_session *session, int64_t content_length, const char *coding)
+{
+    struct md_http_header extra[8];
+    struct md_http1_response_head head = {
+        .status = session->response.status,
+        .content_type = session->response.content_type,
+        .content_encoding = coding,
+        .content_length = content_length,
+        .close = session->close_after,
+        .http10_keep_alive = session->request.minor_version == 0,
+        .headers = session->response.headers,
+        .header_count = session->response.header_count,
+    };
+
+    print_cors(session, &head, extra);
+    md_bytes_clear(&session->head);
+    md_http1_print_head(&head, &session->head);
+    if (session->head.failed) {
+        md_session_lost(session);
+    }
+}
+
+static size_t body_size(const struct md_session *session)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < session->response.part_count; i++) {
+        bytes += session->response.parts[i].iov_len;
+    }
+    return bytes;
+}
+
+static void set_parts(struct md_session *session, const struct iovec *parts, size_t count, size_t body_bytes)
+{
+    session->reply_parts = parts;
+    session->reply_part_count = session->x.head.method == MD_HTTP_HEAD ? 0 : count;
+    session->part_at = session->part_offset = 0;
+    session->head_at = 0;
+    session->reply_left = session->head.len + (session->x.head.method == MD_HTTP_HEAD ? 0 : body_bytes);
+    session->reply_bytes = session->reply_left;
+    session->state = MD_SESSION_REPLY;
+    md_session_set_deadline(session, session->config->body_timeout_ns);
+}
+
+void md_session_begin_reply(struct md_session *session)
+{
+    struct md_http_response *response = &session->response;
+    enum md_coding coding;
+    struct md_error err;
+
+    session->close_after |= session->list->draining;
+    if (session->streaming) {
+        session->stream_chunked = session->request.minor_version > 0;
+        session->close_after |= !session->stream_chunked;
+        /* HTTP/1.0 has no chunks: the end of the connection ends the body, which Content-Length must not deny */
+        print_head(session, session->stream_chunked ? MD_HTTP1_CHUNKED : MD_HTTP1_UNTIL_CLOSE, NULL);
+        set_parts(session, NULL, 0, 0);
+        return;
+    }
+    size_t bytes = body_size(session);
+    if (response->may_compress && bytes > COMPRESS_FROM_BYTES && session->request.accept_encoding.len &&
+        choose_coding(session->request.accept_encoding, &coding) &&
+        md_deflate_create(coding, &session->deflate, &err)) {
+        session->state = MD_SESSION_DEFLATE;
+        session->deflate_part = session->deflate_at = 0;
+        session->deflate_coding = coding == MD_CODING_GZIP ? "gzip" : "deflate";
+        md_bytes_clear(&session->deflated);
+        return;
+    }
+    print_head(session, (int64_t)bytes, NULL);
+    set_parts(session, response->parts, response->part_count, bytes);
+}
+
+/* --- compression -------------------------------------------------------------------------------------------------------- */
+
+bool md_session_step_deflate(struct md_session *session)
+{
+    const struct md_http_response *response = &session->response;
+    bool last = session->deflate_part + 1 >= response->part_count;
+    const struct iovec *part = &response->parts[session->deflate_part];
+    size_t in_len = md_size_min(part->iov_len - session->deflate_at, MD_SESSION_SLICE_BYTES);
+    bool last_slice = last && session->deflate_at + in_len == part->iov_len;
+    size_t consumed, produced;
+
+    if (!md_bytes_reserve(&session->deflated, MD_SESSION_SLICE_BYTES)) {
+        md_session_lost(session);
+        return false;
+    }
+    enum md_progress progress =
+        md_deflate_step(session->deflate, (const char *)part->iov_base + session->deflate_at, in_len, last_slice,
+                        session->deflated.data + session->deflated.len, MD_SESSION_SLICE_BYTES, &consumed, &produced);
+    session->deflate_at += consumed;
+    session->deflated.len += produced;
+    if (!last && session->deflate_at == part->iov_len) {
+        session->deflate_part++;
+        session->deflate_at = 0;
+    }
+    if (progress != MD_PROGRESS_DONE) {
+        md_session_yield(session);
+        return false;
+    }
+    md_deflate_destroy(session->deflate);
+    session->deflate = NULL;
+    session->deflated_part = (struct iovec){session->deflated.data, session->deflated.len};
+    print_head(session, (int64_t)session->deflated.len, session->deflate_coding);
+    set_parts(session, &session->deflated_part, 1, session->deflated.len);
+    return true;
+}
+
+/* --- sending ------------------------------------------------------------------------------------------------------------ */
+
+static int gather(struct md_session *session, struct iovec parts[PARTS_A_SEND])
+{
+    int count = 0;
+
+    if (session->head_at < session->head.len) {
+        parts[count++] =
+            (struct iovec){session->head.data + session->head_at, session->head.len - session->head_at};
+    }
+    size_t offset = session->part_offset;
+    for (size_t i = session->part_at; i < session->reply_part_count && count < PARTS_A_SEND - 1; i++, offset = 0) {
+        const struct iovec *part = &session->reply_parts[i];
+        if (part->iov_len > offset) {
+            parts[count++] = (struct iovec){(char *)part->iov_base + offset, part->iov_len - offset};
+        }
+    }
+    if (session->streaming && session->stream_at < session->stream.len) {
+        parts[count++] =
+            (struct iovec){session->stream.data + session->stream_at, session->stream.len - session->stream_at};
+    }
+    return count;
+}
+
+static void advance(struct md_session *session, size_t sent)
+{
+    size_t n = md_size_min(sent, session->head.len - session->head_at);
+
+    session->head_at += n;
+    sent -= n;
+    while (sent && session->part_at < session->reply_part_count) {
+        size_t left = session->reply_parts[session->part_at].iov_len - session->part_offset;
+        n = md_size_min(sent, left);
+        session->part_offset += n;
+        sent -= n;
+        if (n == left) {
+            session->part_at++;
+            session->part_offset = 0;
+        }
+    }
+    session->stream_at += sent;
+}
+
+/* The whole answer has gone out. */
+static void end_exchange(struct md_session *session)
+{
+    struct md_exchange *x = &session->x;
+    unsigned status = session->response.status;
+
+    md_counter_add(&session->counters->responses[md_size_min(status / 100, 5)], 1);
+    if (session->config->access_log) {
+        session->config->access_log(session->config->access_log_arg, x, status, session->reply_bytes);
+    }
+    bool linger = session->close_after && (session->early || (session->in && session->in_at < session->in_end));
+    md_arena_reset(&x->arena);
+    md_session_release_body(session);
+    session->handler_has_it = session->answered = session->streaming = false;
+    session->deadline_ns = 0;
+    if (session->close_after) {
+        session->state = linger ? MD_SESSION_LINGER : MD_SESSION_HEAD;
+        session->peer_gone = !linger;
+        return;
+    }
+    session->state = MD_SESSION_HEAD;
+    if (session->in && session->in_at == session->in_end) {
+        md_block_unref(session->in);
+        session->in = NULL;
+        md_session_set_deadline(session, session->config->idle_timeout_ns);
+        md_conn_want(session->conn, MD_LOOP_READ);
+    }
+}
+
+static bool all_sent(struct md_session *session)
+{
+    if (session->streaming) {
+        if (session->stream_at == session->stream.len) {
+            md_bytes_clear(&session->stream);
+            session->stream_at = 0;
+        }
+        return session->stream_ended && session->stream.len == 0 && session->head_at == session->head.len;
+    }
+    return session->reply_left == 0;
+}
+
+bool md_session_step_reply(struct md_session *session)
+{
+    struct iovec parts[PARTS_A_SEND];
+    struct md_error err;
+    size_t sent = 0;
+
+    int count = gather(session, parts);
+    if (count) {
+        enum md_io outcome = md_conn_send(session->conn, parts, count, &sent, &err);
+        if (outcome == MD_IO_AGAIN) {
+            md_conn_want(session->conn, MD_LOOP_WRITE);
+            return false;
+        }
+        if (outcome != MD_IO_OK) {
+            md_session_lost(session);
+            return false;
+        }
+        md_counter_add(&session->counters->sent_bytes, sent);
+        advance(session, sent);
+        session->reply_left -= session->streaming ? 0 : sent;
+        session->reply_bytes += session->streaming ? sent : 0;
+        md_session_set_deadline(session, session->config->body_timeout_ns);
+    }
+    if (all_sent(session)) {
+        end_exchange(session);
+        return session->state == MD_SESSION_LINGER || (session->in != NULL);
+    }
+    if (session->streaming && session->stream.len - session->stream_at == 0) {
+        md_conn_want(session->conn, 0);
+        session->deadline_ns = 0;
+        if (!session->stream_ended && session->drained) {
+            session->drained(&session->x);
+            return session->stream.len > 0 || session->stream_ended;
+        }
+        return false;
+    }
+    return true;
+}

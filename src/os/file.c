@@ -1,0 +1,180 @@
+/*
+ * Files over POSIX calls.
+ */
+#include "os/file.h"
+
+#include "base/alloc.h"
+#include "base/fault.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool fail(struct md_error *err, const char *what, const char *path)
+{
+    return md_error_set(err, errno == ENOENT || errno == ENOTDIR ? MD_REASON_NOT_FOUND : MD_REASON_IO, "cannot %s %s: %s",
+                        what, path, strerror(errno));
+}
+
+static bool injected(void)
+{
+    if (md_fault_hit(MD_FAULT_SYSCALL)) {
+        errno = EIO;
+        return true;
+    }
+    return false;
+}
+
+static bool read_open(int fd, const char *path, size_t max_bytes, struct md_arena *arena, struct md_str *out,
+                      struct md_error *err)
+{
+    struct stat info;
+
+    if (injected() || fstat(fd, &info) < 0) {
+        return fail(err, "read", path);
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return md_error_set(err, MD_REASON_IO, "%s is not a regular file", path);
+    }
+    if ((size_t)info.st_size > max_bytes) {
+        return md_error_set(err, MD_REASON_TOO_LARGE, "%s has %lld bytes, at most %zu are read", path,
+                            (long long)info.st_size, max_bytes);
+    }
+    size_t size = (size_t)info.st_size, used = 0;
+    char *data = md_arena_alloc(arena, size + 1);
+    if (!data) {
+        return md_error_no_memory(err, path);
+    }
+    while (used < size) {
+        ssize_t n = injected() ? -1 : read(fd, data + used, size - used);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return fail(err, "read", path);
+        }
+        if (n == 0) {
+            break; /* it was cut while we read it */
+        }
+        used += (size_t)n;
+    }
+    data[used] = '\0';
+    *out = md_str_make(data, used);
+    return true;
+}
+
+bool md_os_file_read(const char *path, size_t max_bytes, struct md_arena *arena, struct md_str *out,
+                     struct md_error *err)
+{
+    int fd = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0) {
+        return fail(err, "open", path);
+    }
+    bool ok = read_open(fd, path, max_bytes, arena, out, err);
+    close(fd);
+    return ok;
+}
+
+bool md_os_file_exists(const char *path)
+{
+    return !injected() && access(path, R_OK) == 0;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return strcmp(((const struct md_os_entry *)a)->name.ptr, ((const struct md_os_entry *)b)->name.ptr);
+}
+
+static bool is_directory(int folder, const struct dirent *entry)
+{
+    struct stat info;
+
+    if (entry->d_type == DT_DIR || entry->d_type == DT_REG) {
+        return entry->d_type == DT_DIR;
+    }
+    return fstatat(folder, entry->d_name, &info, 0) == 0 && S_ISDIR(info.st_mode);
+}
+
+static bool read_entries(DIR *folder, const char *path, struct md_arena *arena, struct md_os_listing *out,
+                         struct md_error *err)
+{
+    size_t capacity = 0;
+
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = injected() ? NULL : readdir(folder);
+        if (!entry) {
+            return errno == 0 || fail(err, "list", path);
+        }
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        if (out->count == capacity) {
+            capacity = capacity ? capacity * 2 : 16;
+            struct md_os_entry *grown = md_arena_alloc(arena, capacity * sizeof *grown);
+            if (!grown) {
+                return md_error_no_memory(err, path);
+            }
+            if (out->count) {
+                memcpy(grown, out->entries, out->count * sizeof *grown);
+            }
+            out->entries = grown;
+        }
+        struct md_os_entry *slot = &out->entries[out->count++];
+        slot->name = md_arena_copy(arena, md_str_of(entry->d_name));
+        slot->is_directory = is_directory(dirfd(folder), entry);
+        if (!slot->name.ptr) {
+            return md_error_no_memory(err, path);
+        }
+    }
+}
+
+bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *out, struct md_error *err)
+{
+    DIR *folder = injected() ? NULL : opendir(path);
+
+    *out = (struct md_os_listing){0};
+    if (!folder) {
+        return fail(err, "list", path);
+    }
+    bool ok = read_entries(folder, path, arena, out, err);
+    closedir(folder);
+    if (ok && out->count) {
+        qsort(out->entries, out->count, sizeof *out->entries, compare_entries);
+    }
+    return ok;
+}
+
+bool md_os_real_path(const char *path, struct md_arena *arena, const char **out, struct md_error *err)
+{
+    char resolved[PATH_MAX];
+
+    if (injected() || !realpath(path, resolved)) {
+        return fail(err, "find", path);
+    }
+    *out = md_arena_strdup(arena, resolved);
+    return *out || md_error_no_memory(err, path);
+}
+
+bool md_os_file_peek(const char *path, char *text, size_t size)
+{
+    int fd = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0) {
+        return false;
+    }
+    n = read(fd, text, size - 1);
+    close(fd);
+    if (n < 0) {
+        return false;
+    }
+    text[n] = '\0';
+    return true;
+}

@@ -1,0 +1,37 @@
+/*
+ * Files and folders. Any thread. Paths are zero-terminated; results live in the caller's arena. Errors are NOT_FOUND or IO
+ * and name the path.
+ */
+#ifndef MD_OS_FILE_H
+#define MD_OS_FILE_H
+
+#include "base/arena.h"
+#include "base/error.h"
+
+/* The whole of a regular file of at most max_bytes, with a zero byte behind it. */
+bool md_os_file_read(const char *path, size_t max_bytes, struct md_arena *arena, struct md_str *out,
+                     struct md_error *err) MD_MUST_CHECK;
+
+/* True if there is something of that name that can be read. */
+bool md_os_file_exists(const char *path);
+
+struct md_os_entry {
+    struct md_str name; /* zero-terminated */
+    bool is_directory;  /* symbolic links followed */
+};
+
+struct md_os_listing {
+    struct md_os_entry *entries; /* sorted by name, without "." and ".." */
+    size_t count;
+};
+
+bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *out,
+                struct md_error *err) MD_MUST_CHECK;
+
+/* Absolute path without symbolic links. */
+bool md_os_real_path(const char *path, struct md_arena *arena, const char **out, struct md_error *err) MD_MUST_CHECK;
+
+/* Bytes of a small file of /proc or /sys into text (terminated, cut at size - 1); false if it cannot be read. */
+bool md_os_file_peek(const char *path, char *text, size_t size) MD_MUST_CHECK;
+
+#endif

@@ -1,0 +1,167 @@
+/*
+ * The log sink. A line is built on the stack and leaves in one write, so lines of several threads do not mix.
+ */
+#include "os/log_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_MAX = 8192 };
+
+static struct {
+    const char *path;
+    enum md_log_format format;
+    atomic_int fd;
+} log_file = {.fd = STDERR_FILENO};
+
+struct line {
+    char text[LINE_MAX];
+    size_t len;
+};
+
+static void put(struct line *line, const char *text, size_t len)
+{
+    len = md_size_min(len, sizeof line->text - 1 - line->len);
+    memcpy(line->text + line->len, text, len);
+    line->len += len;
+}
+
+static void put_c(struct line *line, const char *text)
+{
+    put(line, text, strlen(text));
+}
+
+/* Control characters would let a client forge lines; JSON needs its quotes escaped too. */
+static void put_escaped(struct line *line, struct md_str text, bool json)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        char escape[8];
+        if (c < 0x20 || c == 0x7f) {
+            (void)snprintf(escape, sizeof escape, "\\u%04x", c);
+            put_c(line, escape);
+        } else if (json && (c == '"' || c == '\\')) {
+            (void)snprintf(escape, sizeof escape, "\\%c", c);
+            put_c(line, escape);
+        } else {
+            put(line, text.ptr + i, 1);
+        }
+    }
+}
+
+static void put_json(struct line *line, const char *time_text, enum md_log_level level,
+                     const struct md_log_context *context, struct md_str text)
+{
+    static const char *const names[] = {"error", "warning", "info", "verbose"};
+    char number[32];
+
+    put_c(line, "{\"time\":\"");
+    put_c(line, time_text);
+    put_c(line, "\",\"level\":\"");
+    put_c(line, names[level]);
+    put_c(line, "\",\"message\":\"");
+    put_escaped(line, text, true);
+    put_c(line, "\"");
+    if (context && context->model) {
+        put_c(line, ",\"model\":\"");
+        put_escaped(line, md_str_of(context->model), true);
+        (void)snprintf(number, sizeof number, "\",\"version\":%lld", (long long)context->version);
+        put_c(line, number);
+    }
+    if (context && context->request_id) {
+        put_c(line, ",\"request_id\":\"");
+        put_escaped(line, md_str_of(context->request_id), true);
+        put_c(line, "\"");
+    }
+    put_c(line, "}");
+}
+
+static void put_context(struct line *line, const struct md_log_context *context)
+{
+    char number[32];
+
+    if (!context || !context->model) {
+        return;
+    }
+    put_c(line, "[model ");
+    put_escaped(line, md_str_of(context->model), false);
+    (void)snprintf(number, sizeof number, " version %lld", (long long)context->version);
+    put_c(line, number);
+    if (context->request_id) {
+        put_c(line, " request ");
+        put_escaped(line, md_str_of(context->request_id), false);
+    }
+    put_c(line, "] ");
+}
+
+static void write_line(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text)
+{
+    static const char letters[] = {'E', 'W', 'I', 'V'};
+    struct line line;
+    struct timespec now;
+    struct tm parts;
+    char stamp[96];
+
+    (void)arg;
+    line.len = 0;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    if (log_file.format == MD_LOG_FORMAT_DEFAULT) {
+        (void)snprintf(stamp, sizeof stamp, "%c%02d%02d %02d:%02d:%02d.%06ld %d ", letters[level], parts.tm_mon + 1,
+                       parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, now.tv_nsec / 1000, gettid());
+    } else {
+        (void)snprintf(stamp, sizeof stamp, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", parts.tm_year + 1900,
+                       parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                       now.tv_nsec / 1000000);
+    }
+    if (log_file.format == MD_LOG_FORMAT_JSON) {
+        put_json(&line, stamp, level, context, text);
+    } else {
+        put_c(&line, stamp);
+        if (log_file.format == MD_LOG_FORMAT_ISO8601) {
+            (void)snprintf(stamp, sizeof stamp, " %c %d ", letters[level], gettid());
+            put_c(&line, stamp);
+        }
+        put_context(&line, context);
+        put_escaped(&line, text, false);
+    }
+    line.text[line.len++] = '\n';
+    if (write(atomic_load_explicit(&log_file.fd, memory_order_relaxed), line.text, line.len) < 0) {
+        /* a full disk must not stop the server; the next line is tried again */
+    }
+}
+
+bool md_os_log_open(const char *path, enum md_log_format format, struct md_error *err)
+{
+    static const struct md_log_sink sink = {.write = write_line};
+
+    if (path) {
+        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+        if (fd < 0) {
+            return md_error_set(err, MD_REASON_IO, "cannot open log file %s: %s", path, strerror(errno));
+        }
+        atomic_store(&log_file.fd, fd);
+    }
+    log_file.path = path;
+    log_file.format = format;
+    md_log_set_sink(&sink);
+    return true;
+}
+
+void md_os_log_reopen(void)
+{
+    if (!log_file.path) {
+        return;
+    }
+    int fd = open(log_file.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    if (fd >= 0) {
+        /* dup2 keeps the number, so that a thread that is writing now never meets a closed descriptor */
+        (void)dup2(fd, atomic_load(&log_file.fd));
+        close(fd);
+    }
+}

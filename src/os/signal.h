@@ -1,0 +1,22 @@
+/*
+ * Signals of the process: shutdown requests as numbers to wait for, and a last line before a crash.
+ */
+#ifndef MD_OS_SIGNAL_H
+#define MD_OS_SIGNAL_H
+
+#include "base/error.h"
+
+/* Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts, ignores SIGPIPE, and installs the crash
+ * handler: on a fatal signal one line goes to standard error that names the signal and what the thread was working on
+ * (md_log_get_context), then the signal takes its course. First thing in main. */
+void md_os_signal_setup(void);
+
+/* Waits for SIGTERM, SIGINT or SIGHUP at most timeout_ms (-1: no limit); 0 when none came. One thread. */
+int md_os_signal_wait(int timeout_ms);
+
+/* Makes the waiter return as if that signal had come. Any thread. */
+void md_os_signal_raise(int number);
+
+bool md_os_signal_is_reload(int number); /* SIGHUP */
+
+#endif

@@ -1,0 +1,232 @@
+/*
+ * Sockets over the system calls.
+ */
+#include "os/socket.h"
+
+#include "base/fault.h"
+#include "base/str.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { BACKLOG = 4096 };
+
+static bool injected(int error)
+{
+    if (md_fault_hit(MD_FAULT_SYSCALL)) {
+        errno = error;
+        return true;
+    }
+    return false;
+}
+
+static const char *unix_path(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
+}
+
+/* --- unix ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_live(const struct sockaddr_un *where)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool live = fd >= 0 && connect(fd, (const struct sockaddr *)where, sizeof *where) == 0;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return live;
+}
+
+static bool listen_unix(const char *path, int *out, struct md_error *err)
+{
+    struct sockaddr_un where = {.sun_family = AF_UNIX};
+    struct stat info;
+
+    if (strlen(path) >= sizeof where.sun_path) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "socket path %s is longer than %zu bytes", path,
+                            sizeof where.sun_path - 1);
+    }
+    memcpy(where.sun_path, path, strlen(path) + 1);
+    if (stat(path, &info) == 0 && S_ISSOCK(info.st_mode)) {
+        if (is_live(&where)) {
+            return md_error_set(err, MD_REASON_IO, "another server is listening on %s", path);
+        }
+        (void)unlink(path);
+    }
+    int fd = injected(EMFILE) ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 || listen(fd, BACKLOG) < 0) {
+        md_error_set(err, MD_REASON_IO, "cannot listen on %s: %s", path, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return false;
+    }
+    *out = fd;
+    return true;
+}
+
+/* --- TCP ------------------------------------------------------------------------------------------------------------- */
+
+static bool resolve(const char *address, uint16_t port, struct sockaddr_storage *out, socklen_t *len,
+                    struct md_error *err)
+{
+    char host[256], service[8];
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    struct md_str name = md_str_of(address);
+
+    if (md_str_starts_with(name, MD_STR("ipv6:"))) {
+        name = md_str_make(name.ptr + 5, name.len - 5);
+    }
+    if (name.len >= 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']') {
+        name = md_str_make(name.ptr + 1, name.len - 2);
+    }
+    (void)snprintf(host, sizeof host, "%.*s", MD_STR_ARG(name));
+    (void)snprintf(service, sizeof service, "%u", port);
+    int code = getaddrinfo(host, service, &hints, &found);
+    if (code != 0) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "cannot find address '%s': %s", address,
+                            gai_strerror(code));
+    }
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    *len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return true;
+}
+
+static uint16_t port_of(const struct sockaddr_storage *address)
+{
+    return ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                                : ((const struct sockaddr_in *)address)->sin_port);
+}
+
+static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int *out, uint16_t *bound,
+                       struct md_error *err)
+{
+    struct sockaddr_storage where;
+    socklen_t len;
+    int one = 1, zero = 0;
+
+    if (!resolve(address, port, &where, &len, err)) {
+        return false;
+    }
+    int fd = injected(EMFILE) ? -1 : socket(where.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        if (where.ss_family == AF_INET6) {
+            (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+        }
+        if (reuse_port) {
+            (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+        }
+    }
+    if (fd < 0 || bind(fd, (struct sockaddr *)&where, len) < 0 || listen(fd, BACKLOG) < 0 ||
+        getsockname(fd, (struct sockaddr *)&where, &len) < 0) {
+        md_error_set(err, MD_REASON_IO, "cannot listen on %s port %u: %s%s", address, port, strerror(errno),
+                     errno == EADDRINUSE ? "; another program has this port: stop it, or choose another port" : "");
+        if (fd >= 0) {
+            close(fd);
+        }
+        return false;
+    }
+    *out = fd;
+    *bound = port_of(&where);
+    return true;
+}
+
+bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd, uint16_t *bound,
+                         struct md_error *err)
+{
+    const char *path = unix_path(address);
+
+    *bound = 0;
+    return path ? listen_unix(path, fd, err) : listen_tcp(address, port, reuse_port, fd, bound, err);
+}
+
+void md_os_socket_forget(const char *address)
+{
+    const char *path = unix_path(address);
+
+    if (path) {
+        (void)unlink(path);
+    }
+}
+
+/* --- connections ------------------------------------------------------------------------------------------------------ */
+
+static void print_peer(const struct sockaddr_storage *from, char peer[MD_OS_PEER_MAX])
+{
+    char host[INET6_ADDRSTRLEN];
+
+    if (from->ss_family == AF_INET) {
+        (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)from)->sin_addr, host, sizeof host);
+        (void)snprintf(peer, MD_OS_PEER_MAX, "%s:%u", host, port_of(from));
+    } else if (from->ss_family == AF_INET6) {
+        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)from)->sin6_addr, host, sizeof host);
+        (void)snprintf(peer, MD_OS_PEER_MAX, "[%s]:%u", host, port_of(from));
+    } else {
+        (void)snprintf(peer, MD_OS_PEER_MAX, "unix:");
+    }
+}
+
+enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEER_MAX])
+{
+    struct sockaddr_storage from;
+    socklen_t len = sizeof from;
+    int one = 1;
+
+    *fd = injected(EMFILE) ? -1 : accept4(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (*fd < 0) {
+        bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+        return exhausted ? MD_OS_ACCEPT_EXHAUSTED : MD_OS_ACCEPT_NONE;
+    }
+    if (from.ss_family != AF_UNIX) {
+        (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    }
+    print_peer(&from, peer);
+    return MD_OS_ACCEPT_OK;
+}
+
+static enum md_os_io io_error(struct md_error *err, const char *what)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+        return MD_OS_IO_AGAIN;
+    }
+    md_error_set(err, MD_REASON_IO, "%s: %s", what, strerror(errno));
+    return MD_OS_IO_ERROR;
+}
+
+enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count, struct md_error *err)
+{
+    ssize_t n = injected(ECONNRESET) ? -1 : recv(fd, data, len, 0);
+
+    *count = n > 0 ? (size_t)n : 0;
+    if (n > 0) {
+        return MD_OS_IO_OK;
+    }
+    return n == 0 ? MD_OS_IO_EOF : io_error(err, "recv");
+}
+
+enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count, struct md_error *err)
+{
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = (size_t)part_count};
+    ssize_t n = injected(EPIPE) ? -1 : sendmsg(fd, &message, MSG_NOSIGNAL);
+
+    *count = n > 0 ? (size_t)n : 0;
+    return n >= 0 ? MD_OS_IO_OK : io_error(err, "send");
+}
+
+void md_os_socket_shutdown_write(int fd)
+{
+    (void)shutdown(fd, SHUT_WR);
+}
