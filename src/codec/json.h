@@ -59,6 +59,9 @@ enum md_json_token md_json_peek(struct md_json *json);
 /* Skips the next value whole (an object or array with all that it holds). False on a syntax error (json->error). */
 bool md_json_skip(struct md_json *json) MD_MUST_CHECK;
 
+/* For readers that take a value's text themselves: `at` stands behind the value now. */
+void md_json_value_taken(struct md_json *json);
+
 /* Makes json fail with "... at byte N" appended to the sentence; returns false. For callers' own expectations. */
 bool md_json_fail(struct md_json *json, const char *format, ...) MD_PRINTF(2, 3);
 

@@ -118,10 +118,13 @@ static void session_close(struct md_session *session)
     if (session->handler_has_it && session->answered && (!session->streaming || session->stream_ended)) {
         session->handler_has_it = false;
     } else if (session->handler_has_it && !session->x.cancelled) {
+        const bool was_running = session->running;
         session->x.cancelled = true;
+        session->running = true; /* the handler may answer from inside on_cancel: the session is freed below, not there */
         if (session->x.handler->on_cancel) {
             session->x.handler->on_cancel(&session->x);
         }
+        session->running = was_running;
     }
     release_when_unused(session);
 }
