@@ -1,0 +1,127 @@
+/*
+ * Schema: messages described by tables, and values of any message as a tree.
+ *
+ * A message is what a configuration file holds: fields by the order of its description. Values live in the caller's
+ * arena; nothing is freed one by one. The tables (model_schema.c) follow the field's ModelConfig; the readers (pbtxt.c,
+ * message_json.c) know nothing but them.
+ */
+#ifndef MD_CONFIG_SCHEMA_H
+#define MD_CONFIG_SCHEMA_H
+
+#include "base/diagnostics.h"
+
+enum md_field_kind {
+    MD_FIELD_BOOL,
+    MD_FIELD_INT,    /* int32, int64: range by `bits` */
+    MD_FIELD_UINT,   /* uint32, uint64 */
+    MD_FIELD_DOUBLE, /* float, double */
+    MD_FIELD_STRING,
+    MD_FIELD_ENUM,
+    MD_FIELD_MESSAGE,
+    MD_FIELD_MAP, /* entries are messages of fields `key` and `value` */
+};
+
+/* What this version does with a field that is set. */
+enum md_support {
+    MD_SUPPORTED,
+    MD_NO_EFFECT, /* accepted: results are the same without it */
+    MD_REFUSED,   /* ignoring it would change results */
+};
+
+struct md_enum_value {
+    const char *name;
+    int32_t number;
+};
+
+struct md_message_desc;
+
+struct md_field_desc {
+    const char *name;
+    enum md_field_kind kind;
+    bool repeated;
+    unsigned bits;                         /* of INT and UINT: 32 or 64 */
+    const struct md_message_desc *message; /* MESSAGE, MAP (its entry) */
+    const struct md_enum_value *values;    /* ENUM, ended by a NULL name */
+    unsigned oneof;                        /* group number; 0: none. Setting two fields of a group is an error */
+    enum md_support support;
+    const char *note; /* why it is refused or has no effect, and what to do */
+};
+
+struct md_message_desc {
+    const char *name;
+    const struct md_field_desc *fields;
+    size_t field_count;
+};
+
+struct md_message;
+
+struct md_value {
+    union {
+        bool boolean;
+        int64_t integer; /* INT and ENUM */
+        uint64_t natural;
+        double number;
+        struct md_str string; /* zero-terminated */
+        struct md_message *message;
+    } as;
+};
+
+struct md_field_values {
+    struct md_value *items;
+    size_t count;
+    size_t capacity;
+};
+
+struct md_message {
+    const struct md_message_desc *desc;
+    const char *file; /* where it was read */
+    unsigned line;
+    struct md_field_values *fields; /* one for each of desc->fields */
+};
+
+/* An empty message. NULL when out of memory. */
+struct md_message *md_message_create(const struct md_message_desc *desc, struct md_arena *arena) MD_MUST_CHECK;
+
+/* Index of a field by name, or -1. */
+int md_message_field(const struct md_message_desc *desc, struct md_str name);
+/* The field's name that is nearest to a wrong one, or NULL if none is near. */
+const char *md_message_nearest_field(const struct md_message_desc *desc, struct md_str name);
+
+/* Adds a value (replaces that of a field that is not repeated). False when out of memory. */
+bool md_message_add(struct md_message *message, size_t field, struct md_value value, struct md_arena *arena) MD_MUST_CHECK;
+
+/* Values by name; the field exists in the description (asserted). */
+bool md_message_has(const struct md_message *message, const char *field);
+size_t md_message_count(const struct md_message *message, const char *field);
+/* The value at index, or a zeroed one when there are fewer. message may be NULL. */
+struct md_value md_message_get(const struct md_message *message, const char *field, size_t index);
+/* As md_message_get for a single message; NULL when not set. */
+const struct md_message *md_message_child(const struct md_message *message, const char *field);
+/* Sets a single value. */
+bool md_message_set(struct md_message *message, const char *field, struct md_value value, struct md_arena *arena) MD_MUST_CHECK;
+
+/* Lays `over` over `base`: single values replace, messages merge, repeated fields replace as a whole. */
+bool md_message_merge(struct md_message *base, const struct md_message *over, struct md_arena *arena) MD_MUST_CHECK;
+
+/* Name of an enum's value, or NULL. */
+const char *md_enum_name(const struct md_enum_value *values, int64_t number);
+
+/* Reports every set field that is refused (error) or has no effect (`no_effect` severity). */
+void md_message_report_support(const struct md_message *message, enum md_severity no_effect,
+                               struct md_diagnostics *diagnostics);
+
+/* Protobuf text format (https://protobuf.dev/reference/protobuf/textformat-spec/) as people write it. All errors are
+ * reported with file, line and column. False if there was any. */
+bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *message, struct md_arena *arena,
+                    struct md_diagnostics *diagnostics) MD_MUST_CHECK;
+
+/* The JSON mapping of protobuf with the original field names; int64 also as strings, enums also as numbers. */
+bool md_message_parse_json(struct md_str text, const char *file, struct md_message *message, struct md_arena *arena,
+                           struct md_diagnostics *diagnostics) MD_MUST_CHECK;
+/* All single fields that are no messages are printed, set or not, as the field's server does; int64 as numbers. */
+void md_message_print_json(const struct md_message *message, struct md_bytes *out);
+
+/* ModelConfig. */
+extern const struct md_message_desc md_model_config_desc;
+
+#endif
