@@ -347,8 +347,8 @@ static void take_file(struct parse *p, const struct md_file_reader *reader)
     if (!reader->read(reader->arg, p->file, p->arena, &text, &err)) {
         p->source = SOURCE_FLAG;
         (void)complain(p, "--config: %s", err.text);
-    } else {
-        (void)md_yaml_read(text, p->file, &target, p->arena, p->diagnostics);
+    } else if (!md_yaml_read(text, p->file, &target, p->arena, p->diagnostics)) {
+        p->line = 0; /* reported with its own lines */
     }
     p->line = 0;
 }

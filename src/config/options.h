@@ -9,6 +9,7 @@
 #define MD_CONFIG_OPTIONS_H
 
 #include "base/diagnostics.h"
+#include "base/error.h"
 
 struct md_string_list {
     const char **items; /* zero-terminated */

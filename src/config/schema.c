@@ -117,45 +117,88 @@ const char *md_enum_name(const struct md_enum_value *values, int64_t number)
     return NULL;
 }
 
-/* --- walks: an explicit stack, since the depth comes from a file ------------------------------------------------------ */
+/* --- walks: an explicit list of work, since the depth comes from a file ------------------------------------------- */
 
-static bool is_single_message(const struct md_field_desc *field)
+struct merge_work {
+    struct merge_work *next;
+    struct md_message *base;
+    const struct md_message *over;
+};
+
+static bool queue_merge(struct merge_work **work, struct md_message *base, const struct md_message *over,
+                        struct md_arena *arena)
 {
-    return field->kind == MD_FIELD_MESSAGE && !field->repeated;
+    struct merge_work *item = md_arena_alloc(arena, sizeof *item);
+
+    if (item) {
+        *item = (struct merge_work){.next = *work, .base = base, .over = over};
+        *work = item;
+    }
+    return item != NULL;
+}
+
+/* Adds a copy: messages are copied whole, later. */
+static bool add_copy(struct md_message *to, size_t index, struct md_value value, struct merge_work **work,
+                     struct md_arena *arena)
+{
+    const struct md_field_desc *field = &to->desc->fields[index];
+
+    if (field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP) {
+        const struct md_message *from = value.as.message;
+        struct md_message *copy = md_message_create(field->message, arena);
+        if (!copy || !queue_merge(work, copy, from, arena)) {
+            return false;
+        }
+        copy->file = from->file;
+        copy->line = from->line;
+        value.as.message = copy;
+    }
+    return md_message_add(to, index, value, arena);
+}
+
+static bool merge_field(struct md_message *to, const struct md_message *from, size_t index, struct merge_work **work,
+                        struct md_arena *arena)
+{
+    const struct md_field_desc *field = &to->desc->fields[index];
+    const struct md_field_values *values = &from->fields[index];
+
+    if (!values->count) {
+        return true;
+    }
+    if (field->kind == MD_FIELD_MESSAGE && !field->repeated && to->fields[index].count) {
+        return queue_merge(work, to->fields[index].items[0].as.message, values->items[0].as.message, arena);
+    }
+    to->fields[index].count = 0;
+    for (size_t k = 0; k < values->count; k++) {
+        if (!add_copy(to, index, values->items[k], work, arena)) {
+            return false;
+        }
+    }
+    for (size_t k = 0; field->oneof && k < to->desc->field_count; k++) {
+        if (k != index && to->desc->fields[k].oneof == field->oneof) {
+            to->fields[k].count = 0; /* the other choices of the group give way */
+        }
+    }
+    return true;
 }
 
 bool md_message_merge(struct md_message *base, const struct md_message *over, struct md_arena *arena)
 {
-    struct {
-        struct md_message *base;
-        const struct md_message *over;
-    } stack[DEPTH_MAX] = {{base, over}};
-    size_t depth = 1;
+    struct merge_work *work = NULL;
 
-    while (depth) {
-        struct md_message *to = stack[--depth].base;
-        const struct md_message *from = stack[depth].over;
-        for (size_t i = 0; i < to->desc->field_count; i++) {
-            const struct md_field_desc *field = &to->desc->fields[i];
-            const struct md_field_values *values = &from->fields[i];
-            if (!values->count) {
-                continue;
-            }
-            if (is_single_message(field) && to->fields[i].count && depth < DEPTH_MAX) {
-                stack[depth].base = to->fields[i].items[0].as.message;
-                stack[depth++].over = values->items[0].as.message;
-                continue;
-            }
-            to->fields[i].count = 0;
-            for (size_t k = 0; k < values->count; k++) {
-                if (!md_message_add(to, i, values->items[k], arena)) {
-                    return false;
-                }
-            }
-            for (size_t k = 0; field->oneof && k < to->desc->field_count; k++) {
-                if (k != i && to->desc->fields[k].oneof == field->oneof) {
-                    to->fields[k].count = 0; /* the other choices of the group give way */
-                }
+    if (!queue_merge(&work, base, over, arena)) {
+        return false;
+    }
+    while (work) {
+        struct merge_work *item = work;
+        work = item->next;
+        if (!item->base->file) {
+            item->base->file = item->over->file;
+            item->base->line = item->over->line;
+        }
+        for (size_t i = 0; i < item->base->desc->field_count; i++) {
+            if (!merge_field(item->base, item->over, i, &work, arena)) {
+                return false;
             }
         }
     }

@@ -100,7 +100,7 @@ const struct md_message *md_message_child(const struct md_message *message, cons
 /* Sets a single value. */
 bool md_message_set(struct md_message *message, const char *field, struct md_value value, struct md_arena *arena) MD_MUST_CHECK;
 
-/* Lays `over` over `base`: single values replace, messages merge, repeated fields replace as a whole. */
+/* Lays a copy of `over` over `base`: single values replace, messages merge, repeated fields replace as a whole. */
 bool md_message_merge(struct md_message *base, const struct md_message *over, struct md_arena *arena) MD_MUST_CHECK;
 
 /* Name of an enum's value, or NULL. */

@@ -7,6 +7,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+/* Holds all of a small inference, so that it takes nothing from the heap. */
+enum { ARENA_CHUNK_BYTES = 8192 - 64 };
+
 static const char *const refusal_names[] = {
     [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size", [MD_REFUSAL_BODY_SIZE] = "body_size",
     [MD_REFUSAL_TIMEOUT] = "timeout",     [MD_REFUSAL_MEMORY] = "memory",           [MD_REFUSAL_ENCODING] = "encoding",
@@ -182,7 +185,7 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     }
     session->x.loop = loop;
     session->x.peer = md_conn_peer(conn);
-    md_arena_init(&session->x.arena, 4096 - 64);
+    md_arena_init(&session->x.arena, ARENA_CHUNK_BYTES);
     session->conn = conn;
     session->config = config;
     session->counters = &config->counters[md_loop_index(loop)];

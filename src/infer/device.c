@@ -269,7 +269,7 @@ static void bound_loop(struct md_executor *executor)
 {
     struct md_device *device = executor->device;
     struct md_error err;
-    bool ok = executor->calls.start(executor->calls.arg, &err);
+    bool ok = executor->calls.start(executor->calls.start_arg, &err);
 
     pthread_mutex_lock(&device->mutex);
     if (!ok) {
@@ -290,7 +290,7 @@ static void bound_loop(struct md_executor *executor)
     }
     pthread_mutex_unlock(&device->mutex);
     if (ok) {
-        executor->calls.stop(executor->calls.arg);
+        executor->calls.stop(executor->calls.stop_arg);
     }
 }
 

@@ -56,9 +56,10 @@ void md_device_detach(struct md_device *device, struct md_target *target);
 /* An executor of its own for a THREAD_BOUND instance; `start` runs on it before anything else, `stop` as the last.
  * False if the thread cannot be created or start returned false (err is then start's). */
 struct md_bound_calls {
-    bool (*start)(void *arg, struct md_error *err);
-    void (*stop)(void *arg);
-    void *arg;
+    bool (*start)(void *start_arg, struct md_error *err);
+    void (*stop)(void *stop_arg);
+    void *start_arg; /* borrow during md_device_bind */
+    void *stop_arg;
 };
 bool md_device_bind(struct md_device *device, struct md_instance *instance, const struct md_bound_calls *calls,
                     struct md_error *err) MD_MUST_CHECK;

@@ -1,0 +1,492 @@
+/*
+ * The metrics page. A table of families; each is printed over all versions before the next begins.
+ */
+#include "api/metrics.h"
+
+#include "base/clock.h"
+#include "codec/json.h"
+#include "os/process.h"
+
+enum { SLICE_BYTES = 64 * 1024, MAX_MODELS_DEFAULT = 10000 };
+
+/* --- one version's values -------------------------------------------------------------------------------------------------- */
+
+enum family_shape { SHAPE_VALUE, SHAPE_FAILURES, SHAPE_HISTOGRAMS, SHAPE_BATCHES };
+
+struct family {
+    const char *name, *type, *help;
+    enum family_shape shape;
+    double (*value)(const struct md_version *version, const struct md_target_totals *t); /* version NULL: "other" */
+};
+
+static double us(uint64_t ns)
+{
+    return (double)(ns / MD_NS_PER_US);
+}
+
+static double success(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return (double)t->success.count;
+}
+
+static double inference_count(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return (double)t->inference_count;
+}
+
+static double execution_count(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return (double)t->execution_count;
+}
+
+static double request_us(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return us(t->success.ns);
+}
+
+static double queue_us(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return us(t->queue.ns);
+}
+
+static double input_us(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return us(t->compute_input.ns);
+}
+
+static double infer_us(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return us(t->compute_infer.ns);
+}
+
+static double output_us(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return us(t->compute_output.ns);
+}
+
+static double pending(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return (double)t->pending;
+}
+
+static double in_flight(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return (double)t->in_flight;
+}
+
+static uint64_t peek(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)value, memory_order_relaxed); /* relaxed: for people */
+}
+
+static double load_seconds(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)t;
+    return v ? (double)peek(&v->load_ns) / MD_NS_PER_S : 0;
+}
+
+static double loads(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)t;
+    return v ? (double)peek(&v->load_count) : 0;
+}
+
+static double load_failures(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)t;
+    return v ? (double)peek(&v->load_failure_count) : 0;
+}
+
+static double memory_bytes(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)t;
+    return v ? (double)peek(&v->memory_bytes) : 0;
+}
+
+static const struct family families[] = {
+    {"nv_inference_request_success", "counter", "Requests that were answered", SHAPE_VALUE, success},
+    {"nv_inference_request_failure", "counter", "Requests that failed, by reason", SHAPE_FAILURES, NULL},
+    {"nv_inference_count", "counter", "Inferences: a batch of n counts n", SHAPE_VALUE, inference_count},
+    {"nv_inference_exec_count", "counter", "Executions: a batch counts 1", SHAPE_VALUE, execution_count},
+    {"nv_inference_request_duration_us", "counter", "Microseconds of answered requests, all phases", SHAPE_VALUE, request_us},
+    {"nv_inference_queue_duration_us", "counter", "Microseconds of waiting", SHAPE_VALUE, queue_us},
+    {"nv_inference_compute_input_duration_us", "counter", "Microseconds of preparing inputs", SHAPE_VALUE, input_us},
+    {"nv_inference_compute_infer_duration_us", "counter", "Microseconds in the engine", SHAPE_VALUE, infer_us},
+    {"nv_inference_compute_output_duration_us", "counter", "Microseconds of handing out outputs", SHAPE_VALUE, output_us},
+    {"nv_inference_pending_request_count", "gauge", "Requests that wait", SHAPE_VALUE, pending},
+    {"nv_model_load_duration_secs", "gauge", "Seconds of the last load", SHAPE_VALUE, load_seconds},
+    {"modeld_requests_in_flight", "gauge", "Requests between their head and their answer", SHAPE_VALUE, in_flight},
+    {"modeld_model_loads_total", "counter", "Loads that succeeded", SHAPE_VALUE, loads},
+    {"modeld_model_load_failures_total", "counter", "Loads that failed", SHAPE_VALUE, load_failures},
+    {"modeld_model_memory_bytes", "gauge", "What the backend estimates the version holds", SHAPE_VALUE, memory_bytes},
+    {"modeld_batches_total", "counter", "Executions by batch size", SHAPE_BATCHES, NULL},
+    {"modeld_request_duration_seconds", "histogram", "Duration of requests by phase", SHAPE_HISTOGRAMS, NULL},
+};
+
+/* --- the page as a sequence --------------------------------------------------------------------------------------------------- */
+
+struct page {
+    const struct md_metrics *metrics;
+    size_t family, model, version;
+    bool began_family;
+    bool printed_process;
+    struct md_target_totals other; /* of the models beyond the bound */
+    bool has_other;
+    struct md_bytes text;
+};
+
+static void add_totals(struct md_target_totals *sum, const struct md_target_totals *t)
+{
+    /* Every field is a uint64_t. */
+    uint64_t *to = (uint64_t *)(void *)sum;
+    const uint64_t *from = (const uint64_t *)(const void *)t;
+
+    for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) {
+        to[i] += from[i];
+    }
+}
+
+static bool is_shown(const struct md_version *version)
+{
+    return atomic_load(&((struct md_version *)(uintptr_t)version)->state) != MD_VERSION_REGISTERED;
+}
+
+static void sum_others(struct page *page)
+{
+    const struct md_models *models = page->metrics->models;
+
+    for (size_t i = page->metrics->max_models; i < md_models_count(models); i++) {
+        const struct md_model *model = md_models_at(models, i);
+        for (size_t k = 0; k < model->version_count; k++) {
+            struct md_target_totals t;
+            if (model->versions[k].target.shards) {
+                md_target_sum(&model->versions[k].target, &t);
+                add_totals(&page->other, &t);
+                page->has_other = true;
+            }
+        }
+    }
+}
+
+static void append_labels(struct md_bytes *text, const struct md_version *version)
+{
+    md_bytes_append_c(text, "{model=");
+    if (version) {
+        md_json_append_string(text, version->model->name);
+        md_bytes_append_c(text, ",version=\"");
+        md_bytes_append_i64(text, version->number);
+        md_bytes_append_char(text, '"');
+        md_bytes_append_str(text, version->model->metric_labels);
+    } else {
+        md_bytes_append_c(text, "\"other\",version=\"\"");
+    }
+}
+
+static void append_number(struct md_bytes *text, double value)
+{
+    if (value >= 0 && value < 9e15 && value == (double)(uint64_t)value) {
+        md_bytes_append_u64(text, (uint64_t)value);
+    } else {
+        md_bytes_printf(text, "%.9g", value);
+    }
+    md_bytes_append_char(text, '\n');
+}
+
+static void append_failures(struct md_bytes *text, const struct family *family, const struct md_version *version,
+                            const struct md_target_totals *t)
+{
+    static const char *const reasons[] = {
+        [MD_FAILURE_REJECTED] = "REJECTED", [MD_FAILURE_CANCELED] = "CANCELED", [MD_FAILURE_BACKEND] = "BACKEND",
+        [MD_FAILURE_OTHER] = "OTHER"};
+
+    for (size_t i = 0; i < MD_FAILURE_COUNT; i++) {
+        md_bytes_append_c(text, family->name);
+        append_labels(text, version);
+        md_bytes_printf(text, ",reason=\"%s\"} %llu\n", reasons[i], (unsigned long long)t->failures[i]);
+    }
+}
+
+static void append_histograms(struct md_bytes *text, const struct family *family, const struct md_version *version,
+                              const struct md_target_totals *t)
+{
+    static const char *const phases[] = {
+        [MD_PHASE_QUEUE] = "queue", [MD_PHASE_COMPUTE] = "compute", [MD_PHASE_TOTAL] = "total"};
+
+    for (size_t phase = 0; phase < MD_PHASE_COUNT; phase++) {
+        uint64_t sum = 0;
+        for (size_t i = 0; i <= MD_HISTOGRAM_BUCKETS; i++) {
+            sum += t->phase_buckets[phase][i];
+            md_bytes_printf(text, "%s_bucket", family->name);
+            append_labels(text, version);
+            if (i < MD_HISTOGRAM_BUCKETS) {
+                md_bytes_printf(text, ",phase=\"%s\",le=\"%g\"} %llu\n", phases[phase],
+                                (double)md_histogram_bounds_us[i] / 1e6, (unsigned long long)sum);
+            } else {
+                md_bytes_printf(text, ",phase=\"%s\",le=\"+Inf\"} %llu\n", phases[phase], (unsigned long long)sum);
+            }
+        }
+        md_bytes_printf(text, "%s_sum", family->name);
+        append_labels(text, version);
+        md_bytes_printf(text, ",phase=\"%s\"} %.9g\n", phases[phase], (double)t->phase_sum_ns[phase] / 1e9);
+        md_bytes_printf(text, "%s_count", family->name);
+        append_labels(text, version);
+        md_bytes_printf(text, ",phase=\"%s\"} %llu\n", phases[phase], (unsigned long long)sum);
+    }
+}
+
+static void append_batches(struct md_bytes *text, const struct family *family, const struct md_version *version)
+{
+    uint64_t count, input_ns, infer_ns, output_ns;
+
+    for (size_t size = 1; version && size <= MD_BATCH_SIZES; size++) {
+        if (md_target_sum_batch(&version->target, size, &count, &input_ns, &infer_ns, &output_ns)) {
+            md_bytes_append_c(text, family->name);
+            append_labels(text, version);
+            md_bytes_printf(text, ",batch_size=\"%zu\"} %llu\n", size, (unsigned long long)count);
+        }
+    }
+}
+
+static bool wants_detail(const struct page *page, const struct md_version *version, const struct md_target_totals *t)
+{
+    const char *pattern = page->metrics->detail_pattern;
+
+    return t->success.count + t->fail.count > 0 &&
+           (!pattern || !version || md_str_glob(version->model->name, md_str_of(pattern)));
+}
+
+static void append_sample(struct page *page, const struct family *family, const struct md_version *version,
+                          const struct md_target_totals *t)
+{
+    struct md_bytes *text = &page->text;
+
+    switch (family->shape) {
+    case SHAPE_VALUE:
+        md_bytes_append_c(text, family->name);
+        append_labels(text, version);
+        md_bytes_append_c(text, "} ");
+        append_number(text, family->value(version, t));
+        break;
+    case SHAPE_FAILURES:
+        append_failures(text, family, version, t);
+        break;
+    case SHAPE_BATCHES:
+        append_batches(text, family, version);
+        break;
+    case SHAPE_HISTOGRAMS:
+        if (wants_detail(page, version, t)) {
+            append_histograms(text, family, version, t);
+        }
+        break;
+    }
+}
+
+static void append_head(struct md_bytes *text, const char *name, const char *type, const char *help)
+{
+    md_bytes_printf(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* --- what concerns the process -------------------------------------------------------------------------------------------------- */
+
+static void append_plain(struct md_bytes *text, const char *name, const char *type, const char *help, double value)
+{
+    append_head(text, name, type, help);
+    md_bytes_printf(text, "%s ", name);
+    append_number(text, value);
+}
+
+static uint64_t sum_http(const struct md_metrics *metrics, size_t offset)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < metrics->loop_count; i++) {
+        sum += peek((const _Atomic uint64_t *)(const void *)((const char *)&metrics->http[i] + offset));
+    }
+    return sum;
+}
+
+static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
+{
+#define HTTP_SUM(field) (double)sum_http(metrics, offsetof(struct md_http_counters, field))
+    append_plain(text, "modeld_http_requests_total", "counter", "HTTP requests", HTTP_SUM(requests));
+    append_plain(text, "modeld_http_received_bytes_total", "counter", "Bytes received", HTTP_SUM(received_bytes));
+    append_plain(text, "modeld_http_sent_bytes_total", "counter", "Bytes sent", HTTP_SUM(sent_bytes));
+#undef HTTP_SUM
+    append_head(text, "modeld_http_responses_total", "counter", "HTTP responses by class of status");
+    for (size_t i = 2; i < 6; i++) {
+        md_bytes_printf(text, "modeld_http_responses_total{status=\"%zuxx\"} %llu\n", i,
+                        (unsigned long long)sum_http(metrics, offsetof(struct md_http_counters, responses) + i * 8));
+    }
+    append_head(text, "modeld_http_refused_total", "counter", "Requests that HTTP itself refused, by cause");
+    for (unsigned i = 0; md_http_refusal_name(i); i++) {
+        md_bytes_printf(text, "modeld_http_refused_total{cause=\"%s\"} %llu\n", md_http_refusal_name(i),
+                        (unsigned long long)sum_http(metrics, offsetof(struct md_http_counters, refused) + i * 8));
+    }
+    if (metrics->listener) {
+        append_plain(text, "modeld_http_connections", "gauge", "Open connections",
+                     (double)md_listener_open_count(metrics->listener));
+        append_plain(text, "modeld_http_connections_accepted_total", "counter", "Connections accepted",
+                     (double)md_listener_accepted_count(metrics->listener));
+    }
+}
+
+static void append_process(struct page *page)
+{
+    const struct md_metrics *metrics = page->metrics;
+    struct md_bytes *text = &page->text;
+    struct md_os_process_usage usage;
+
+    append_http(text, metrics);
+    append_plain(text, "modeld_inflight_bytes", "gauge", "Bytes of bodies and answers that are counted",
+                 (double)atomic_load(&((struct md_budget *)(uintptr_t)metrics->budget)->used_bytes));
+    append_plain(text, "modeld_inflight_limit_bytes", "gauge", "Bound on them", (double)metrics->budget->limit_bytes);
+    append_head(text, "modeld_build_info", "gauge", "Version of the server");
+    md_bytes_printf(text, "modeld_build_info{version=\"%s\"} 1\n", metrics->version);
+    md_os_process_usage(&usage);
+    append_plain(text, "process_cpu_seconds_total", "counter", "CPU time of the process", usage.cpu_seconds);
+    append_plain(text, "process_resident_memory_bytes", "gauge", "Resident memory", (double)usage.resident_bytes);
+    append_plain(text, "process_virtual_memory_bytes", "gauge", "Address space", (double)usage.virtual_bytes);
+    append_plain(text, "process_open_fds", "gauge", "Open file descriptors", (double)usage.open_descriptors);
+    append_plain(text, "process_max_fds", "gauge", "Limit on file descriptors", (double)usage.max_descriptors);
+    append_plain(text, "process_threads", "gauge", "Threads", (double)usage.threads);
+    append_plain(text, "process_start_time_seconds", "gauge", "Start, in seconds since 1970", usage.start_time_seconds);
+}
+
+/* --- slices ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Prints the next version of the current family; false when the family has ended. */
+static bool next_sample(struct page *page)
+{
+    const struct md_models *models = page->metrics->models;
+    const struct family *family = &families[page->family];
+    const size_t limit = md_size_min(md_models_count(models), page->metrics->max_models);
+    struct md_target_totals t;
+
+    while (page->model < limit) {
+        const struct md_model *model = md_models_at(models, page->model);
+        if (page->version == model->version_count) {
+            page->model++;
+            page->version = 0;
+            continue;
+        }
+        const struct md_version *version = &model->versions[page->version++];
+        if (is_shown(version)) {
+            md_target_sum(&version->target, &t);
+            append_sample(page, family, version, &t);
+            return true;
+        }
+    }
+    if (page->has_other && page->model == limit) {
+        page->model++;
+        append_sample(page, family, NULL, &page->other);
+        return true;
+    }
+    return false;
+}
+
+/* Fills a slice; false when nothing is left. */
+static bool fill(struct page *page)
+{
+    if (!page->printed_process) {
+        page->printed_process = true;
+        append_process(page);
+    }
+    while (page->family < MD_COUNT_OF(families)) {
+        const struct family *family = &families[page->family];
+        if (!page->began_family) {
+            page->began_family = true;
+            append_head(&page->text, family->name, family->type, family->help);
+        }
+        while (next_sample(page)) {
+            if (page->text.len > SLICE_BYTES) {
+                return true;
+            }
+        }
+        page->family++;
+        page->model = page->version = 0;
+        page->began_family = false;
+    }
+    return false;
+}
+
+static void produce(struct md_exchange *x)
+{
+    struct page *page = x->dialect;
+
+    md_bytes_clear(&page->text);
+    bool more = fill(page);
+    if (!md_exchange_write(x, md_bytes_view(&page->text)) || !more) {
+        md_exchange_end(x);
+    }
+}
+
+static void free_page(void *arg)
+{
+    md_bytes_deinit(&((struct page *)arg)->text);
+}
+
+static void get_metrics(struct md_exchange *x)
+{
+    const struct md_http_response failed = {.status = 503};
+    const struct md_http_response response = {.status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+    struct page *page = md_arena_calloc(&x->arena, 1, sizeof *page);
+
+    if (!page || !md_arena_on_reset(&x->arena, free_page, page)) {
+        md_exchange_respond(x, &failed);
+        return;
+    }
+    page->metrics = x->route_data;
+    x->dialect = page;
+    sum_others(page);
+    md_exchange_begin(x, &response, produce);
+}
+
+static void other_path(struct md_exchange *x)
+{
+    const struct md_http_response response = {.status = 404, .content_type = "text/plain"};
+
+    md_exchange_respond(x, &response);
+}
+
+void md_metrics_route(void *arg, struct md_exchange *x)
+{
+    static const struct md_http_handler page_handler = {.on_request = get_metrics};
+    static const struct md_http_handler other_handler = {.on_request = other_path};
+    bool is_page = md_str_eq_c(x->head.path, "/metrics") &&
+                   (x->head.method == MD_HTTP_GET || x->head.method == MD_HTTP_HEAD);
+
+    x->route_data = arg;
+    x->handler = is_page ? &page_handler : &other_handler;
+}
+
+bool md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config, struct md_error *err)
+{
+    metrics->max_models = MAX_MODELS_DEFAULT;
+    for (size_t i = 0; i < config->count; i++) {
+        struct md_str entry = md_str_of(config->items[i]);
+        uint64_t number;
+        if (md_str_starts_with(entry, MD_STR("max_models=")) &&
+            md_str_to_u64(md_str_make(entry.ptr + 11, entry.len - 11), &number)) {
+            metrics->max_models = number;
+        } else if (md_str_starts_with(entry, MD_STR("detail="))) {
+            metrics->detail_pattern = entry.ptr + 7;
+        } else if (!md_str_starts_with(entry, MD_STR("counter_latencies=")) &&
+                   !md_str_starts_with(entry, MD_STR("histogram_latencies=")) &&
+                   !md_str_starts_with(entry, MD_STR("summary_latencies=")) &&
+                   !md_str_starts_with(entry, MD_STR("summary_quantiles="))) {
+            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                "--metrics-config=%s: max_models=N or detail=PATTERN was expected", config->items[i]);
+        }
+    }
+    return true;
+}

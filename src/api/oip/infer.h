@@ -1,0 +1,73 @@
+/*
+ * Inference over REST: decode (infer_decode.c), submit, encode (infer_encode.c). On the loop of the exchange.
+ */
+#ifndef MD_API_OIP_INFER_H
+#define MD_API_OIP_INFER_H
+
+#include "api/oip/oip.h"
+#include "codec/json.h"
+#include "codec/tensor_json.h"
+#include "infer/request.h"
+
+enum { MD_OIP_SLICE_BYTES = 64 * 1024 }; /* of decoding or encoding between looks at other connections */
+
+/* An output that the client named, or the default for all. */
+struct md_oip_output {
+    struct md_str name; /* zero-terminated */
+    bool binary;
+    int64_t class_count; /* classification extension; 0: none */
+};
+
+/* An input while it is read. */
+struct md_oip_input {
+    struct md_tensor tensor;
+    bool has_name, has_dtype, has_shape, has_data, has_binary_size;
+    size_t binary_size;
+    const char *data_at; /* `data` came before what it needs: read when the object ends */
+};
+
+enum md_oip_phase { MD_OIP_DECODE_JSON, MD_OIP_DECODE_TENSOR, MD_OIP_IN_FLIGHT, MD_OIP_ENCODE };
+
+/* One inference; in the exchange's arena. */
+struct md_oip_infer {
+    struct md_exchange *x;
+    const struct md_oip *oip;
+    struct md_version *version;
+    struct md_request request;
+    struct md_loop_task task; /* next slice */
+    enum md_oip_phase phase;
+    bool cancelled;
+
+    /* decoding */
+    struct md_json json;
+    size_t json_bytes;       /* of the body; the rest is binary */
+    bool raw;                /* the body is one tensor */
+    unsigned place;          /* where in the document, see infer_decode.c */
+    struct md_oip_input *inputs;
+    size_t input_count, input_capacity;
+    struct md_oip_output *outputs;
+    size_t output_count, output_capacity;
+    struct md_parameter *parameters;
+    size_t parameter_count, parameter_capacity;
+    bool binary_output; /* default for outputs that are not listed */
+    struct md_tensor_reader reader;
+    struct md_bytes strings;
+    struct md_json tensor_json; /* position of the data that is read */
+    bool reads_late;            /* of data_at */
+
+    /* encoding */
+    const struct md_response *response;
+    size_t output_at;
+    struct md_tensor_writer writer;
+    bool writes;
+    struct md_bytes head; /* the JSON */
+};
+
+extern const struct md_http_handler md_oip_infer_handler;
+extern const struct md_responder md_oip_responder;
+
+/* Begins the answer; goes on in slices. */
+void md_oip_encode_begin(struct md_oip_infer *infer, const struct md_response *response);
+void md_oip_encode_step(struct md_oip_infer *infer);
+
+#endif

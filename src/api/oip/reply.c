@@ -1,0 +1,108 @@
+/*
+ * Answers and the table of statuses.
+ */
+#include "api/oip/reply.h"
+
+#include "codec/json.h"
+
+/* By code; where the reason says more, it comes first. */
+static const struct {
+    enum md_reason reason;
+    unsigned status;
+    bool retry;
+} reason_table[] = {
+    {MD_REASON_DEADLINE, 504, false},       {MD_REASON_RESTRICTED, 403, false}, {MD_REASON_TOO_LARGE, 413, false},
+    {MD_REASON_QUEUE_FULL, 503, true},      {MD_REASON_INFLIGHT_BYTES, 503, true}, {MD_REASON_OUT_OF_MEMORY, 503, true},
+    {MD_REASON_DEADLINE_UNREACHABLE, 503, true}, {MD_REASON_LOAD_WAIT, 503, true}, {MD_REASON_EXITING, 503, true},
+};
+
+static const unsigned code_table[] = {
+    [MD_CODE_OK] = 200,          [MD_CODE_CANCELLED] = 499,        [MD_CODE_UNKNOWN] = 400,
+    [MD_CODE_INVALID_ARGUMENT] = 400, [MD_CODE_DEADLINE_EXCEEDED] = 504, [MD_CODE_NOT_FOUND] = 404,
+    [MD_CODE_ALREADY_EXISTS] = 400, [MD_CODE_PERMISSION_DENIED] = 403, [MD_CODE_RESOURCE_EXHAUSTED] = 503,
+    [MD_CODE_FAILED_PRECONDITION] = 400, [MD_CODE_ABORTED] = 503,  [MD_CODE_OUT_OF_RANGE] = 400,
+    [MD_CODE_UNIMPLEMENTED] = 501, [MD_CODE_INTERNAL] = 500,       [MD_CODE_UNAVAILABLE] = 503,
+    [MD_CODE_DATA_LOSS] = 500,   [MD_CODE_UNAUTHENTICATED] = 401,
+};
+
+static const struct md_http_header retry_after = {.name = MD_STR("Retry-After"), .value = MD_STR("1")};
+
+unsigned md_oip_status(const struct md_error *err)
+{
+    for (size_t i = 0; i < MD_COUNT_OF(reason_table); i++) {
+        if (reason_table[i].reason == err->reason) {
+            return reason_table[i].status;
+        }
+    }
+    return (size_t)err->code < MD_COUNT_OF(code_table) ? code_table[err->code] : 500;
+}
+
+static bool may_retry(enum md_reason reason)
+{
+    for (size_t i = 0; i < MD_COUNT_OF(reason_table); i++) {
+        if (reason_table[i].reason == reason) {
+            return reason_table[i].retry;
+        }
+    }
+    return false;
+}
+
+static void reply_text(struct md_exchange *x, unsigned status, struct md_str text, const struct md_http_header *header)
+{
+    struct iovec *part = md_arena_alloc(&x->arena, sizeof *part);
+    struct md_str copy = md_arena_copy(&x->arena, text);
+    struct md_http_response response = {
+        .status = status,
+        .content_type = "application/json",
+        .headers = header,
+        .header_count = header != NULL,
+        .may_compress = true,
+    };
+
+    if (part && copy.ptr) {
+        *part = (struct iovec){(void *)(uintptr_t)copy.ptr, copy.len};
+        response.parts = part;
+        response.part_count = 1;
+    } else {
+        response.status = 503;
+    }
+    md_exchange_respond(x, &response);
+}
+
+static void reply_error(struct md_exchange *x, unsigned status, const char *sentence, bool retry)
+{
+    struct md_bytes text = {0};
+
+    md_bytes_append_str(&text, MD_STR("{\"error\":"));
+    md_json_append_string(&text, md_str_of(sentence));
+    md_bytes_append_char(&text, '}');
+    reply_text(x, status, md_bytes_view(&text), retry ? &retry_after : NULL);
+    md_bytes_deinit(&text);
+}
+
+void md_oip_reply_error(struct md_exchange *x, const struct md_error *err)
+{
+    reply_error(x, md_oip_status(err), err->text, may_retry(err->reason));
+}
+
+void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *sentence)
+{
+    reply_error(x, status, sentence, false);
+}
+
+void md_oip_reply_json(struct md_exchange *x, unsigned status, struct md_bytes *text)
+{
+    if (text->failed) {
+        reply_error(x, 503, "out of memory", true);
+    } else {
+        reply_text(x, status, md_bytes_view(text), NULL);
+    }
+    md_bytes_deinit(text);
+}
+
+void md_oip_reply_empty(struct md_exchange *x, unsigned status)
+{
+    const struct md_http_response response = {.status = status, .content_type = "text/plain"};
+
+    md_exchange_respond(x, &response);
+}

@@ -1,0 +1,545 @@
+/*
+ * The table of models: scan, configuration, version policy, loading at start, look-up.
+ */
+#include "model/models.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "codec/json.h"
+#include "os/file.h"
+#include "os/memory.h"
+#include "os/thread.h"
+
+#include <stdlib.h>
+
+enum { CONFIG_FILE_MAX = 4 << 20, LOADERS_MAX = 64, LATEST_DEFAULT = 1 };
+
+struct md_models {
+    struct md_models_options options;
+    struct md_arena arena;
+    struct md_model *models; /* by name */
+    size_t count;
+    atomic_size_t next_load; /* loaders take versions by number */
+    size_t load_total;
+    atomic_bool loaded;
+};
+
+const char *md_version_state_name(enum md_version_state state)
+{
+    static const char *const names[] = {"", "LOADING", "READY", "UNLOADING", "UNAVAILABLE"};
+
+    return names[state];
+}
+
+/* --- configuration ----------------------------------------------------------------------------------------------------- */
+
+/* The first error among the diagnostics from `from` on, as a reason. */
+static const char *first_error(const struct md_diagnostics *diagnostics, size_t from, struct md_arena *arena)
+{
+    struct md_bytes text = {0};
+    const char *reason = "the configuration is wrong";
+
+    for (size_t i = from; i < diagnostics->count; i++) {
+        if (diagnostics->items[i].severity == MD_SEVERITY_ERROR) {
+            md_diagnostic_print(&diagnostics->items[i], &text);
+            const char *copy = md_arena_copy(arena, md_bytes_view(&text)).ptr;
+            reason = copy ? copy : reason;
+            break;
+        }
+    }
+    md_bytes_deinit(&text);
+    return reason;
+}
+
+static bool read_file(struct md_models *models, struct md_model *model, struct md_diagnostics *diagnostics)
+{
+    const struct md_repository_model *files = model->files;
+    struct md_str text;
+    struct md_error err;
+
+    if (!files->config_path) {
+        return true;
+    }
+    if (!md_os_file_read(files->config_path, CONFIG_FILE_MAX, &models->arena, &text, &err)) {
+        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, files->config_path, 0, 0, "%s", err.text);
+    }
+    return files->config_is_json
+               ? md_message_parse_json(text, files->config_path, model->config, &models->arena, diagnostics)
+               : md_pbtxt_parse(text, files->config_path, model->config, &models->arena, diagnostics);
+}
+
+static bool lay_over(struct md_models *models, struct md_model *model, struct md_diagnostics *diagnostics)
+{
+    const struct md_options *options = models->options.options;
+
+    for (size_t i = 0; i < options->overlay_count; i++) {
+        const struct md_overlay *overlay = &options->overlays[i];
+        if (!md_str_glob(model->name, md_str_of(overlay->pattern))) {
+            continue;
+        }
+        struct md_message *over = md_message_create(&md_model_config_desc, &models->arena);
+        if (!over || !md_message_parse_json(overlay->config_json, options->config_file, over, &models->arena, diagnostics) ||
+            !md_message_merge(model->config, over, &models->arena)) {
+            return md_diagnose(diagnostics, MD_SEVERITY_ERROR, options->config_file, overlay->line, 0,
+                               "the settings for '%s' cannot be applied to model '%s'", overlay->pattern, model->name.ptr);
+        }
+    }
+    return true;
+}
+
+static bool check_tensors(const struct md_model *model, const char *field, struct md_diagnostics *diagnostics)
+{
+    size_t count = md_message_count(model->config, field);
+    bool ok = true;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct md_message *io = md_message_get(model->config, field, i).as.message;
+        struct md_str name = md_message_get(io, "name", 0).as.string;
+        if (!name.len) {
+            ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0, "an %s has no name", field);
+        }
+        for (size_t k = 0; k < i; k++) {
+            const struct md_message *other = md_message_get(model->config, field, k).as.message;
+            if (name.len && md_str_eq(name, md_message_get(other, "name", 0).as.string)) {
+                ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0, "%s '%s' stands there twice", field,
+                                 name.ptr);
+            }
+        }
+        for (size_t k = 0; k < md_message_count(io, "dims"); k++) {
+            int64_t dim = md_message_get(io, "dims", k).as.integer;
+            if (dim < -1) {
+                ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
+                                 "%s '%s': a dimension is a size, or -1 for any; got %lld", field, name.ptr, (long long)dim);
+            }
+        }
+        struct md_str labels = strcmp(field, "output") == 0 ? md_message_get(io, "label_filename", 0).as.string : MD_STR("");
+        if (labels.len && (labels.ptr[0] == '/' || strstr(labels.ptr, ".."))) {
+            ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
+                             "label_filename '%s' must lie inside the model's folder", labels.ptr);
+        }
+    }
+    return ok;
+}
+
+static bool check_config(struct md_models *models, struct md_model *model, struct md_diagnostics *diagnostics)
+{
+    size_t before = diagnostics->error_count;
+    struct md_message *config = model->config;
+    struct md_str name = md_message_get(config, "name", 0).as.string;
+    const char *file = model->files->config_path;
+
+    if (name.len && !md_str_eq(name, model->name) && !models->options.options->model_name) {
+        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "the name '%s' is not the folder's name '%s'", name.ptr,
+                          model->name.ptr);
+    }
+    if (md_message_get(config, "max_batch_size", 0).as.integer < 0) {
+        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "max_batch_size must not be negative");
+    }
+    (void)check_tensors(model, "input", diagnostics);
+    (void)check_tensors(model, "output", diagnostics);
+    for (size_t i = 0; i < md_message_count(config, "instance_group"); i++) {
+        const struct md_message *group = md_message_get(config, "instance_group", i).as.message;
+        if (md_message_has(group, "count") && md_message_get(group, "count", 0).as.integer < 1) {
+            (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, group->file, group->line, 0, "count must be at least 1");
+        }
+    }
+    md_message_report_support(config, models->options.options->check_config ? MD_SEVERITY_NOTE : MD_SEVERITY_WARNING,
+                              diagnostics);
+    return diagnostics->error_count == before;
+}
+
+/* --- version policy ------------------------------------------------------------------------------------------------------ */
+
+static bool policy_has(const struct md_model *model, size_t index)
+{
+    const struct md_message *policy = md_message_child(model->config, "version_policy");
+    size_t from_end = model->files->version_count - index; /* 1: the highest */
+
+    if (policy && md_message_has(policy, "all")) {
+        return true;
+    }
+    if (policy && md_message_has(policy, "specific")) {
+        const struct md_message *specific = md_message_child(policy, "specific");
+        for (size_t i = 0; i < md_message_count(specific, "versions"); i++) {
+            if (md_message_get(specific, "versions", i).as.integer == model->files->versions[index]) {
+                return true;
+            }
+        }
+        return false;
+    }
+    uint64_t latest = md_message_get(policy ? md_message_child(policy, "latest") : NULL, "num_versions", 0).as.natural;
+    return from_end <= (latest ? latest : LATEST_DEFAULT);
+}
+
+static bool make_versions(struct md_models *models, struct md_model *model, struct md_error *err)
+{
+    size_t count = model->files->version_count;
+
+    model->versions = md_alloc_aligned(MD_CACHE_LINE, md_size_max(count, 1) * sizeof *model->versions);
+    if (!model->versions) {
+        return md_error_no_memory(err, "the versions of a model");
+    }
+    memset(model->versions, 0, md_size_max(count, 1) * sizeof *model->versions);
+    for (size_t i = 0; i < count; i++) {
+        if (!policy_has(model, i)) {
+            continue;
+        }
+        struct md_version *version = &model->versions[model->version_count++];
+        version->model = model;
+        version->number = model->files->versions[i];
+        version->reason = "";
+        version->config_json = MD_STR("{}");
+        version->directory = md_repository_version_directory(model->files, version->number, &models->arena);
+        version->target.model_name = model->name;
+        version->target.version = version->number;
+        char *text = md_arena_printf(&models->arena, "%lld", (long long)version->number);
+        version->target.version_text = md_str_of(text ? text : "");
+        if (!version->directory || !text) {
+            return md_error_no_memory(err, "the versions of a model");
+        }
+    }
+    if (model->version_count == 0 && !*model->reason) {
+        model->reason = count ? "the version policy names no version that exists" : "the folder has no version folder";
+    }
+    return true;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------------------ */
+
+static void make_metric_labels(struct md_models *models, struct md_model *model)
+{
+    struct md_bytes text = {0};
+
+    for (size_t i = 0; i < md_message_count(model->config, "metric_tags"); i++) {
+        const struct md_message *entry = md_message_get(model->config, "metric_tags", i).as.message;
+        md_bytes_append_c(&text, ",_");
+        struct md_str key = md_message_get(entry, "key", 0).as.string;
+        for (size_t k = 0; k < key.len; k++) {
+            char c = key.ptr[k];
+            bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+            md_bytes_append_char(&text, ok ? c : '_');
+        }
+        md_bytes_append_char(&text, '=');
+        md_json_append_string(&text, md_message_get(entry, "value", 0).as.string);
+    }
+    model->metric_labels = md_arena_copy(&models->arena, md_bytes_view(&text));
+    md_bytes_deinit(&text);
+}
+
+static bool add_model(struct md_models *models, const struct md_repository_model *files,
+                      struct md_diagnostics *diagnostics, struct md_error *err)
+{
+    struct md_model *model = &models->models[models->count];
+    size_t first = diagnostics->count;
+
+    *model = (struct md_model){.name = files->name, .files = files, .reason = ""};
+    model->config = md_message_create(&md_model_config_desc, &models->arena);
+    if (!model->config) {
+        return md_error_no_memory(err, "a model");
+    }
+    models->count++;
+    if (!read_file(models, model, diagnostics) || !lay_over(models, model, diagnostics) ||
+        !check_config(models, model, diagnostics)) {
+        model->reason = first_error(diagnostics, first, &models->arena);
+    }
+    make_metric_labels(models, model);
+    return make_versions(models, model, err);
+}
+
+static int compare_models(const void *a, const void *b)
+{
+    return strcmp(((const struct md_model *)a)->name.ptr, ((const struct md_model *)b)->name.ptr);
+}
+
+static void refuse_doubles(struct md_models *models, struct md_diagnostics *diagnostics)
+{
+    for (size_t i = 1; i < models->count; i++) {
+        struct md_model *one = &models->models[i - 1], *other = &models->models[i];
+        if (md_str_eq(one->name, other->name)) {
+            (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, other->files->directory, 0, 0,
+                              "model '%s' stands in %s too: rename one of them", one->name.ptr, one->files->directory);
+            one->reason = other->reason = "two repositories have a model of this name";
+        }
+    }
+}
+
+static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostics, struct md_error *err)
+{
+    const struct md_options *options = models->options.options;
+    size_t total = 0;
+    struct md_repository_scan *scans =
+        md_arena_calloc(&models->arena, options->model_repository.count, sizeof *scans);
+
+    for (size_t i = 0; scans && i < options->model_repository.count; i++) {
+        if (!md_repository_scan(options->model_repository.items[i], md_str_of(options->model_name), &models->arena,
+                                &scans[i], err)) {
+            return false;
+        }
+        total += scans[i].model_count;
+    }
+    models->models = md_arena_calloc(&models->arena, total, sizeof *models->models);
+    if (!scans || !models->models) {
+        return md_error_no_memory(err, "the table of models");
+    }
+    for (size_t i = 0; i < options->model_repository.count; i++) {
+        for (size_t k = 0; k < scans[i].model_count; k++) {
+            if (!add_model(models, &scans[i].models[k], diagnostics, err)) {
+                return false;
+            }
+        }
+    }
+    qsort(models->models, models->count, sizeof *models->models, compare_models);
+    for (size_t i = 0; i < models->count; i++) { /* they have moved */
+        for (size_t k = 0; k < models->models[i].version_count; k++) {
+            models->models[i].versions[k].model = &models->models[i];
+        }
+    }
+    refuse_doubles(models, diagnostics);
+    return true;
+}
+
+bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics, struct md_models **out,
+                      struct md_error *err)
+{
+    struct md_models *models = md_calloc(1, sizeof *models);
+
+    if (!models) {
+        return md_error_no_memory(err, "the table of models");
+    }
+    models->options = *options;
+    md_arena_init(&models->arena, 64 * 1024);
+    if (!scan_all(models, diagnostics, err)) {
+        md_models_destroy(models);
+        return false;
+    }
+    *out = models;
+    return true;
+}
+
+void md_models_destroy(struct md_models *models)
+{
+    if (!models) {
+        return;
+    }
+    for (size_t i = 0; i < models->count; i++) {
+        for (size_t k = 0; k < models->models[i].version_count; k++) {
+            struct md_version *version = &models->models[i].versions[k];
+            if (version->mapping) {
+                md_mapping_destroy(version, &models->options);
+            }
+            md_target_deinit(&version->target);
+            md_arena_deinit(&version->arena);
+        }
+        md_free(models->models[i].versions);
+    }
+    md_arena_deinit(&models->arena);
+    md_free(models);
+    md_os_memory_trim();
+}
+
+/* --- loading --------------------------------------------------------------------------------------------------------------- */
+
+static bool is_wanted(const struct md_models *models, const struct md_model *model)
+{
+    const struct md_options *options = models->options.options;
+
+    if (strcmp(options->model_control_mode, "explicit") != 0) {
+        return true;
+    }
+    for (size_t i = 0; i < options->load_model.count; i++) {
+        if (strcmp(options->load_model.items[i], "*") == 0 || md_str_eq_c(model->name, options->load_model.items[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void load_version(struct md_models *models, struct md_version *version)
+{
+    uint64_t begin = md_clock_monotonic_ns();
+    struct md_error err;
+
+    atomic_store(&version->state, MD_VERSION_LOADING);
+    bool ok = md_mapping_create(version, &models->options, &err);
+    uint64_t ns = md_clock_monotonic_ns() - begin;
+    atomic_store(&version->load_ns, ns);
+    if (ok) {
+        atomic_fetch_add(&version->load_count, 1);
+        atomic_store_explicit(&version->state, MD_VERSION_READY, memory_order_release); /* the target is complete */
+        md_log(MD_LOG_INFO, "model '%s' version %lld is ready after %.1f ms", version->model->name.ptr,
+               (long long)version->number, (double)ns / MD_NS_PER_MS);
+        return;
+    }
+    char *reason = md_arena_strdup(&version->arena, err.text);
+    version->reason = reason ? reason : "out of memory";
+    atomic_fetch_add(&version->load_failure_count, 1);
+    atomic_store_explicit(&version->state, MD_VERSION_UNAVAILABLE, memory_order_release);
+    md_log(MD_LOG_ERROR, "failed to load '%s' version %lld: %s", version->model->name.ptr, (long long)version->number,
+           err.text);
+}
+
+/* The version with this number over all models. */
+static struct md_version *nth_version(struct md_models *models, size_t n)
+{
+    for (size_t i = 0; i < models->count; i++) {
+        struct md_model *model = &models->models[i];
+        if (*model->reason || !is_wanted(models, model)) {
+            continue;
+        }
+        if (n < model->version_count) {
+            return &model->versions[n];
+        }
+        n -= model->version_count;
+    }
+    return NULL;
+}
+
+static void loader_main(void *arg)
+{
+    struct md_models *models = arg;
+    struct md_version *version;
+
+    while ((version = nth_version(models, atomic_fetch_add(&models->next_load, 1)))) {
+        load_version(models, version);
+    }
+}
+
+static void warn_of_unknown_names(const struct md_models *models)
+{
+    const struct md_options *options = models->options.options;
+
+    for (size_t i = 0; i < options->load_model.count; i++) {
+        const char *name = options->load_model.items[i];
+        if (strcmp(name, "*") != 0 && !md_models_find(models, md_str_of(name))) {
+            md_log(MD_LOG_ERROR, "--load-model=%s: no repository has a model of this name", name);
+        }
+    }
+}
+
+void md_models_load(struct md_models *models)
+{
+    struct md_os_thread threads[LOADERS_MAX];
+    size_t wanted = 0, started = 0;
+    struct md_error err;
+
+    for (size_t i = 0; i < models->count; i++) {
+        struct md_model *model = &models->models[i];
+        wanted += *model->reason || !is_wanted(models, model) ? 0 : model->version_count;
+        if (*model->reason) {
+            md_log(MD_LOG_ERROR, "model '%s' is unavailable: %s", model->name.ptr, model->reason);
+        }
+    }
+    warn_of_unknown_names(models);
+    size_t loaders = md_size_min(md_size_min(models->options.options->model_load_thread_count, LOADERS_MAX), wanted);
+    for (size_t i = 1; i < loaders; i++) {
+        if (!md_os_thread_start(&threads[started], "loader", -1, loader_main, models, &err)) {
+            md_log(MD_LOG_WARNING, "%s", err.text);
+            break;
+        }
+        started++;
+    }
+    loader_main(models);
+    while (started) {
+        md_os_thread_join(&threads[--started]);
+    }
+    atomic_store(&models->loaded, true);
+}
+
+bool md_models_are_loaded(const struct md_models *models)
+{
+    return atomic_load(&((struct md_models *)(uintptr_t)models)->loaded);
+}
+
+/* --- look-up ----------------------------------------------------------------------------------------------------------------- */
+
+size_t md_models_count(const struct md_models *models)
+{
+    return models->count;
+}
+
+struct md_model *md_models_at(const struct md_models *models, size_t index)
+{
+    return &models->models[index];
+}
+
+struct md_model *md_models_find(const struct md_models *models, struct md_str name)
+{
+    size_t low = 0, high = models->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        struct md_str at = models->models[middle].name;
+        int order = memcmp(name.ptr, at.ptr, md_size_min(name.len, at.len));
+        if (order == 0 && name.len == at.len) {
+            return &models->models[middle];
+        }
+        if (order < 0 || (order == 0 && name.len < at.len)) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return NULL;
+}
+
+static bool is_ready(const struct md_version *version)
+{
+    /* acquire: pairs with the release after the target was completed */
+    return atomic_load_explicit(&((struct md_version *)(uintptr_t)version)->state, memory_order_acquire) ==
+           MD_VERSION_READY;
+}
+
+size_t md_models_failed_count(const struct md_models *models)
+{
+    size_t failed = 0;
+
+    for (size_t i = 0; i < models->count; i++) {
+        const struct md_model *model = &models->models[i];
+        bool bad = *model->reason != '\0' && is_wanted(models, model);
+        for (size_t k = 0; k < model->version_count && !bad; k++) {
+            bad = atomic_load(&model->versions[k].state) == MD_VERSION_UNAVAILABLE;
+        }
+        failed += bad;
+    }
+    return failed;
+}
+
+struct md_version *md_models_resolve(const struct md_models *models, struct md_str name, struct md_str version,
+                                     struct md_error *err)
+{
+    struct md_model *model = md_models_find(models, name);
+    int64_t number = 0;
+
+    if (!model) {
+        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%.*s' is not found", MD_STR_ARG(name));
+        return NULL;
+    }
+    if (version.len && !md_str_to_i64(version, &number)) {
+        md_error_set(err, MD_REASON_INVALID_ARGUMENT, "failed to get model version from specified version string '%.*s'",
+                     MD_STR_ARG(version));
+        return NULL;
+    }
+    for (size_t i = model->version_count; i-- > 0;) {
+        struct md_version *candidate = &model->versions[i];
+        if (!version.len && is_ready(candidate)) {
+            return candidate;
+        }
+        if (version.len && candidate->number == number) {
+            if (is_ready(candidate)) {
+                return candidate;
+            }
+            md_error_set(err, MD_REASON_NOT_READY, "Request for unknown model: '%s' version %lld is not at ready state",
+                         model->name.ptr, (long long)number);
+            return NULL;
+        }
+    }
+    if (version.len) {
+        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%s' version %lld is not found",
+                     model->name.ptr, (long long)number);
+    } else {
+        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%s' has no available versions",
+                     model->name.ptr);
+    }
+    return NULL;
+}
