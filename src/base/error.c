@@ -38,13 +38,29 @@ const char *md_reason_name(enum md_reason reason)
 static void set_text(struct md_error *err, enum md_reason reason, enum md_code code,
                      const char *format, va_list args) MD_PRINTF(4, 0);
 
+/* A text that was cut in the middle of a UTF-8 sequence loses its beginning too. */
+static void end_text(char *text, size_t len)
+{
+    size_t at = len;
+
+    while (at > 0 && len - at < 3 && ((unsigned char)text[at - 1] & 0xc0) == 0x80) {
+        at--;
+    }
+    unsigned char lead = at > 0 ? (unsigned char)text[at - 1] : 0;
+    size_t whole = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    text[lead >= 0xc0 && len - at + 1 < whole ? at - 1 : len] = '\0';
+}
+
 static void set_text(struct md_error *err, enum md_reason reason, enum md_code code,
                      const char *format, va_list args)
 {
     err->code = code;
     err->reason = reason;
-    if (vsnprintf(err->text, sizeof err->text, format, args) < 0) {
+    int len = vsnprintf(err->text, sizeof err->text, format, args);
+    if (len < 0) {
         err->text[0] = '\0';
+    } else if ((size_t)len >= sizeof err->text) {
+        end_text(err->text, sizeof err->text - 1);
     }
 }
 
@@ -85,11 +101,11 @@ bool md_error_prefix(struct md_error *err, const char *format, ...)
     size_t lead = md_size_min(used + 2, room);
     size_t kept = md_size_min(strlen(err->text), room - lead);
     memmove(err->text + lead, err->text, kept);
-    err->text[lead + kept] = '\0';
     memcpy(err->text, prefix, md_size_min(used, lead));
     if (lead == used + 2) {
         memcpy(err->text + used, ": ", 2);
     }
+    end_text(err->text, lead + kept);
     return false;
 }
 

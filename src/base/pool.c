@@ -21,9 +21,10 @@ struct md_pool {
     size_t cached_bytes;
     size_t cache_limit_bytes;
     size_t credit_bytes; /* taken from the budget, not used by a block in use */
-    void *owner;         /* identity of the owner thread, set at first use */
 
-    _Alignas(MD_CACHE_LINE) _Atomic(struct md_block *) handed_back; /* shared */
+    /* shared */
+    _Alignas(MD_CACHE_LINE) _Atomic(struct md_block *) handed_back;
+    _Atomic(char *) owner; /* identity of the owner thread, set at first use */
 };
 
 static _Thread_local char thread_identity;
@@ -43,8 +44,15 @@ bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool
     }
     *pool = (struct md_pool){.budget = budget, .cache_limit_bytes = cache_bytes};
     atomic_init(&pool->handed_back, NULL);
+    atomic_init(&pool->owner, NULL);
     *out = pool;
     return true;
+}
+
+/* relaxed: a thread finds its own identity there only if it put it there */
+static bool is_owner(const struct md_pool *pool)
+{
+    return atomic_load_explicit(&((struct md_pool *)(uintptr_t)pool)->owner, memory_order_relaxed) == &thread_identity;
 }
 
 static bool take_credit(struct md_pool *pool, size_t bytes)
@@ -53,7 +61,9 @@ static bool take_credit(struct md_pool *pool, size_t bytes)
         pool->credit_bytes -= bytes;
         return true;
     }
-    size_t step = md_size_max(bytes, CREDIT_STEP);
+    /* a step in advance; near the limit just what is missing */
+    size_t missing = bytes - pool->credit_bytes;
+    size_t step = md_size_max(missing, CREDIT_STEP);
     for (int attempt = 0; attempt < 2; attempt++) {
         /* relaxed: a counter, it orders nothing */
         size_t before = atomic_fetch_add_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
@@ -62,7 +72,7 @@ static bool take_credit(struct md_pool *pool, size_t bytes)
             return true;
         }
         atomic_fetch_sub_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
-        step = bytes;
+        step = missing;
     }
     return false;
 }
@@ -152,7 +162,9 @@ struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t l
     uint32_t size_class = class_of(bytes);
     size_t capacity = bytes;
 
-    pool->owner = &thread_identity;
+    if (MD_UNLIKELY(!is_owner(pool))) {
+        atomic_store_explicit(&pool->owner, &thread_identity, memory_order_relaxed);
+    }
     collect_handed_back(pool);
     *over_budget = false;
     /* small blocks count with their real size, large ones with what is asked: untouched pages cost nothing */
@@ -217,7 +229,7 @@ void md_block_unref(struct md_block *block)
         md_free(block);
         return;
     }
-    if (pool->owner == &thread_identity) {
+    if (is_owner(pool)) {
         block_retire(pool, block);
         return;
     }

@@ -56,7 +56,7 @@ bool md_str_split(struct md_str *rest, char separator, struct md_str *piece);
 bool md_str_to_u64(struct md_str s, uint64_t *out) MD_MUST_CHECK;
 bool md_str_to_i64(struct md_str s, int64_t *out) MD_MUST_CHECK;
 
-/* Shell-style pattern with * and ? over the whole string; linear time. */
+/* Shell-style pattern with * and ? over the whole string; at most len x pattern length steps. */
 bool md_str_glob(struct md_str s, struct md_str pattern);
 
 /* Number of single-byte edits between two names, at most `limit` + 1 (names over 63 bytes count as limit + 1).

@@ -8,6 +8,7 @@
 #include "codec/number.h"
 #include "codec/utf8.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -62,6 +63,25 @@ static bool in_object(const struct md_json *json)
 }
 
 /* --- strings ---------------------------------------------------------------------------------------------------------- */
+
+/* Length of the run of ASCII that stands for itself in a string; looks at whole groups of eight only. */
+static size_t plain_run(const char *at, size_t len)
+{
+    const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
+    size_t run = 0;
+
+    for (; len - run >= 8; run += 8) {
+        uint64_t chunk;
+        memcpy(&chunk, at + run, sizeof chunk);
+        uint64_t quote = chunk ^ ones * '"', backslash = chunk ^ ones * '\\';
+        /* a borrow only spoils bytes behind the first that is special */
+        uint64_t special = (chunk | (chunk - ones * 0x20) | (quote - ones) | (backslash - ones)) & tops;
+        if (special) {
+            return run + (size_t)__builtin_ctzll(special) / 8;
+        }
+    }
+    return run;
+}
 
 static int hex4(const char *at, const char *end)
 {
@@ -133,22 +153,18 @@ static bool unescape_one(struct md_json *json, const char *end, char **out)
     return true;
 }
 
-static bool unescape(struct md_json *json, const char *begin, const char *end)
+/* Decodes the string's raw text to `out`, which has room for as many bytes; *len is what it takes. */
+static bool unescape(struct md_json *json, struct md_str raw, char *out, size_t *len)
 {
-    char *text = md_arena_alloc(json->arena, (size_t)(end - begin) + 1);
-    char *out = text;
+    const char *end = raw.ptr + raw.len, *begin = out;
 
-    if (!text) {
-        json->failed = true;
-        return md_error_no_memory(&json->error, "a string");
-    }
-    json->at = begin;
+    json->at = raw.ptr;
     while (json->at < end) {
         const char *backslash = memchr(json->at, '\\', (size_t)(end - json->at));
-        const char *stop = backslash ? backslash : end;
-        memcpy(out, json->at, (size_t)(stop - json->at));
-        out += stop - json->at;
-        json->at = stop;
+        size_t plain = (size_t)((backslash ? backslash : end) - json->at);
+        memcpy(out, json->at, plain);
+        out += plain;
+        json->at += plain;
         if (backslash) {
             json->at++;
             if (!unescape_one(json, end, &out)) {
@@ -156,18 +172,19 @@ static bool unescape(struct md_json *json, const char *begin, const char *end)
             }
         }
     }
-    *out = '\0';
-    json->text = md_str_make(text, (size_t)(out - text));
+    *len = (size_t)(out - begin);
     return true;
 }
 
-/* json->at is at the opening quote. */
-static bool read_string(struct md_json *json)
+/* json->at is at the opening quote, and behind the closing one afterwards. The raw text is valid UTF-8. */
+static bool scan_string(struct md_json *json, struct md_str *raw, bool *escapes)
 {
     const char *begin = ++json->at;
-    bool escapes = false, ascii = true;
+    bool ascii = true;
 
+    *escapes = false;
     for (;; json->at++) {
+        json->at += plain_run(json->at, (size_t)(json->end - json->at));
         if (json->at == json->end) {
             return md_json_fail(json, "a string without end");
         }
@@ -180,21 +197,75 @@ static bool read_string(struct md_json *json)
         }
         ascii = ascii && c < 0x80;
         if (c == '\\') {
-            escapes = true;
+            *escapes = true;
             if (++json->at == json->end) {
                 return md_json_fail(json, "a string without end");
             }
         }
     }
-    const char *end = json->at;
-    json->text = md_str_make(begin, (size_t)(end - begin));
-    if (!ascii && !md_utf8_is_valid(json->text)) {
+    *raw = md_str_make(begin, (size_t)(json->at - begin));
+    if (!ascii && !md_utf8_is_valid(*raw)) {
         return md_json_fail(json, "a string that is not valid UTF-8");
     }
-    if (escapes && !unescape(json, begin, end)) {
+    json->at++;
+    return true;
+}
+
+static bool fail_no_memory(struct md_json *json)
+{
+    json->failed = true;
+    return md_error_no_memory(&json->error, "a string");
+}
+
+static bool read_string(struct md_json *json)
+{
+    bool escapes;
+
+    if (!scan_string(json, &json->text, &escapes)) {
         return false;
     }
-    json->at = end + 1;
+    if (!escapes) {
+        return true;
+    }
+    const char *behind = json->at;
+    char *text = md_arena_alloc(json->arena, json->text.len);
+    if (!text) {
+        return fail_no_memory(json);
+    }
+    if (!unescape(json, json->text, text, &json->text.len)) {
+        return false;
+    }
+    json->text.ptr = text;
+    json->at = behind;
+    return true;
+}
+
+bool md_json_take_string(struct md_json *json, struct md_bytes *out)
+{
+    struct md_str raw;
+    bool escapes;
+
+    if (!scan_string(json, &raw, &escapes)) {
+        return false;
+    }
+    const char *behind = json->at;
+    if (!md_bytes_reserve(out, raw.len)) {
+        if (!out->max || out->len + raw.len <= out->max) {
+            return fail_no_memory(json);
+        }
+        json->failed = true;
+        return md_error_set(&json->error, MD_REASON_TOO_LARGE, "the strings exceed %zu bytes", out->max);
+    }
+    if (!escapes) {
+        md_bytes_append_str(out, raw);
+        return true;
+    }
+    size_t len;
+    if (!unescape(json, raw, out->data + out->len, &len)) {
+        return false;
+    }
+    out->len += len;
+    json->at = behind;
     return true;
 }
 
@@ -225,7 +296,7 @@ static bool read_number(struct md_json *json)
 
     at += *at == '-';
     json->at = at;
-    if (take_word(json, "Infinity") || take_word(json, "Inf") || (at == begin && take_word(json, "NaN"))) {
+    if (take_word(json, "Infinity") || take_word(json, "Inf") || take_word(json, "NaN")) {
         json->text = md_str_make(begin, (size_t)(json->at - begin));
         return true;
     }
@@ -257,26 +328,15 @@ static bool read_number(struct md_json *json)
 
 /* --- tokens ------------------------------------------------------------------------------------------------------------- */
 
-static enum md_json_token error_token(struct md_json *json, const char *sentence)
-{
-    (void)md_json_fail(json, "%s", sentence);
-    return MD_JSON_ERROR;
-}
-
-static void value_ended(struct md_json *json)
+void md_json_value_taken(struct md_json *json)
 {
     json->state = json->depth ? AFTER_VALUE : AFTER_DOCUMENT;
 }
 
-void md_json_value_taken(struct md_json *json)
-{
-    value_ended(json);
-}
-
-static enum md_json_token open_level(struct md_json *json, bool object)
+static bool open_level(struct md_json *json, bool object)
 {
     if (json->depth == json->max_depth) {
-        return error_token(json, "too many nested levels");
+        return md_json_fail(json, "too many nested levels");
     }
     uint64_t bit = 1ULL << (json->depth % 64);
     uint64_t *word = &json->is_object[json->depth / 64];
@@ -284,67 +344,7 @@ static enum md_json_token open_level(struct md_json *json, bool object)
     json->depth++;
     json->at++;
     json->state = object ? EXPECT_FIRST_KEY : EXPECT_FIRST_VALUE;
-    return object ? MD_JSON_OBJECT_BEGIN : MD_JSON_ARRAY_BEGIN;
-}
-
-static enum md_json_token close_level(struct md_json *json)
-{
-    enum md_json_token token = in_object(json) ? MD_JSON_OBJECT_END : MD_JSON_ARRAY_END;
-
-    json->at++;
-    json->depth--;
-    value_ended(json);
-    return token;
-}
-
-static enum md_json_token read_value(struct md_json *json)
-{
-    enum md_json_token token;
-
-    switch (*json->at) {
-    case '{':
-        return open_level(json, true);
-    case '[':
-        return open_level(json, false);
-    case '"':
-        if (!read_string(json)) {
-            return MD_JSON_ERROR;
-        }
-        token = MD_JSON_STRING;
-        break;
-    case 't':
-        token = take_word(json, "true") ? MD_JSON_TRUE : MD_JSON_ERROR;
-        break;
-    case 'f':
-        token = take_word(json, "false") ? MD_JSON_FALSE : MD_JSON_ERROR;
-        break;
-    case 'n':
-        token = take_word(json, "null") ? MD_JSON_NULL : MD_JSON_ERROR;
-        break;
-    default:
-        if (!read_number(json)) {
-            return MD_JSON_ERROR;
-        }
-        token = MD_JSON_NUMBER;
-        break;
-    }
-    if (token == MD_JSON_ERROR) {
-        return error_token(json, "an invalid value");
-    }
-    value_ended(json);
-    return token;
-}
-
-static enum md_json_token read_key(struct md_json *json)
-{
-    if (*json->at != '"') {
-        return error_token(json, "a name was expected");
-    }
-    if (!read_string(json)) {
-        return MD_JSON_ERROR;
-    }
-    json->state = AFTER_KEY;
-    return MD_JSON_KEY;
+    return true;
 }
 
 /* Takes ':' and ',' that stand before the next token. False when something else is there. */
@@ -369,50 +369,15 @@ static bool take_separator(struct md_json *json)
     return true;
 }
 
-enum md_json_token md_json_next(struct md_json *json)
+static enum md_json_token value_kind(char c)
 {
-    if (json->failed || !take_separator(json)) {
-        return MD_JSON_ERROR;
-    }
-    if (json->at == json->end) {
-        return json->state == AFTER_DOCUMENT ? MD_JSON_END : error_token(json, "the document ends too early");
-    }
-    bool closes = json->depth && *json->at == (in_object(json) ? '}' : ']');
-    switch (json->state) {
-    case EXPECT_VALUE:
-        return read_value(json);
-    case EXPECT_FIRST_VALUE:
-        return closes ? close_level(json) : read_value(json);
-    case EXPECT_FIRST_KEY:
-        return closes ? close_level(json) : read_key(json);
-    case EXPECT_KEY:
-        return read_key(json);
-    case AFTER_VALUE:
-        return closes ? close_level(json) : error_token(json, "',' or a closing bracket was expected");
-    default:
-        return error_token(json, "something follows the document");
-    }
-}
-
-enum md_json_token md_json_peek(struct md_json *json)
-{
-    if (json->failed || !take_separator(json)) {
-        return MD_JSON_ERROR;
-    }
-    if (json->at == json->end) {
-        return json->state == AFTER_DOCUMENT ? MD_JSON_END : MD_JSON_ERROR;
-    }
-    switch (*json->at) {
+    switch (c) {
     case '{':
         return MD_JSON_OBJECT_BEGIN;
     case '[':
         return MD_JSON_ARRAY_BEGIN;
-    case '}':
-        return MD_JSON_OBJECT_END;
-    case ']':
-        return MD_JSON_ARRAY_END;
     case '"':
-        return json->state == EXPECT_KEY || json->state == EXPECT_FIRST_KEY ? MD_JSON_KEY : MD_JSON_STRING;
+        return MD_JSON_STRING;
     case 't':
         return MD_JSON_TRUE;
     case 'f':
@@ -420,8 +385,101 @@ enum md_json_token md_json_peek(struct md_json *json)
     case 'n':
         return MD_JSON_NULL;
     default:
-        return MD_JSON_NUMBER;
+        return (c >= '0' && c <= '9') || c == '-' || c == 'N' || c == 'I' ? MD_JSON_NUMBER : MD_JSON_ERROR;
     }
+}
+
+/* What its first byte says that the next token is; ERROR: *wanted says what should have been there. */
+static enum md_json_token next_kind(struct md_json *json, const char **wanted)
+{
+    if (json->at == json->end) {
+        *wanted = "the document ends too early";
+        return json->state == AFTER_DOCUMENT ? MD_JSON_END : MD_JSON_ERROR;
+    }
+    char c = *json->at;
+    if ((json->state == EXPECT_FIRST_KEY || json->state == AFTER_VALUE) && in_object(json) && c == '}') {
+        return MD_JSON_OBJECT_END;
+    }
+    if ((json->state == EXPECT_FIRST_VALUE || json->state == AFTER_VALUE) && !in_object(json) && c == ']') {
+        return MD_JSON_ARRAY_END;
+    }
+    switch (json->state) {
+    case EXPECT_VALUE:
+    case EXPECT_FIRST_VALUE:
+        *wanted = "an invalid value";
+        return value_kind(c);
+    case EXPECT_KEY:
+    case EXPECT_FIRST_KEY:
+        *wanted = "a name was expected";
+        return c == '"' ? MD_JSON_KEY : MD_JSON_ERROR;
+    case AFTER_VALUE:
+        *wanted = "',' or a closing bracket was expected";
+        return MD_JSON_ERROR;
+    default:
+        *wanted = "something follows the document";
+        return MD_JSON_ERROR;
+    }
+}
+
+static bool take_scalar(struct md_json *json, enum md_json_token kind)
+{
+    switch (kind) {
+    case MD_JSON_KEY:
+    case MD_JSON_STRING:
+        return read_string(json);
+    case MD_JSON_NUMBER:
+        return read_number(json);
+    case MD_JSON_TRUE:
+        return take_word(json, "true") || md_json_fail(json, "an invalid value");
+    case MD_JSON_FALSE:
+        return take_word(json, "false") || md_json_fail(json, "an invalid value");
+    default:
+        return take_word(json, "null") || md_json_fail(json, "an invalid value");
+    }
+}
+
+enum md_json_token md_json_next(struct md_json *json)
+{
+    const char *wanted = NULL;
+
+    if (json->failed || !take_separator(json)) {
+        return MD_JSON_ERROR;
+    }
+    enum md_json_token kind = next_kind(json, &wanted);
+    switch (kind) {
+    case MD_JSON_END:
+        break;
+    case MD_JSON_ERROR:
+        (void)md_json_fail(json, "%s", wanted);
+        break;
+    case MD_JSON_OBJECT_BEGIN:
+    case MD_JSON_ARRAY_BEGIN:
+        return open_level(json, kind == MD_JSON_OBJECT_BEGIN) ? kind : MD_JSON_ERROR;
+    case MD_JSON_OBJECT_END:
+    case MD_JSON_ARRAY_END:
+        json->at++;
+        json->depth--;
+        md_json_value_taken(json);
+        break;
+    default:
+        if (!take_scalar(json, kind)) {
+            return MD_JSON_ERROR;
+        }
+        if (kind == MD_JSON_KEY) {
+            json->state = AFTER_KEY;
+        } else {
+            md_json_value_taken(json);
+        }
+        break;
+    }
+    return kind;
+}
+
+enum md_json_token md_json_peek(struct md_json *json)
+{
+    const char *wanted;
+
+    return json->failed || !take_separator(json) ? MD_JSON_ERROR : next_kind(json, &wanted);
 }
 
 bool md_json_skip(struct md_json *json)
@@ -451,37 +509,54 @@ bool md_json_to_u64(struct md_str number, uint64_t *out)
 
 bool md_json_to_f64(struct md_str number, double *out)
 {
-    return md_number_parse_f64(number, out);
+    return md_number_parse_f64(number, out) && (!isinf(*out) || !memchr("0123456789", number.ptr[number.len - 1], 10));
 }
 
-void md_json_append_string(struct md_bytes *out, struct md_str text)
+static void append_escape(struct md_bytes *out, unsigned char c)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t plain = 0;
+    const char escape[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
 
-    md_bytes_append_char(out, '"');
-    for (size_t i = 0; i < text.len;) {
+    if (c == '"' || c == '\\') {
+        const char quoted[] = {'\\', (char)c};
+        md_bytes_append(out, quoted, sizeof quoted);
+    } else if (c == '\n') {
+        md_bytes_append_str(out, MD_STR("\\n"));
+    } else {
+        md_bytes_append(out, escape, sizeof escape);
+    }
+}
+
+void md_json_append_text(struct md_bytes *out, struct md_str text)
+{
+    size_t from = 0, i = 0; /* text before `from` is out; text from there to i stands for itself */
+
+    while (i < text.len) {
+        i += plain_run(text.ptr + i, text.len - i);
+        if (i == text.len) {
+            break;
+        }
         unsigned char c = (unsigned char)text.ptr[i];
-        size_t width = c < 0x80 ? 1 : md_utf8_width(md_str_make(text.ptr + i, text.len - i));
+        size_t width = md_utf8_width(md_str_make(text.ptr + i, text.len - i));
         if (width && c >= 0x20 && c != '"' && c != '\\') {
             i += width;
             continue;
         }
-        md_bytes_append(out, text.ptr + plain, i - plain);
-        if (!width) {
-            md_bytes_append_str(out, MD_STR("\xef\xbf\xbd")); /* U+FFFD for a byte that is no UTF-8 */
-        } else if (c == '"' || c == '\\') {
-            md_bytes_append_char(out, '\\');
-            md_bytes_append_char(out, (char)c);
-        } else if (c == '\n') {
-            md_bytes_append_str(out, MD_STR("\\n"));
+        md_bytes_append(out, text.ptr + from, i - from);
+        if (width) {
+            append_escape(out, c);
         } else {
-            const char escape[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-            md_bytes_append(out, escape, sizeof escape);
+            md_bytes_append_str(out, MD_STR("\xef\xbf\xbd")); /* U+FFFD for a byte that is no UTF-8 */
         }
-        plain = ++i;
+        from = ++i;
     }
-    md_bytes_append(out, text.ptr + plain, text.len - plain);
+    md_bytes_append(out, text.ptr + from, text.len - from);
+}
+
+void md_json_append_string(struct md_bytes *out, struct md_str text)
+{
+    md_bytes_append_char(out, '"');
+    md_json_append_text(out, text);
     md_bytes_append_char(out, '"');
 }
 

@@ -343,7 +343,7 @@ static void print_step(struct printer *p)
             if (field->repeated) {
                 print_scalars(p, field, values);
             } else {
-                print_scalar(field, values->count ? values->items[0] : (struct md_value){.as.string = MD_STR("")}, p->out);
+                print_scalar(field, values->count ? values->items[0] : (struct md_value){0}, p->out);
             }
         }
         return;

@@ -351,7 +351,7 @@ static void end_exchange(struct md_session *session)
         return;
     }
     session->state = MD_SESSION_HEAD;
-    if (session->in && session->in_at == session->in_end) {
+    if (!session->in || session->in_at == session->in_end) {
         md_block_unref(session->in);
         session->in = NULL;
         md_session_set_deadline(session, session->config->idle_timeout_ns);

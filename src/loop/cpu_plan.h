@@ -4,6 +4,8 @@
 #ifndef MD_LOOP_CPU_PLAN_H
 #define MD_LOOP_CPU_PLAN_H
 
+#include "base/compiler.h"
+
 struct md_cpu_grant {
     unsigned cpus;  /* that the process may run on */
     double quota;   /* CPUs' worth of time of its control group; 0 = unlimited */
@@ -16,7 +18,7 @@ struct md_cpu_plan {
     unsigned loops;          /* a quarter, at least one, at most eight: a loop serves > 100,000 requests/s */
     unsigned executors;      /* one for each CPU: they sleep unless batches run */
     unsigned engine_threads; /* the one pool that engines share */
-    int may_spin;            /* not under a quota: spinning would eat it */
+    bool may_spin;           /* not under a quota: spinning would eat it */
 };
 
 void md_cpu_plan_make(const struct md_cpu_grant *grant, struct md_cpu_plan *plan);

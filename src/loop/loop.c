@@ -15,7 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/log.h"
+#include "loop/timer_heap.h"
 #include "os/poll.h"
 #include "os/thread.h"
 
@@ -39,14 +39,13 @@ struct md_loop {
 
     /* owner: the loop's thread */
     uint64_t now_ns;
-    struct md_loop_timer **timers; /* heap, 1-based */
-    size_t timer_count, timer_capacity, timer_reserved;
+    struct md_timer_heap timers;
     struct md_loop_task *deferred_first, *deferred_last;
     struct md_loop_fd *handling[EVENTS_A_TURN]; /* events of this turn; NULL when removed meanwhile */
     size_t handling_count;
     struct md_loop_timer trim_timer;
     uint64_t last_event_ns, gap_ns; /* moving average of the time between waits that had events */
-    unsigned single_waits;
+    unsigned single_waits;          /* in a row that had one event each */
     struct md_loop_fd wakeup_fd;
 
     /* shared */
@@ -58,92 +57,41 @@ struct md_loop {
 
 static _Thread_local struct md_loop *current_loop;
 
-/* --- timers: binary heap by deadline ------------------------------------------------------------------------------ */
-
-static void timer_place(struct md_loop *loop, size_t at, struct md_loop_timer *timer)
-{
-    loop->timers[at] = timer;
-    timer->position = at;
-}
-
-static void timer_up(struct md_loop *loop, size_t at)
-{
-    struct md_loop_timer *timer = loop->timers[at];
-
-    while (at > 1 && loop->timers[at / 2]->deadline_ns > timer->deadline_ns) {
-        timer_place(loop, at, loop->timers[at / 2]);
-        at /= 2;
-    }
-    timer_place(loop, at, timer);
-}
-
-static void timer_down(struct md_loop *loop, size_t at)
-{
-    struct md_loop_timer *timer = loop->timers[at];
-
-    for (size_t child; (child = at * 2) <= loop->timer_count; at = child) {
-        if (child < loop->timer_count && loop->timers[child + 1]->deadline_ns < loop->timers[child]->deadline_ns) {
-            child++;
-        }
-        if (loop->timers[child]->deadline_ns >= timer->deadline_ns) {
-            break;
-        }
-        timer_place(loop, at, loop->timers[child]);
-    }
-    timer_place(loop, at, timer);
-}
+/* --- timers ------------------------------------------------------------------------------------------------------- */
 
 bool md_loop_timer_reserve(struct md_loop *loop, struct md_error *err)
 {
-    if (loop->timer_reserved + 2 > loop->timer_capacity) {
-        size_t capacity = loop->timer_capacity ? loop->timer_capacity * 2 : 64;
-        struct md_loop_timer **timers = md_realloc(loop->timers, capacity * sizeof *timers);
-        if (!timers) {
-            return md_error_no_memory(err, "a timer");
-        }
-        loop->timers = timers;
-        loop->timer_capacity = capacity;
-    }
-    loop->timer_reserved++;
-    return true;
+    MD_ON_LOOP(loop);
+    return md_timer_heap_reserve(&loop->timers) || md_error_no_memory(err, "a timer");
 }
 
 void md_loop_timer_unreserve(struct md_loop *loop)
 {
-    loop->timer_reserved--;
+    MD_ON_LOOP(loop);
+    md_timer_heap_unreserve(&loop->timers);
 }
 
 void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer, uint64_t deadline_ns)
 {
-    timer->deadline_ns = deadline_ns;
-    if (!timer->position) {
-        timer_place(loop, ++loop->timer_count, timer);
-    }
-    timer_up(loop, timer->position);
-    timer_down(loop, timer->position);
+    MD_ON_LOOP(loop);
+    md_timer_heap_set(&loop->timers, timer, deadline_ns);
 }
 
 void md_loop_timer_cancel(struct md_loop *loop, struct md_loop_timer *timer)
 {
-    size_t at = timer->position;
-
-    if (!at) {
-        return;
-    }
-    timer->position = 0;
-    struct md_loop_timer *last = loop->timers[loop->timer_count--];
-    if (last != timer) {
-        timer_place(loop, at, last);
-        timer_up(loop, at);
-        timer_down(loop, last->position);
-    }
+    MD_ON_LOOP(loop);
+    md_timer_heap_cancel(&loop->timers, timer);
 }
 
 static void fire_timers(struct md_loop *loop)
 {
-    while (loop->timer_count && loop->timers[1]->deadline_ns <= loop->now_ns) {
-        struct md_loop_timer *timer = loop->timers[1];
-        md_loop_timer_cancel(loop, timer);
+    /* counted: a timer that sets itself to the past waits for the next turn */
+    for (size_t left = loop->timers.count; left; left--) {
+        struct md_loop_timer *timer = md_timer_heap_first(&loop->timers);
+        if (!timer || timer->deadline_ns > loop->now_ns) {
+            return;
+        }
+        md_timer_heap_cancel(&loop->timers, timer);
         timer->fire(timer);
     }
 }
@@ -203,23 +151,39 @@ static void run_tasks(struct md_loop *loop)
 
 /* --- descriptors --------------------------------------------------------------------------------------------------- */
 
+_Static_assert((int)MD_LOOP_READ == (int)MD_OS_POLL_READ && (int)MD_LOOP_WRITE == (int)MD_OS_POLL_WRITE &&
+                   (int)MD_LOOP_HANGUP == (int)MD_OS_POLL_HANGUP &&
+                   (int)MD_LOOP_EXCLUSIVE == (int)MD_OS_POLL_EXCLUSIVE,
+               "the same events");
+
 bool md_loop_fd_add(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events, struct md_error *err)
 {
-    fd->events = events;
-    return md_os_poll_add(loop->poller, fd->fd, fd, events & MD_LOOP_READ, events & MD_LOOP_WRITE,
-                          events & MD_LOOP_EXCLUSIVE, err);
+    MD_ON_LOOP(loop);
+    fd->events = fd->armed = events & ~(uint32_t)MD_LOOP_EXCLUSIVE;
+    return md_os_poll_add(loop->poller, fd->fd, fd, events, err);
+}
+
+static void arm(struct md_loop *loop, struct md_loop_fd *fd)
+{
+    fd->armed = fd->events;
+    md_os_poll_set(loop->poller, fd->fd, fd, fd->events);
 }
 
 void md_loop_fd_set(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events)
 {
-    if (fd->events != events) {
-        fd->events = events;
-        md_os_poll_set(loop->poller, fd->fd, fd, events & MD_LOOP_READ, events & MD_LOOP_WRITE);
+    uint32_t differs = events ^ fd->armed;
+
+    MD_ON_LOOP(loop);
+    fd->events = events;
+    /* Reading that is no longer asked for stays armed until something arrives: mostly it is asked for again before. */
+    if (differs && (differs != MD_LOOP_READ || events & MD_LOOP_READ)) {
+        arm(loop, fd);
     }
 }
 
 void md_loop_fd_remove(struct md_loop *loop, struct md_loop_fd *fd)
 {
+    MD_ON_LOOP(loop);
     md_os_poll_remove(loop->poller, fd->fd);
     for (size_t i = 0; i < loop->handling_count; i++) {
         if (loop->handling[i] == fd) {
@@ -228,10 +192,23 @@ void md_loop_fd_remove(struct md_loop *loop, struct md_loop_fd *fd)
     }
 }
 
-static void drain_wakeup(struct md_loop_fd *self, uint32_t events)
+static void deliver(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events)
 {
+    if (fd->armed != fd->events) {
+        arm(loop, fd);
+    }
+    if (!(events & MD_LOOP_HANGUP)) {
+        events &= fd->events;
+    }
+    if (events) {
+        fd->ready(fd, events);
+    }
+}
+
+static void woken(struct md_loop_fd *self, uint32_t events)
+{
+    (void)self; /* the tasks are looked for in each turn */
     (void)events;
-    md_os_wakeup_clear(self->fd);
 }
 
 /* --- a turn -------------------------------------------------------------------------------------------------------- */
@@ -239,16 +216,23 @@ static void drain_wakeup(struct md_loop_fd *self, uint32_t events)
 static void trim_idle(struct md_loop_timer *timer)
 {
     struct md_loop *loop = MD_CONTAINER_OF(timer, struct md_loop, trim_timer);
+    uint64_t idle_from = loop->last_event_ns + IDLE_TRIM_MS * (uint64_t)MD_NS_PER_MS;
 
-    md_pool_trim(loop->pool, KEPT_CACHE_BYTES);
+    if (idle_from > loop->now_ns) {
+        md_timer_heap_set(&loop->timers, timer, idle_from); /* it was busy meanwhile */
+    } else {
+        md_pool_trim(loop->pool, KEPT_CACHE_BYTES);
+    }
 }
 
-static int sleep_ms(struct md_loop *loop, int timeout_ms)
+static int sleep_ms(const struct md_loop *loop, int timeout_ms)
 {
-    if (loop->timer_count) {
-        uint64_t deadline = loop->timers[1]->deadline_ns;
+    const struct md_loop_timer *first = md_timer_heap_first(&loop->timers);
+
+    if (first) {
         uint64_t now = md_clock_monotonic_ns();
-        uint64_t left_ms = deadline > now ? (deadline - now + MD_NS_PER_MS - 1) / MD_NS_PER_MS : 0;
+        uint64_t left_ns = first->deadline_ns > now ? first->deadline_ns - now : 0;
+        uint64_t left_ms = left_ns / MD_NS_PER_MS + (left_ns % MD_NS_PER_MS != 0);
         if (timeout_ms < 0 || left_ms < (uint64_t)timeout_ms) {
             timeout_ms = left_ms > INT32_MAX ? INT32_MAX : (int)left_ms;
         }
@@ -280,7 +264,7 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
     int n = 0;
 
     if (md_pool_cached_bytes(loop->pool) > KEPT_CACHE_BYTES && !loop->trim_timer.position) {
-        md_loop_timer_set(loop, &loop->trim_timer, md_clock_monotonic_ns() + IDLE_TRIM_MS * (uint64_t)MD_NS_PER_MS);
+        md_timer_heap_set(&loop->timers, &loop->trim_timer, loop->now_ns + IDLE_TRIM_MS * (uint64_t)MD_NS_PER_MS);
     }
     atomic_store(&loop->sleeping, true);
     if (!has_tasks(loop) && !atomic_load(&loop->stop)) {
@@ -294,7 +278,7 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
 
 static void learn(struct md_loop *loop, int n)
 {
-    if (n <= 0 || !loop->spin_ns) {
+    if (n <= 0) {
         return;
     }
     uint64_t gap = loop->now_ns - loop->last_event_ns;
@@ -335,8 +319,7 @@ static void turn(struct md_loop *loop, int timeout_ms)
         struct md_loop_fd *fd = loop->handling[i];
         if (fd) {
             loop->handling[i] = NULL;
-            fd->ready(fd, (events[i].readable ? MD_LOOP_READ : 0U) | (events[i].writable ? MD_LOOP_WRITE : 0U) |
-                              (events[i].hangup ? MD_LOOP_HANGUP : 0U));
+            deliver(loop, fd, events[i].events);
         }
     }
     loop->handling_count = 0;
@@ -383,17 +366,17 @@ bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
                              .wakeup = -1,
                              .now_ns = md_clock_monotonic_ns()};
     loop->trim_timer.fire = trim_idle;
-    loop->wakeup_fd.ready = drain_wakeup;
+    loop->wakeup_fd = (struct md_loop_fd){.events = MD_LOOP_READ, .armed = MD_LOOP_READ, .ready = woken};
     if (!md_pool_create(options->budget, options->cache_bytes, &loop->pool)) {
         md_error_no_memory(err, "a loop");
         goto out;
     }
-    if (!md_os_poll_create(&loop->poller, err) || !md_os_wakeup_create(&loop->wakeup, err) ||
-        !md_loop_timer_reserve(loop, err)) {
+    if (!md_timer_heap_reserve(&loop->timers)) {
+        md_error_no_memory(err, "a loop");
         goto out;
     }
-    loop->wakeup_fd.fd = loop->wakeup;
-    if (!md_loop_fd_add(loop, &loop->wakeup_fd, MD_LOOP_READ, err)) {
+    if (!md_os_poll_create(&loop->poller, err) ||
+        !md_os_wakeup_create(loop->poller, &loop->wakeup_fd, &loop->wakeup, err)) {
         goto out;
     }
     *out = loop;
@@ -430,7 +413,7 @@ void md_loop_destroy(struct md_loop *loop)
     md_os_close(loop->wakeup);
     md_os_close(loop->poller);
     md_pool_destroy(loop->pool);
-    md_free(loop->timers);
+    md_timer_heap_deinit(&loop->timers);
     md_free(loop);
 }
 

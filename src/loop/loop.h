@@ -16,7 +16,8 @@
 
 struct md_loop;
 
-/* Readiness events of a descriptor. HANGUP is reported without being asked for. */
+/* Readiness events of a descriptor. HANGUP (the peer has closed its direction, or all) is reported without being asked
+ * for, together with READ; not while only WRITE is asked for, unless the connection is broken. */
 enum { MD_LOOP_READ = 1, MD_LOOP_WRITE = 2, MD_LOOP_HANGUP = 4,
        MD_LOOP_EXCLUSIVE = 8 /* for listeners on several loops: only one of them is woken */ };
 
@@ -24,6 +25,7 @@ enum { MD_LOOP_READ = 1, MD_LOOP_WRITE = 2, MD_LOOP_HANGUP = 4,
 struct md_loop_fd {
     int fd;
     uint32_t events; /* asked for; set by the functions below */
+    uint32_t armed;  /* what the kernel watches; internal */
     void (*ready)(struct md_loop_fd *self, uint32_t events);
 };
 

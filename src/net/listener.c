@@ -19,7 +19,7 @@ struct watch {
     struct md_loop_task begin, end; /* carry start and stop to the loop */
     struct md_loop *loop;
     struct md_listener *listener;
-    bool is_watching;
+    bool is_watching, has_timer;
 };
 
 struct md_listener {
@@ -160,7 +160,28 @@ static void retry(struct md_loop_timer *timer)
 
 static void begin_watch(struct md_loop_task *task)
 {
-    watch_start(MD_CONTAINER_OF(task, struct watch, begin));
+    struct watch *watch = MD_CONTAINER_OF(task, struct watch, begin);
+    struct md_error err;
+
+    if (atomic_load(&watch->listener->stopped)) {
+        return;
+    }
+    watch->has_timer = md_loop_timer_reserve(watch->loop, &err);
+    if (watch->has_timer) {
+        watch_start(watch);
+    } else {
+        md_loop_defer(watch->loop, task); /* without a timer: in each turn until there is memory for one */
+    }
+}
+
+/* The path goes first: as long as it exists and is listened on, no other server takes it. */
+static void close_socket(struct md_listener *listener)
+{
+    if (listener->fd >= 0) {
+        md_os_socket_forget(listener->address);
+        md_os_close(listener->fd);
+        listener->fd = -1;
+    }
 }
 
 static void end_watch(struct md_loop_task *task)
@@ -170,9 +191,11 @@ static void end_watch(struct md_loop_task *task)
 
     watch_stop(watch);
     md_loop_timer_cancel(watch->loop, &watch->retry);
+    if (watch->has_timer) {
+        md_loop_timer_unreserve(watch->loop);
+    }
     if (atomic_fetch_sub(&listener->watching, 1) == 1) {
-        md_os_close(listener->fd);
-        listener->fd = -1;
+        close_socket(listener);
     }
 }
 
@@ -228,7 +251,11 @@ bool md_listener_start(struct md_listener *listener, struct md_error *err)
 
 void md_listener_stop(struct md_listener *listener)
 {
-    if (atomic_exchange(&listener->stopped, true) || atomic_load(&listener->watching) == 0) {
+    if (atomic_exchange(&listener->stopped, true)) {
+        return;
+    }
+    if (atomic_load(&listener->watching) == 0) { /* never started */
+        close_socket(listener);
         return;
     }
     for (size_t i = 0; i < listener->options.loop_count; i++) {
@@ -241,10 +268,7 @@ void md_listener_destroy(struct md_listener *listener)
     if (!listener) {
         return;
     }
-    md_os_close(listener->fd);
-    if (listener->address) {
-        md_os_socket_forget(listener->address);
-    }
+    close_socket(listener);
     md_free(listener->address);
     md_free(listener->watches);
     md_free(listener);

@@ -1,7 +1,10 @@
 /*
- * The log sink. A line is built on the stack and leaves in one write, so lines of several threads do not mix.
+ * The log sink. A line is built on the stack and leaves in one write, so lines of several threads do not mix. Names and
+ * the sentence have each a share of the line, so that the end of a JSON object always has room.
  */
 #include "os/log_file.h"
+
+#include "base/fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,16 +14,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_MAX = 8192 };
+enum { LINE_BYTES = 8192, NAME_BYTES = 512, TEXT_BYTES = LINE_BYTES - 2 * NAME_BYTES - 256 };
 
 static struct {
-    const char *path;
+    const char *path; /* borrow */
     enum md_log_format format;
     atomic_int fd;
 } log_file = {.fd = STDERR_FILENO};
 
 struct line {
-    char text[LINE_MAX];
+    char text[LINE_BYTES];
     size_t len;
 };
 
@@ -36,20 +39,45 @@ static void put_c(struct line *line, const char *text)
     put(line, text, strlen(text));
 }
 
-/* Control characters would let a client forge lines; JSON needs its quotes escaped too. */
-static void put_escaped(struct line *line, struct md_str text, bool json)
+/* Bytes of the UTF-8 sequence at text; 0 if there is none. */
+static size_t sequence_length(const unsigned char *text, size_t left)
 {
-    for (size_t i = 0; i < text.len; i++) {
+    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t len = text[0] < 0x80 ? 1 : text[0] >> 5 == 6 ? 2 : text[0] >> 4 == 14 ? 3 : text[0] >> 3 == 30 ? 4 : 0;
+
+    if (len <= 1 || len > left) {
+        return len > left ? 0 : len;
+    }
+    unsigned value = text[0] & (0x7fU >> len);
+    for (size_t i = 1; i < len; i++) {
+        if (text[i] >> 6 != 2) {
+            return 0;
+        }
+        value = value << 6 | (text[i] & 0x3fU);
+    }
+    return value < least[len] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000) ? 0 : len;
+}
+
+/* Control characters would let a client forge lines; JSON needs its quotes escaped and proper UTF-8 too. */
+static void put_escaped(struct line *line, struct md_str text, bool json, size_t max_bytes)
+{
+    size_t end = line->len + max_bytes;
+
+    for (size_t i = 0, len; i < text.len && line->len + 6 <= end; i += len) {
         unsigned char c = (unsigned char)text.ptr[i];
         char escape[8];
+        len = sequence_length((const unsigned char *)text.ptr + i, text.len - i);
         if (c < 0x20 || c == 0x7f) {
             (void)snprintf(escape, sizeof escape, "\\u%04x", c);
             put_c(line, escape);
         } else if (json && (c == '"' || c == '\\')) {
             (void)snprintf(escape, sizeof escape, "\\%c", c);
             put_c(line, escape);
+        } else if (!len) {
+            len = 1;
+            put_c(line, "\\ufffd");
         } else {
-            put(line, text.ptr + i, 1);
+            put(line, text.ptr + i, len);
         }
     }
 }
@@ -58,24 +86,24 @@ static void put_json(struct line *line, const char *time_text, enum md_log_level
                      const struct md_log_context *context, struct md_str text)
 {
     static const char *const names[] = {"error", "warning", "info", "verbose"};
-    char number[32];
+    char number[48];
 
     put_c(line, "{\"time\":\"");
     put_c(line, time_text);
     put_c(line, "\",\"level\":\"");
     put_c(line, names[level]);
     put_c(line, "\",\"message\":\"");
-    put_escaped(line, text, true);
+    put_escaped(line, text, true, TEXT_BYTES);
     put_c(line, "\"");
     if (context && context->model) {
         put_c(line, ",\"model\":\"");
-        put_escaped(line, md_str_of(context->model), true);
+        put_escaped(line, md_str_of(context->model), true, NAME_BYTES);
         (void)snprintf(number, sizeof number, "\",\"version\":%lld", (long long)context->version);
         put_c(line, number);
     }
     if (context && context->request_id) {
         put_c(line, ",\"request_id\":\"");
-        put_escaped(line, md_str_of(context->request_id), true);
+        put_escaped(line, md_str_of(context->request_id), true, NAME_BYTES);
         put_c(line, "\"");
     }
     put_c(line, "}");
@@ -83,32 +111,30 @@ static void put_json(struct line *line, const char *time_text, enum md_log_level
 
 static void put_context(struct line *line, const struct md_log_context *context)
 {
-    char number[32];
+    char number[48];
 
     if (!context || !context->model) {
         return;
     }
     put_c(line, "[model ");
-    put_escaped(line, md_str_of(context->model), false);
+    put_escaped(line, md_str_of(context->model), false, NAME_BYTES);
     (void)snprintf(number, sizeof number, " version %lld", (long long)context->version);
     put_c(line, number);
     if (context->request_id) {
         put_c(line, " request ");
-        put_escaped(line, md_str_of(context->request_id), false);
+        put_escaped(line, md_str_of(context->request_id), false, NAME_BYTES);
     }
     put_c(line, "] ");
 }
 
-static void write_line(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text)
+static void put_line(struct line *line, enum md_log_level level, const struct md_log_context *context,
+                     struct md_str text)
 {
     static const char letters[] = {'E', 'W', 'I', 'V'};
-    struct line line;
     struct timespec now;
     struct tm parts;
     char stamp[96];
 
-    (void)arg;
-    line.len = 0;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &parts);
     if (log_file.format == MD_LOG_FORMAT_DEFAULT) {
@@ -120,20 +146,38 @@ static void write_line(void *arg, enum md_log_level level, const struct md_log_c
                        now.tv_nsec / 1000000);
     }
     if (log_file.format == MD_LOG_FORMAT_JSON) {
-        put_json(&line, stamp, level, context, text);
-    } else {
-        put_c(&line, stamp);
-        if (log_file.format == MD_LOG_FORMAT_ISO8601) {
-            (void)snprintf(stamp, sizeof stamp, " %c %d ", letters[level], gettid());
-            put_c(&line, stamp);
-        }
-        put_context(&line, context);
-        put_escaped(&line, text, false);
+        put_json(line, stamp, level, context, text);
+        return;
     }
+    put_c(line, stamp);
+    if (log_file.format == MD_LOG_FORMAT_ISO8601) {
+        (void)snprintf(stamp, sizeof stamp, " %c %d ", letters[level], gettid());
+        put_c(line, stamp);
+    }
+    put_context(line, context);
+    put_escaped(line, text, false, TEXT_BYTES);
+}
+
+static void write_line(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text)
+{
+    struct line line;
+
+    (void)arg;
+    line.len = 0;
+    put_line(&line, level, context, text);
     line.text[line.len++] = '\n';
-    if (write(atomic_load_explicit(&log_file.fd, memory_order_relaxed), line.text, line.len) < 0) {
+    if (write(md_os_log_descriptor(), line.text, line.len) < 0) {
         /* a full disk must not stop the server; the next line is tried again */
     }
+}
+
+static int open_file(const char *path)
+{
+    if (md_fault_hit(MD_FAULT_SYSCALL)) {
+        errno = EIO;
+        return -1;
+    }
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 }
 
 bool md_os_log_open(const char *path, enum md_log_format format, struct md_error *err)
@@ -141,7 +185,7 @@ bool md_os_log_open(const char *path, enum md_log_format format, struct md_error
     static const struct md_log_sink sink = {.write = write_line};
 
     if (path) {
-        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+        int fd = open_file(path);
         if (fd < 0) {
             return md_error_set(err, MD_REASON_IO, "cannot open log file %s: %s", path, strerror(errno));
         }
@@ -158,10 +202,16 @@ void md_os_log_reopen(void)
     if (!log_file.path) {
         return;
     }
-    int fd = open(log_file.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    int fd = open_file(log_file.path);
     if (fd >= 0) {
-        /* dup2 keeps the number, so that a thread that is writing now never meets a closed descriptor */
-        (void)dup2(fd, atomic_load(&log_file.fd));
+        /* dup3 keeps the number, so that a thread that is writing now never meets a closed descriptor */
+        (void)dup3(fd, md_os_log_descriptor(), O_CLOEXEC);
         close(fd);
     }
+}
+
+int md_os_log_descriptor(void)
+{
+    /* relaxed: set before threads start, the number never changes after that */
+    return atomic_load_explicit(&log_file.fd, memory_order_relaxed);
 }

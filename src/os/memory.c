@@ -3,8 +3,7 @@
  */
 #include "os/memory.h"
 
-#include "base/str.h"
-#include "os/file.h"
+#include "os/cgroup.h"
 
 #include <malloc.h>
 #include <unistd.h>
@@ -21,23 +20,11 @@ void md_os_memory_trim(void)
     (void)malloc_trim(0);
 }
 
-static size_t limit_of(const char *path)
-{
-    char text[64];
-    uint64_t bytes;
-
-    if (!md_os_file_peek(path, text, sizeof text)) {
-        return SIZE_MAX;
-    }
-    struct md_str line = md_str_of(text);
-    line.len = strcspn(text, "\n");
-    return md_str_to_u64(line, &bytes) ? bytes : SIZE_MAX; /* "max" is no number */
-}
-
 size_t md_os_memory_limit(void)
 {
     size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    struct md_os_cgroup cgroup;
 
-    machine = md_size_min(machine, limit_of("/sys/fs/cgroup/memory.max"));
-    return md_size_min(machine, limit_of("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    md_os_cgroup_read("/proc/self/cgroup", "/sys/fs/cgroup", &cgroup);
+    return md_size_min(machine, cgroup.memory_bytes);
 }

@@ -18,10 +18,10 @@ static bool fail(struct md_error *err, const char *what)
     return md_error_set(err, MD_REASON_IO, "%s: %s", what, strerror(errno));
 }
 
-static bool injected(void)
+static bool injected(int error)
 {
     if (md_fault_hit(MD_FAULT_SYSCALL)) {
-        errno = EMFILE;
+        errno = error;
         return true;
     }
     return false;
@@ -29,41 +29,39 @@ static bool injected(void)
 
 bool md_os_poll_create(int *poller, struct md_error *err)
 {
-    *poller = injected() ? -1 : epoll_create1(EPOLL_CLOEXEC);
+    *poller = injected(EMFILE) ? -1 : epoll_create1(EPOLL_CLOEXEC);
     return *poller >= 0 || fail(err, "epoll_create1");
 }
 
-static struct epoll_event make_event(void *owner, bool read, bool write)
+static struct epoll_event make_event(void *owner, uint32_t events)
 {
-    /* RDHUP: a peer that goes away is noticed also while nothing is read */
-    return (struct epoll_event){
-        .events = (read ? (uint32_t)EPOLLIN : 0U) | (write ? (uint32_t)EPOLLOUT : 0U) | (uint32_t)EPOLLRDHUP,
-        .data.ptr = owner,
-    };
-}
+    uint32_t bits = 0;
 
-bool md_os_poll_add(int poller, int fd, void *owner, bool read, bool write, bool exclusive, struct md_error *err)
-{
-    struct epoll_event event = make_event(owner, read, write);
-
-    if (exclusive) {
-        event.events = EPOLLIN | EPOLLEXCLUSIVE;
-    }
-    if (injected() || epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) < 0) {
-        return fail(err, "epoll_ctl");
-    }
-    return true;
-}
-
-void md_os_poll_set(int poller, int fd, void *owner, bool read, bool write)
-{
-    struct epoll_event event = make_event(owner, read, write);
-
-    if (!read && !write) {
+    if (events & MD_OS_POLL_EXCLUSIVE) {
+        bits = (uint32_t)EPOLLIN | (uint32_t)EPOLLEXCLUSIVE;
+    } else if (!events) {
         /* Level-triggered RDHUP would fire for ever on a half-closed peer: edge-triggered reports it once. */
-        event.events |= (uint32_t)EPOLLET;
+        bits = (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET;
+    } else {
+        /* For the same reason RDHUP only joins reading, which the end of the stream makes ready anyway. */
+        bits |= events & MD_OS_POLL_READ ? (uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP : 0U;
+        bits |= events & MD_OS_POLL_WRITE ? (uint32_t)EPOLLOUT : 0U;
     }
-    (void)epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event);
+    return (struct epoll_event){.events = bits, .data.ptr = owner};
+}
+
+bool md_os_poll_add(int poller, int fd, void *owner, uint32_t events, struct md_error *err)
+{
+    struct epoll_event event = make_event(owner, events);
+
+    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) == 0) || fail(err, "epoll_ctl");
+}
+
+void md_os_poll_set(int poller, int fd, void *owner, uint32_t events)
+{
+    struct epoll_event event = make_event(owner, events);
+
+    (void)epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event); /* takes no memory: cannot fail for what was added */
 }
 
 void md_os_poll_remove(int poller, int fd)
@@ -74,24 +72,28 @@ void md_os_poll_remove(int poller, int fd)
 int md_os_poll_wait(int poller, struct md_os_event *events, int max, int timeout_ms)
 {
     struct epoll_event ready[EVENTS_MAX];
-    int n = epoll_wait(poller, ready, max < EVENTS_MAX ? max : EVENTS_MAX, timeout_ms);
+    int n = injected(EINTR) ? -1 : epoll_wait(poller, ready, max < EVENTS_MAX ? max : EVENTS_MAX, timeout_ms);
 
     for (int i = 0; i < n; i++) {
         uint32_t bits = ready[i].events;
-        events[i] = (struct md_os_event){
-            .owner = ready[i].data.ptr,
-            .readable = bits & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP),
-            .writable = bits & (EPOLLOUT | EPOLLHUP | EPOLLERR),
-            .hangup = bits & (EPOLLHUP | EPOLLERR | EPOLLRDHUP),
-        };
+        events[i].owner = ready[i].data.ptr;
+        events[i].events = (bits & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP) ? MD_OS_POLL_READ : 0U) |
+                           (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? MD_OS_POLL_WRITE : 0U) |
+                           (bits & (EPOLLHUP | EPOLLERR | EPOLLRDHUP) ? MD_OS_POLL_HANGUP : 0U);
     }
     return n < 0 ? 0 : n;
 }
 
-bool md_os_wakeup_create(int *fd, struct md_error *err)
+bool md_os_wakeup_create(int poller, void *owner, int *fd, struct md_error *err)
 {
-    *fd = injected() ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return *fd >= 0 || fail(err, "eventfd");
+    /* Edge-triggered: each write is reported once and nothing has to be read back. */
+    struct epoll_event event = {.events = (uint32_t)EPOLLIN | (uint32_t)EPOLLET, .data.ptr = owner};
+
+    *fd = injected(EMFILE) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (*fd < 0) {
+        return fail(err, "eventfd");
+    }
+    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, *fd, &event) == 0) || fail(err, "epoll_ctl");
 }
 
 void md_os_wakeup_signal(int fd)
@@ -99,14 +101,6 @@ void md_os_wakeup_signal(int fd)
     uint64_t one = 1;
 
     while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
-}
-
-void md_os_wakeup_clear(int fd)
-{
-    uint64_t count;
-
-    while (read(fd, &count, sizeof count) < 0 && errno == EINTR) {
     }
 }
 

@@ -1,29 +1,36 @@
 /*
- * Readiness of descriptors (epoll) and wake-ups (eventfd). Used by loop/ alone.
+ * Readiness of descriptors (epoll) and wake-ups (eventfd). Used by loop/ alone, each poller by one thread; a wake-up is
+ * signalled by any thread.
  */
 #ifndef MD_OS_POLL_H
 #define MD_OS_POLL_H
 
 #include "base/error.h"
 
+enum {
+    MD_OS_POLL_READ = 1,
+    MD_OS_POLL_WRITE = 2,
+    MD_OS_POLL_HANGUP = 4,    /* only reported: the peer has closed its direction, or all of it */
+    MD_OS_POLL_EXCLUSIVE = 8, /* of several pollers only one is woken (for listeners) */
+};
+
 struct md_os_event {
-    void *owner;
-    bool readable, writable, hangup;
+    void *owner;     /* borrow: as given to md_os_poll_add */
+    uint32_t events; /* a hang-up is reported as readable too, a broken connection as both */
 };
 
 bool md_os_poll_create(int *poller, struct md_error *err) MD_MUST_CHECK;
-/* exclusive: of several pollers only one is woken (for listeners). */
-bool md_os_poll_add(int poller, int fd, void *owner, bool read, bool write, bool exclusive,
-                    struct md_error *err) MD_MUST_CHECK;
-void md_os_poll_set(int poller, int fd, void *owner, bool read, bool write);
+bool md_os_poll_add(int poller, int fd, void *owner, uint32_t events, struct md_error *err) MD_MUST_CHECK;
+/* events: READ, WRITE, both or none; a hang-up is reported once while none is asked for. */
+void md_os_poll_set(int poller, int fd, void *owner, uint32_t events);
 void md_os_poll_remove(int poller, int fd);
 /* Waits at most timeout_ms (-1: no limit, 0: looks only); number of events, 0 also when interrupted. */
 int md_os_poll_wait(int poller, struct md_os_event *events, int max, int timeout_ms);
 
-bool md_os_wakeup_create(int *fd, struct md_error *err) MD_MUST_CHECK;
+/* A descriptor that becomes readable once for each signal; it is never read. */
+bool md_os_wakeup_create(int poller, void *owner, int *fd, struct md_error *err) MD_MUST_CHECK;
 void md_os_wakeup_signal(int fd);
-void md_os_wakeup_clear(int fd);
 
-void md_os_close(int fd);
+void md_os_close(int fd); /* a negative one is fine */
 
 #endif

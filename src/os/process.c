@@ -3,16 +3,19 @@
  */
 #include "os/process.h"
 
+#include "os/cgroup.h"
 #include "os/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,9 +48,13 @@ bool md_os_process_in_container(void)
 
 static uint64_t count_descriptors(void)
 {
-    DIR *folder = opendir("/proc/self/fd");
+    struct stat info;
     uint64_t count = 0;
 
+    if (stat("/proc/self/fd", &info) == 0 && info.st_size > 0) {
+        return (uint64_t)info.st_size; /* since Linux 6.2 */
+    }
+    DIR *folder = opendir("/proc/self/fd");
     if (!folder) {
         return 0;
     }
@@ -58,12 +65,40 @@ static uint64_t count_descriptors(void)
     return count > 3 ? count - 3 : 0; /* ".", ".." and the folder itself */
 }
 
-void md_os_process_usage(struct md_os_process_usage *out)
+/* Fields 20 and 22 of /proc/self/stat, proc(5), counted after the command's closing bracket. */
+static bool read_stat(unsigned long long *threads, unsigned long long *start_ticks)
 {
     char text[1024];
+
+    return md_os_file_peek("/proc/self/stat", text, sizeof text) && strrchr(text, ')') &&
+           sscanf(strrchr(text, ')') + 1,
+                  " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu %*d %llu", threads,
+                  start_ticks) == 2;
+}
+
+/* Read once: the difference of two clocks wavers, and a start time that changes looks like a restart. */
+static double start_time_seconds;
+
+static void find_start_time(void)
+{
+    unsigned long long threads, ticks;
+    struct timespec boot, now;
+
+    if (read_stat(&threads, &ticks) && clock_gettime(CLOCK_BOOTTIME, &boot) == 0 &&
+        clock_gettime(CLOCK_REALTIME, &now) == 0) {
+        start_time_seconds = (double)(now.tv_sec - boot.tv_sec) + (double)(now.tv_nsec - boot.tv_nsec) / 1e9 +
+                             (double)ticks / (double)sysconf(_SC_CLK_TCK);
+    }
+}
+
+void md_os_process_usage(struct md_os_process_usage *out)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    char text[256];
     struct rlimit limit;
     struct rusage usage;
     unsigned long pages = 0, resident = 0;
+    unsigned long long threads = 0, ticks = 0;
 
     *out = (struct md_os_process_usage){0};
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
@@ -74,21 +109,15 @@ void md_os_process_usage(struct md_os_process_usage *out)
         out->virtual_bytes = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
         out->resident_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
     }
-    if (md_os_file_peek("/proc/self/stat", text, sizeof text) && strrchr(text, ')')) {
-        unsigned long long threads = 0, start = 0;
-        struct timespec boot;
-        /* fields 20 and 22 of proc(5), counted after the command's closing bracket */
-        if (sscanf(strrchr(text, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu %*d %llu",
-                   &threads, &start) == 2 &&
-            clock_gettime(CLOCK_BOOTTIME, &boot) == 0) {
-            out->threads = threads;
-            out->start_time_seconds = (double)time(NULL) - ((double)boot.tv_sec - (double)start / (double)sysconf(_SC_CLK_TCK));
-        }
+    if (read_stat(&threads, &ticks)) {
+        out->threads = threads;
     }
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         out->max_descriptors = limit.rlim_cur;
     }
     out->open_descriptors = count_descriptors();
+    pthread_once(&once, find_start_time);
+    out->start_time_seconds = start_time_seconds;
 }
 
 unsigned md_os_process_cpu_count(void)
@@ -98,24 +127,16 @@ unsigned md_os_process_cpu_count(void)
     if (sched_getaffinity(0, sizeof set, &set) == 0) {
         return (unsigned)CPU_COUNT(&set);
     }
-    return 1;
+    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than the set has room for */
+    return online > 0 ? (unsigned)online : 1;
 }
 
 double md_os_process_cpu_quota(void)
 {
-    char text[128], period_text[64];
-    double quota, period;
+    struct md_os_cgroup cgroup;
 
-    if (md_os_file_peek("/sys/fs/cgroup/cpu.max", text, sizeof text) && sscanf(text, "%lf %lf", &quota, &period) == 2 &&
-        period > 0) {
-        return quota / period;
-    }
-    if (md_os_file_peek("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, sizeof text) &&
-        md_os_file_peek("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period_text, sizeof period_text) &&
-        sscanf(text, "%lf", &quota) == 1 && sscanf(period_text, "%lf", &period) == 1 && quota > 0 && period > 0) {
-        return quota / period;
-    }
-    return 0;
+    md_os_cgroup_read("/proc/self/cgroup", "/sys/fs/cgroup", &cgroup);
+    return cgroup.cpu_quota;
 }
 
 void md_os_process_exit_now(int code)

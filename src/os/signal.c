@@ -4,10 +4,10 @@
 #include "os/signal.h"
 
 #include "base/log.h"
+#include "os/log_file.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,50 +19,63 @@ static void waited_set(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
-/* Async-signal-safe text building. */
-static size_t put(char *line, size_t at, size_t max, const char *text)
+/* A line that is built without anything that is not async-signal-safe. */
+struct crash_line {
+    char text[512];
+    size_t len;
+};
+
+static void put(struct crash_line *line, const char *text)
 {
-    while (*text && at < max) {
-        line[at++] = *text++;
+    for (; *text && line->len < sizeof line->text - 1; text++) {
+        unsigned char c = (unsigned char)*text;
+        line->text[line->len++] = c < 0x20 || c == 0x7f ? '?' : *text; /* names may come from a client */
     }
-    return at;
 }
 
-static size_t put_number(char *line, size_t at, size_t max, int64_t value)
+static void put_number(struct crash_line *line, int64_t value)
 {
     char digits[24];
-    size_t n = sizeof digits;
+    size_t at = sizeof digits - 1;
+    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
 
-    digits[--n] = '\0';
+    digits[at] = '\0';
     do {
-        digits[--n] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0 && n > 0);
-    return put(line, at, max, digits + n);
+        digits[--at] = (char)('0' + magnitude % 10);
+        magnitude /= 10;
+    } while (magnitude);
+    if (value < 0) {
+        digits[--at] = '-';
+    }
+    put(line, digits + at);
+}
+
+static void describe(struct crash_line *line, int number, const struct md_log_context *context)
+{
+    put(line, "modeld: fatal signal ");
+    put_number(line, number);
+    put(line, " (SIG");
+    put(line, sigabbrev_np(number) ? sigabbrev_np(number) : "?");
+    put(line, ")");
+    if (context && context->model) {
+        put(line, " while executing model '");
+        put(line, context->model);
+        put(line, "' version ");
+        put_number(line, context->version);
+        put(line, ", request id '");
+        put(line, context->request_id ? context->request_id : "");
+        put(line, "'");
+    }
+    line->text[line->len++] = '\n';
 }
 
 static void crash(int number)
 {
-    const struct md_log_context *context = md_log_get_context();
-    char line[512];
-    size_t max = sizeof line - 1, at = 0;
+    struct crash_line line = {.len = 0};
+    int log = md_os_log_descriptor();
 
-    at = put(line, at, max, "modeld: fatal signal ");
-    at = put_number(line, at, max, number);
-    at = put(line, at, max, " (");
-    at = put(line, at, max, sigabbrev_np(number) ? sigabbrev_np(number) : "?");
-    at = put(line, at, max, ")");
-    if (context && context->model) {
-        at = put(line, at, max, " while executing model '");
-        at = put(line, at, max, context->model);
-        at = put(line, at, max, "' version ");
-        at = put_number(line, at, max, context->version);
-        at = put(line, at, max, ", request id '");
-        at = put(line, at, max, context->request_id ? context->request_id : "");
-        at = put(line, at, max, "'");
-    }
-    line[at++] = '\n';
-    if (write(STDERR_FILENO, line, at) < 0) {
+    describe(&line, number, md_log_get_context());
+    if (write(STDERR_FILENO, line.text, line.len) < 0 || (log != STDERR_FILENO && write(log, line.text, line.len) < 0)) {
         /* nothing left to do */
     }
     signal(number, SIG_DFL);

@@ -5,6 +5,8 @@
 
 #include "base/fault.h"
 #include "base/str.h"
+#include "os/poll.h"
+#include "os/port_holder.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,39 +38,51 @@ static const char *unix_path(const char *address)
 
 /* --- unix ------------------------------------------------------------------------------------------------------------ */
 
-static bool is_live(const struct sockaddr_un *where)
+/* A socket file that nobody listens on any more. */
+static bool is_stale(const struct sockaddr_un *where)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool live = fd >= 0 && connect(fd, (const struct sockaddr *)where, sizeof *where) == 0;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)where, sizeof *where) < 0 && errno == ECONNREFUSED;
 
-    if (fd >= 0) {
-        close(fd);
+    md_os_close(fd);
+    return stale;
+}
+
+static bool clear_path(const struct sockaddr_un *where, struct md_error *err)
+{
+    const char *path = where->sun_path;
+    struct stat info;
+
+    if (lstat(path, &info) < 0) {
+        return true; /* bind will say what is wrong, if anything */
     }
-    return live;
+    if (!S_ISSOCK(info.st_mode)) {
+        return md_error_set(err, MD_REASON_IO, "cannot listen on %s: there is a file that is not a socket", path);
+    }
+    if (!is_stale(where)) {
+        return md_error_set(err, MD_REASON_IO, "cannot listen on %s: another program is listening there", path);
+    }
+    (void)unlink(path);
+    return true;
 }
 
 static bool listen_unix(const char *path, int *out, struct md_error *err)
 {
     struct sockaddr_un where = {.sun_family = AF_UNIX};
-    struct stat info;
 
-    if (strlen(path) >= sizeof where.sun_path) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "socket path %s is longer than %zu bytes", path,
+    if (!*path || strlen(path) >= sizeof where.sun_path) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "the path of socket 'unix:%s' has not 1 to %zu bytes", path,
                             sizeof where.sun_path - 1);
     }
     memcpy(where.sun_path, path, strlen(path) + 1);
-    if (stat(path, &info) == 0 && S_ISSOCK(info.st_mode)) {
-        if (is_live(&where)) {
-            return md_error_set(err, MD_REASON_IO, "another server is listening on %s", path);
-        }
-        (void)unlink(path);
+    if (!clear_path(&where, err)) {
+        return false;
     }
     int fd = injected(EMFILE) ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 || listen(fd, BACKLOG) < 0) {
+    if (fd < 0 || injected(EACCES) || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 || injected(EACCES) ||
+        listen(fd, BACKLOG) < 0) {
         md_error_set(err, MD_REASON_IO, "cannot listen on %s: %s", path, strerror(errno));
-        if (fd >= 0) {
-            close(fd);
-        }
+        md_os_close(fd);
         return false;
     }
     *out = fd;
@@ -77,12 +91,10 @@ static bool listen_unix(const char *path, int *out, struct md_error *err)
 
 /* --- TCP ------------------------------------------------------------------------------------------------------------- */
 
-static bool resolve(const char *address, uint16_t port, struct sockaddr_storage *out, socklen_t *len,
-                    struct md_error *err)
+static bool resolve(const char *address, uint16_t port, struct addrinfo **found, struct md_error *err)
 {
     char host[256], service[8];
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found = NULL;
     struct md_str name = md_str_of(address);
 
     if (md_str_starts_with(name, MD_STR("ipv6:"))) {
@@ -91,16 +103,16 @@ static bool resolve(const char *address, uint16_t port, struct sockaddr_storage 
     if (name.len >= 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']') {
         name = md_str_make(name.ptr + 1, name.len - 2);
     }
+    if (!name.len || name.len >= sizeof host) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'%s' is not an address", address);
+    }
     (void)snprintf(host, sizeof host, "%.*s", MD_STR_ARG(name));
     (void)snprintf(service, sizeof service, "%u", port);
-    int code = getaddrinfo(host, service, &hints, &found);
+    int code = injected(EIO) ? EAI_SYSTEM : getaddrinfo(host, service, &hints, found);
     if (code != 0) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "cannot find address '%s': %s", address,
-                            gai_strerror(code));
+                            code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
     }
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *len = found->ai_addrlen;
-    freeaddrinfo(found);
     return true;
 }
 
@@ -110,38 +122,61 @@ static uint16_t port_of(const struct sockaddr_storage *address)
                                                 : ((const struct sockaddr_in *)address)->sin_port);
 }
 
+/* A listening socket, or -1 and errno. */
+static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t *bound)
+{
+    struct sockaddr_storage name;
+    socklen_t len = sizeof name;
+    int one = 1, zero = 0;
+    int fd = injected(EMFILE) ? -1 : socket(where->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0) {
+        return -1;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (where->ai_family == AF_INET6) {
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+    }
+    if (reuse_port) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    }
+    if (injected(EADDRINUSE) || bind(fd, where->ai_addr, where->ai_addrlen) < 0 || injected(EADDRINUSE) ||
+        listen(fd, BACKLOG) < 0 || injected(ENOBUFS) || getsockname(fd, (struct sockaddr *)&name, &len) < 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    *bound = port_of(&name);
+    return fd;
+}
+
 static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int *out, uint16_t *bound,
                        struct md_error *err)
 {
-    struct sockaddr_storage where;
-    socklen_t len;
-    int one = 1, zero = 0;
+    struct addrinfo *found = NULL;
+    char holder[MD_OS_HOLDER_MAX];
+    int fd = -1;
 
-    if (!resolve(address, port, &where, &len, err)) {
+    if (!resolve(address, port, &found, err)) {
         return false;
     }
-    int fd = injected(EMFILE) ? -1 : socket(where.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-        if (where.ss_family == AF_INET6) {
-            (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-        }
-        if (reuse_port) {
-            (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
-        }
+    /* A name can stand for several addresses, of which the first may not exist here (IPv6 switched off). */
+    for (const struct addrinfo *where = found; where && fd < 0; where = where->ai_next) {
+        fd = open_listener(where, reuse_port, bound);
     }
-    if (fd < 0 || bind(fd, (struct sockaddr *)&where, len) < 0 || listen(fd, BACKLOG) < 0 ||
-        getsockname(fd, (struct sockaddr *)&where, &len) < 0) {
-        md_error_set(err, MD_REASON_IO, "cannot listen on %s port %u: %s%s", address, port, strerror(errno),
-                     errno == EADDRINUSE ? "; another program has this port: stop it, or choose another port" : "");
-        if (fd >= 0) {
-            close(fd);
-        }
-        return false;
-    }
+    int error = errno;
+    freeaddrinfo(found);
     *out = fd;
-    *bound = port_of(&where);
-    return true;
+    if (fd >= 0) {
+        return true;
+    }
+    if (error == EADDRINUSE) {
+        return md_error_set(err, MD_REASON_IO,
+                            "cannot listen on %s port %u: %s has this port: stop it, or choose another port", address,
+                            port, md_os_port_holder(port, holder) ? holder : "another program");
+    }
+    return md_error_set(err, MD_REASON_IO, "cannot listen on %s port %u: %s", address, port, strerror(error));
 }
 
 bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd, uint16_t *bound,

@@ -14,8 +14,8 @@ enum { MD_OS_PEER_MAX = 80 };
 enum md_os_io { MD_OS_IO_OK, MD_OS_IO_AGAIN, MD_OS_IO_EOF, MD_OS_IO_ERROR };
 
 /* Binds and listens. address: "127.0.0.1", "::1", "[::1]", "ipv6:[::1]", a host name, or "unix:/path". A stale unix
- * socket is replaced. Errors name address and port, and the process that holds it where it can be found. *port is what
- * was bound (0 for unix). */
+ * socket is replaced. Errors name address and port, and the process that holds it where it can be found. *bound is
+ * the port (0 for unix). A name with several addresses: the first that can be bound. */
 bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd, uint16_t *bound,
                          struct md_error *err) MD_MUST_CHECK;
 /* Removes the socket file of a unix address; nothing for others. */

@@ -1,5 +1,5 @@
 /*
- * Threads over pthreads.
+ * Threads over pthreads. Each has a stack for the crash handler, so that a stack overflow is reported too.
  */
 #include "os/thread.h"
 
@@ -14,32 +14,50 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { CRASH_STACK_BYTES = 32 * 1024 };
+
 struct thread_start {
     void (*run)(void *arg);
     void *arg;
+    char crash_stack[CRASH_STACK_BYTES];
 };
 
 static void *thread_main(void *arg)
 {
-    struct thread_start start = *(struct thread_start *)arg;
+    struct thread_start *start = arg;
+    const stack_t crash_stack = {.ss_sp = start->crash_stack, .ss_size = sizeof start->crash_stack};
+    const stack_t none = {.ss_flags = SS_DISABLE};
 
-    md_free(arg);
-    start.run(start.arg);
+    (void)sigaltstack(&crash_stack, NULL);
+    start->run(start->arg);
+    (void)sigaltstack(&none, NULL);
+    md_free(start);
     return NULL;
+}
+
+static void blocked_in_threads(sigset_t *set)
+{
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
+
+    sigfillset(set);
+    for (size_t i = 0; i < MD_COUNT_OF(crashes); i++) {
+        sigdelset(set, crashes[i]); /* blocked, they would kill without a word from the crash handler */
+    }
 }
 
 bool md_os_thread_start(struct md_os_thread *thread, const char *name, int cpu, void (*run)(void *arg), void *arg,
                         struct md_error *err)
 {
     struct thread_start *start = md_alloc(sizeof *start);
-    sigset_t all, before;
+    sigset_t blocked, before;
 
     if (!start) {
         return md_error_no_memory(err, "a thread");
     }
-    *start = (struct thread_start){.run = run, .arg = arg};
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    start->run = run;
+    start->arg = arg;
+    blocked_in_threads(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     int code = md_fault_hit(MD_FAULT_SYSCALL) ? EAGAIN : pthread_create(&thread->id, NULL, thread_main, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) {

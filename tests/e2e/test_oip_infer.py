@@ -23,9 +23,18 @@ def as_binary(dtype, values):
     return struct.pack(f"<{len(values)}{PACK[dtype]}", *values)
 
 
+def bf16(value):
+    bits = struct.unpack("<I", struct.pack("<f", value))[0]
+    return bits + 0x7fff + (bits >> 16 & 1) >> 16
+
+
 def same(dtype, a, b):
     if dtype == "FP32":
         return struct.pack("<3f", *a) == struct.pack("<3f", *b)
+    if dtype == "FP16":
+        return struct.pack("<3e", *a) == struct.pack("<3e", *b)
+    if dtype == "BF16":
+        return [bf16(v) for v in a] == [bf16(v) for v in b]
     return a == b
 
 

@@ -416,8 +416,7 @@ static bool end_output(struct md_oip_infer *infer)
             return fail(infer, "output '%s' already exists in request", output->name.ptr);
         }
     }
-    return !(output->binary && output->class_count) ||
-           fail(infer, "output '%s' can have 'binary_data' or 'classification', not both", output->name.ptr);
+    return true;
 }
 
 static bool output_field(struct md_oip_infer *infer)

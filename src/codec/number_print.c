@@ -1,0 +1,222 @@
+/*
+ * Printing numbers: the shortest decimal that reads back as the same value.
+ *
+ * Reference: R. Giulietti, "The Schubfach way to render doubles" (2020). A value and the two bounds of the interval that
+ * rounds to it are scaled by a power of ten, rounded to odd; then at most four candidates are compared as integers. The
+ * same code serves binary64, binary32, binary16 and bfloat16.
+ */
+#include "codec/number.h"
+#include "codec/number_internal.h"
+
+struct shortest {
+    uint64_t digits;
+    int exponent;
+};
+
+/* --- Schubfach ----------------------------------------------------------------------------------------------------------- */
+
+static inline int floor_log2_pow10(int e)
+{
+    return (e * 1741647) >> 19;
+}
+
+static inline int floor_log10_pow2(int e, bool three_quarters)
+{
+    return (e * 1262611 - (three_quarters ? 524031 : 0)) >> 22;
+}
+
+/* cp times the power rounded up, unless it is exact; the table rounds up from -27 to -1 and 5^55 fits 128 bits. */
+static inline uint64_t round_to_odd_128(int k, uint64_t cp)
+{
+    const struct md_power *power = &md_powers[k - MD_POWER_LOW];
+    bool ready = k >= -MD_POWER_EXACT && k <= 55;
+    uint64_t low = power->low + !ready;
+    uint64_t high = power->high + (!ready && low == 0);
+    struct md_product x = md_multiply(low, cp), y = md_multiply(high, cp);
+    uint64_t middle = y.low + x.high;
+
+    y.high += middle < y.low;
+    return y.high | (middle > 1);
+}
+
+/* The same with 64 bits of the power: enough for mantissas of up to 24 bits. */
+static inline uint64_t round_to_odd_64(int k, uint64_t cp)
+{
+    const struct md_power *power = &md_powers[k - MD_POWER_LOW];
+    bool exact = k >= 0 && k <= MD_POWER_EXACT;
+    struct md_product p = md_multiply(power->high + !exact, cp);
+
+    return (p.high & UINT32_MAX) | ((p.low >> 32) > 1);
+}
+
+/* Bounds and value are in quarters of 10^k. */
+static inline struct shortest choose(uint64_t lower, uint64_t value, uint64_t upper, int k)
+{
+    uint64_t s = value / 4;
+
+    if (s >= 10) {
+        uint64_t tens = s / 10;
+        bool down_inside = lower <= 40 * tens, up_inside = 40 * tens + 40 <= upper;
+        if (down_inside != up_inside) {
+            return (struct shortest){tens + up_inside, k + 1};
+        }
+    }
+    bool down_inside = lower <= 4 * s, up_inside = 4 * s + 4 <= upper;
+    if (down_inside != up_inside) {
+        return (struct shortest){s + up_inside, k};
+    }
+    uint64_t middle = 4 * s + 2;
+    return (struct shortest){s + (value > middle || (value == middle && (s & 1))), k};
+}
+
+/* mantissa and exponent fields of a finite value that is not zero */
+static inline struct shortest shorten(uint64_t mantissa, int exponent, const struct md_binary_format *format)
+{
+    const int bits = format->mantissa_bits, bias = bits + format->bias;
+    uint64_t c = exponent ? mantissa | 1ULL << bits : mantissa;
+    int q = exponent ? exponent - bias : 1 - bias;
+
+    if (exponent && q <= 0 && -q <= bits && (c & ((1ULL << -q) - 1)) == 0) {
+        return (struct shortest){c >> -q, 0}; /* a small whole number */
+    }
+    bool closer = mantissa == 0 && exponent > 1; /* the neighbour below is at half the distance */
+    bool odd = c & 1;                            /* then the bounds themselves round elsewhere */
+    int k = floor_log10_pow2(q, closer);
+    int h = q + floor_log2_pow10(-k) + 1;
+    uint64_t (*round_to_odd)(int, uint64_t) = bits > 23 ? round_to_odd_128 : round_to_odd_64;
+    uint64_t lower = round_to_odd(-k, (4 * c - 2 + closer) << h);
+    uint64_t value = round_to_odd(-k, (4 * c) << h);
+    uint64_t upper = round_to_odd(-k, (4 * c + 2) << h);
+    return choose(lower + odd, value, upper - odd, k);
+}
+
+/* --- text ------------------------------------------------------------------------------------------------------------------ */
+
+static const char two_digits[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+                                 "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+static inline int digit_count(uint64_t value)
+{
+    int guess = ((64 - __builtin_clzll(value | 1)) * 1233) >> 12; /* bits * log10(2) */
+
+    return guess + (guess == 0 || (guess < 20 && value >= md_small_powers[guess]));
+}
+
+/* Writes the digits so that they end at `end`. */
+static inline void digits_before(char *end, uint64_t value)
+{
+    while (value >= 100) {
+        end -= 2;
+        memcpy(end, two_digits + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    if (value >= 10) {
+        memcpy(end - 2, two_digits + 2 * value, 2);
+    } else {
+        end[-1] = (char)('0' + value);
+    }
+}
+
+size_t md_number_print_u64(uint64_t value, char *out)
+{
+    int len = digit_count(value);
+
+    digits_before(out + len, value);
+    return (size_t)len;
+}
+
+size_t md_number_print_i64(int64_t value, char *out)
+{
+    if (value >= 0) {
+        return md_number_print_u64((uint64_t)value, out);
+    }
+    *out = '-';
+    return 1 + md_number_print_u64(0 - (uint64_t)value, out + 1);
+}
+
+/* digits * 10^exponent, the digits at their final place at once */
+static inline char *put_decimal(struct shortest d, char *out)
+{
+    while (d.digits % 10 == 0) {
+        d.digits /= 10;
+        d.exponent++;
+    }
+    int len = digit_count(d.digits);
+    int point = len + d.exponent; /* digits before the decimal point */
+    if (point > 0 && point < len) {
+        digits_before(out + 1 + len, d.digits);
+        for (int i = 0; i < point; i++) {
+            out[i] = out[i + 1];
+        }
+        out[point] = '.';
+        return out + len + 1;
+    }
+    if (point > -6 && point <= 0) {
+        memcpy(out, "0.000000", 8);
+        digits_before(out + 2 - point + len, d.digits);
+        return out + 2 - point + len;
+    }
+    if (point > 0 && point <= 21) {
+        digits_before(out + len, d.digits);
+        memset(out + len, '0', (size_t)d.exponent);
+        memcpy(out + point, ".0", 2);
+        return out + point + 2;
+    }
+    digits_before(out + 1 + len, d.digits);
+    out[0] = out[1];
+    out[1] = '.';
+    out += len > 1 ? len + 1 : 1;
+    *out++ = 'e';
+    return out + md_number_print_i64(point - 1, out);
+}
+
+/* `bits` without the sign */
+__attribute__((always_inline)) static inline size_t print_binary(uint64_t bits, bool negative,
+                                                                 const struct md_binary_format *format, char *out)
+{
+    uint64_t mantissa = bits & ((1ULL << format->mantissa_bits) - 1);
+    int exponent = (int)(bits >> format->mantissa_bits);
+    char *at = out;
+
+    *at = '-';
+    at += negative;
+    if (MD_UNLIKELY(exponent == format->infinite)) {
+        if (mantissa) {
+            memcpy(out, "NaN", 3);
+            return 3;
+        }
+        memcpy(at, "Infinity", 8);
+        return (size_t)(at + 8 - out);
+    }
+    if (bits == 0) {
+        memcpy(at, "0.0", 3);
+        return (size_t)(at + 3 - out);
+    }
+    return (size_t)(put_decimal(shorten(mantissa, exponent, format), at) - out);
+}
+
+size_t md_number_print_f64(double value, char *out)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return print_binary(bits & INT64_MAX, bits >> 63, &md_format_f64, out);
+}
+
+size_t md_number_print_f32(float value, char *out)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return print_binary(bits & INT32_MAX, bits >> 31, &md_format_f32, out);
+}
+
+size_t md_number_print_fp16(uint16_t bits, char *out)
+{
+    return print_binary(bits & INT16_MAX, bits >> 15, &md_format_fp16, out);
+}
+
+size_t md_number_print_bf16(uint16_t bits, char *out)
+{
+    return print_binary(bits & INT16_MAX, bits >> 15, &md_format_bf16, out);
+}
