@@ -64,6 +64,7 @@ def nginx(folder, body):
     (folder / "html" / "body").write_bytes(body)
     conf = folder / "nginx.conf"
     conf.write_text(f"""
+{"user root;" if os.geteuid() == 0 else ""}
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600; tcp_nodelay on; default_type application/json;

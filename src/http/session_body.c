@@ -261,6 +261,10 @@ static bool receive_direct(struct md_session *session, size_t wanted)
         return false;
     }
     md_session_set_deadline(session, session->config->body_timeout_ns);
+    if (count < room) { /* the socket is empty: no need to hear it say so */
+        md_conn_want(session->conn, MD_LOOP_READ);
+        return false;
+    }
     return true;
 }
 
@@ -277,7 +281,15 @@ static bool step_sized(struct md_session *session)
         end_body(session);
         return true;
     }
-    return session->discard ? md_session_fill(session) : receive_direct(session, length - session->body_bytes);
+    if (session->discard) {
+        return md_session_fill(session);
+    }
+    bool more = receive_direct(session, length - session->body_bytes);
+    if (session->body_bytes == length) {
+        end_body(session);
+        return true;
+    }
+    return more;
 }
 
 /* --- chunked bodies --------------------------------------------------------------------------------------------------- */

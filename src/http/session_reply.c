@@ -375,9 +375,12 @@ bool md_session_step_reply(struct md_session *session)
 {
     struct iovec parts[PARTS_A_SEND];
     struct md_error err;
-    size_t sent = 0;
+    size_t sent = 0, offered = 0;
 
     int count = gather(session, parts);
+    for (int i = 0; i < count; i++) {
+        offered += parts[i].iov_len;
+    }
     if (count) {
         enum md_io outcome = md_conn_send(session->conn, parts, count, &sent, &err);
         if (outcome == MD_IO_AGAIN) {
@@ -393,6 +396,10 @@ bool md_session_step_reply(struct md_session *session)
         session->reply_left -= session->streaming ? 0 : sent;
         session->reply_bytes += session->streaming ? sent : 0;
         md_session_set_deadline(session, session->config->body_timeout_ns);
+    }
+    if (sent < offered) { /* the socket is full */
+        md_conn_want(session->conn, MD_LOOP_WRITE);
+        return false;
     }
     if (all_sent(session)) {
         end_exchange(session);

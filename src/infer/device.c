@@ -231,13 +231,30 @@ static void run_batch(struct md_instance *instance, bool on_loop)
     }
 }
 
+/* Learns from every execution, on a loop or on an executor, so that a target that was slow for a while comes back. One
+ * outlier (a preempted thread) counts no more than twice the limit. */
+static void learn_inline(const struct md_device *device, struct md_target *target, uint64_t ns)
+{
+    ns = md_size_min(ns, 2 * device->inline_limit_ns);
+    uint64_t average = atomic_load_explicit(&target->inline_ns, memory_order_relaxed);
+
+    /* relaxed: an estimate; a lost update of another loop does no harm. A quarter weight to the newest run. */
+    atomic_store_explicit(&target->inline_ns, average - average / 4 + ns / 4, memory_order_relaxed);
+}
+
 /* --- executors ------------------------------------------------------------------------------------------------------ */
 
 /* mutex held on entry and return */
 static void run_unlocked(struct md_device *device, struct md_instance *instance)
 {
+    struct md_target *target = instance->target;
+
     pthread_mutex_unlock(&device->mutex);
+    uint64_t begin_ns = md_clock_monotonic_ns();
     run_batch(instance, false);
+    if (target->inline_safe) {
+        learn_inline(device, target, md_clock_monotonic_ns() - begin_ns);
+    }
     md_device_request_done(instance); /* execute's own share */
     pthread_mutex_lock(&device->mutex);
 }
@@ -324,14 +341,6 @@ static bool may_run_inline(const struct md_device *device, const struct md_targe
            atomic_load_explicit(&target->inline_ns, memory_order_relaxed) < device->inline_limit_ns;
 }
 
-static void learn_inline(struct md_target *target, uint64_t ns)
-{
-    uint64_t average = atomic_load_explicit(&target->inline_ns, memory_order_relaxed);
-
-    /* relaxed: an estimate; a lost update of another loop does no harm. A quarter weight to the newest run. */
-    atomic_store_explicit(&target->inline_ns, average - average / 4 + ns / 4, memory_order_relaxed);
-}
-
 static void run_inline(struct md_request *request, struct md_instance *instance)
 {
     struct md_target *target = request->target;
@@ -341,7 +350,7 @@ static void run_inline(struct md_request *request, struct md_instance *instance)
     request->instance = instance;
     atomic_store_explicit(&request->state, MD_REQUEST_RUNNING, memory_order_relaxed); /* relaxed: this thread's alone */
     run_batch(instance, true);
-    learn_inline(target, request->finished_ns - request->infer_ns);
+    learn_inline(target->device, target, request->finished_ns - request->infer_ns);
     /* The request (1) and execute itself (1): both are over. */
     atomic_store_explicit(&instance->unfinished, 1, memory_order_relaxed); /* relaxed: as above */
     md_device_request_done(instance);
