@@ -18,10 +18,12 @@ void *md_alloc(size_t size)
 
 void *md_calloc(size_t count, size_t size)
 {
-    if (md_fault_hit(MD_FAULT_ALLOC)) {
+    size_t total;
+
+    if (!md_size_mul(count, size, &total) || md_fault_hit(MD_FAULT_ALLOC)) {
         return NULL;
     }
-    return calloc(count ? count : 1, size ? size : 1);
+    return calloc(total ? total : 1, 1);
 }
 
 void *md_realloc(void *ptr, size_t size)

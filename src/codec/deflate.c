@@ -22,6 +22,7 @@ static int deflate_zlib(z_stream *z, bool last)
 
 struct md_inflate {
     z_stream z;
+    enum md_coding coding;
 };
 
 struct md_deflate {
@@ -52,6 +53,7 @@ bool md_inflate_create(enum md_coding coding, struct md_inflate **out, struct md
     if (!inflate) {
         return md_error_no_memory(err, "decompression");
     }
+    inflate->coding = coding;
     inflate->z.zalloc = z_alloc;
     inflate->z.zfree = z_free;
     if (inflateInit2(&inflate->z, window_bits(coding)) != Z_OK) {
@@ -92,7 +94,9 @@ enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, siz
     if (code == Z_MEM_ERROR) {
         md_error_no_memory(err, "decompression");
     } else {
-        md_error_set(err, MD_REASON_MALFORMED, "the compressed data is damaged: %s", z->msg ? z->msg : "unknown format");
+        md_error_set(err, MD_REASON_MALFORMED, "the compressed data is not valid (%s): %s",
+                     inflate->coding == MD_CODING_GZIP ? "gzip" : "deflate in the zlib format",
+                     z->msg ? z->msg : "it needs a dictionary");
     }
     return MD_PROGRESS_ERROR;
 }

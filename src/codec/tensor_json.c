@@ -341,7 +341,7 @@ static bool begin_string(struct md_tensor_writer *writer)
     return true;
 }
 
-/* As much of the text as fits `room` (at least four bytes), without cutting a character. */
+/* As much of the text as `room` allows (at least four bytes), without cutting a character. */
 static size_t piece_length(struct md_str text, size_t room)
 {
     if (text.len <= room) {
@@ -354,6 +354,11 @@ static size_t piece_length(struct md_str text, size_t room)
     }
     return room; /* four bytes that continue nothing */
 }
+
+/* A byte takes at most ESCAPED_BYTES, so each piece fits what is left, or is of PIECE_BYTES and fits the spare. */
+enum { ESCAPED_BYTES = 6, PIECE_BYTES = 8 };
+_Static_assert(PIECE_BYTES * ESCAPED_BYTES + 3 <= MD_TENSOR_WRITER_SPARE, "a piece, quotes and comma fit");
+_Static_assert(MD_NUMBER_TEXT_MAX + 1 <= MD_TENSOR_WRITER_SPARE, "a number and its comma fit");
 
 static enum md_progress write_strings(struct md_tensor_writer *writer, struct md_bytes *out, size_t budget)
 {
@@ -370,7 +375,8 @@ static enum md_progress write_strings(struct md_tensor_writer *writer, struct md
             md_bytes_append_c(out, writer->first ? "\"" : ",\"");
             writer->first = false;
         }
-        size_t piece = piece_length(writer->string, md_size_max(stop - md_size_min(stop, out->len), 4));
+        size_t room = (stop - md_size_min(stop, out->len)) / ESCAPED_BYTES;
+        size_t piece = piece_length(writer->string, md_size_max(room, PIECE_BYTES));
         md_json_append_text(out, md_str_make(writer->string.ptr, piece));
         writer->string = md_str_make(writer->string.ptr + piece, writer->string.len - piece);
         if (!writer->string.len) {
@@ -393,7 +399,7 @@ enum md_progress md_tensor_writer_step(struct md_tensor_writer *writer, struct m
     if (writer->data == writer->end) {
         return MD_PROGRESS_DONE;
     }
-    if (!md_bytes_reserve(out, budget + MD_NUMBER_TEXT_MAX + 1)) {
+    if (!md_bytes_reserve(out, budget + MD_TENSOR_WRITER_SPARE)) {
         return MD_PROGRESS_ERROR;
     }
     return write_fixed(writer, out, out->data + out->len + budget);

@@ -32,7 +32,10 @@ void md_tensor_reader_init(struct md_tensor_reader *reader, enum md_dtype dtype,
  * of elements. ERROR: json->error says why: MALFORMED, and for BYTES also TOO_LARGE or OUT_OF_MEMORY. */
 enum md_progress md_tensor_reader_step(struct md_tensor_reader *reader, struct md_json *json, size_t budget) MD_MUST_CHECK;
 
-enum { MD_TENSOR_WRITER_SLICE_MAX = 1 << 20 };
+enum {
+    MD_TENSOR_WRITER_SLICE_MAX = 1 << 20, /* larger budgets count as this */
+    MD_TENSOR_WRITER_SPARE = 64,          /* bytes beyond the budget that one step may append or reserve */
+};
 
 struct md_tensor_writer {
     enum md_dtype dtype;
@@ -44,9 +47,10 @@ struct md_tensor_writer {
 };
 
 void md_tensor_writer_init(struct md_tensor_writer *writer, enum md_dtype dtype, const char *data, size_t bytes);
-/* Appends elements, separated by commas and without brackets, until about `budget` bytes (at most
- * MD_TENSOR_WRITER_SLICE_MAX) were written; long strings are cut. DONE: nothing is left. ERROR: out->failed, or else the
- * data ends within an element. BYTES elements that are no UTF-8 have their bad bytes replaced by U+FFFD. */
+/* Appends elements, separated by commas and without brackets, until `budget` bytes were written, and never more than
+ * MD_TENSOR_WRITER_SPARE bytes beyond it, whatever the elements: long strings are cut. DONE: nothing is left. ERROR:
+ * out->failed, or else the data ends within an element. BYTES elements that are no UTF-8 have their bad bytes replaced by
+ * U+FFFD. */
 enum md_progress md_tensor_writer_step(struct md_tensor_writer *writer, struct md_bytes *out, size_t budget) MD_MUST_CHECK;
 
 #endif

@@ -89,7 +89,7 @@ bool md_message_has(const struct md_message *message, const char *field)
 struct md_value md_message_get(const struct md_message *message, const char *field, size_t index)
 {
     if (index >= md_message_count(message, field)) {
-        return (struct md_value){0};
+        return (struct md_value){.as.string = {NULL, 0}}; /* the widest member: clang zeroes only the named one */
     }
     return values_of(message, field)->items[index];
 }
