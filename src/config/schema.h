@@ -57,11 +57,11 @@ struct md_message;
 
 struct md_value {
     union {
+        struct md_str string; /* zero-terminated; the largest stands first, so that {0} clears all of it */
         bool boolean;
         int64_t integer; /* INT and ENUM */
         uint64_t natural;
         double number;
-        struct md_str string; /* zero-terminated */
         struct md_message *message;
     } as;
 };
