@@ -1,10 +1,11 @@
 /*
- * Micro benchmark of codec/: an image's worth of FP32 values as JSON, both ways, beside the C library.
+ * Micro benchmark of codec/: an image's worth of FP32 values as JSON, both ways, beside the C
+ * library.
  *
  *     bench_codec [values [rounds]]        (150528 values, best of 9)
  *
- * One line a measurement: name, milliseconds of the best round, nanoseconds a value, megabytes of text a second.
- * bench_json_reference does the same text with the fastest libraries found.
+ * One line a measurement: name, milliseconds of the best round, nanoseconds a value, megabytes of
+ * text a second. bench_json_reference does the same text with the fastest libraries found.
  */
 #include "base/alloc.h"
 #include "codec/number.h"
@@ -36,7 +37,7 @@ static bool same(const struct subject *s)
     return memcmp(s->values, s->read, s->count * sizeof *s->values) == 0;
 }
 
-/* --- what is measured: true if the result is right ------------------------------------------------------------------ */
+/* --- what is measured: true if the result is right -------------------- */
 
 static bool run_reader(struct subject *s)
 {
@@ -72,7 +73,8 @@ static bool run_writer(struct subject *s)
 
     md_bytes_clear(&s->text);
     md_bytes_append_char(&s->text, '[');
-    md_tensor_writer_init(&writer, MD_DTYPE_FP32, (const char *)s->values, s->count * sizeof *s->values);
+    md_tensor_writer_init(&writer, MD_DTYPE_FP32, (const char *)s->values,
+                          s->count * sizeof *s->values);
     do {
         progress = md_tensor_writer_step(&writer, &s->text, SLICE);
     } while (progress == MD_PROGRESS_AGAIN);
@@ -85,13 +87,14 @@ static bool run_printf(struct subject *s)
     md_bytes_clear(&s->text);
     md_bytes_append_char(&s->text, '[');
     for (size_t i = 0; i < s->count && md_bytes_reserve(&s->text, 32); i++) {
-        s->text.len += (size_t)snprintf(s->text.data + s->text.len, 32, i ? ",%.9g" : "%.9g", (double)s->values[i]);
+        s->text.len += (size_t)snprintf(s->text.data + s->text.len, 32, i ? ",%.9g" : "%.9g",
+                                        (double)s->values[i]);
     }
     md_bytes_append_char(&s->text, ']');
     return !s->text.failed;
 }
 
-/* --- the texts ---------------------------------------------------------------------------------------------------------- */
+/* --- the texts -------------------- */
 
 static void fill_pixels(struct subject *s, size_t i)
 {
@@ -108,7 +111,8 @@ static void fill_floats(struct subject *s, size_t i)
     s->values[i] = (float)(((double)rand() / RAND_MAX - 0.5) * 5.2);
 }
 
-static bool measure(struct subject *s, int rounds, const char *text, const char *name, bool (*run)(struct subject *))
+static bool measure(struct subject *s, int rounds, const char *text, const char *name,
+                    bool (*run)(struct subject *))
 {
     double best = 1e9;
 
@@ -121,8 +125,8 @@ static bool measure(struct subject *s, int rounds, const char *text, const char 
         }
         best = spent < best ? spent : best;
     }
-    printf("%-10s %-8s %8.3f ms %7.1f ns/value %7.0f MB/s\n", text, name, best, best * 1e6 / (double)s->count,
-           (double)s->text.len / best / 1e3);
+    printf("%-10s %-8s %8.3f ms %7.1f ns/value %7.0f MB/s\n", text, name, best,
+           best * 1e6 / (double)s->count, (double)s->text.len / best / 1e3);
     return true;
 }
 

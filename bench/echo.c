@@ -1,6 +1,7 @@
 /*
- * Bare C echo over HTTP/1.1: the floor that a server can be compared with. One thread, epoll, no checks; answers each
- * POST with its body. Bodies are received straight into a buffer and sent from it with one writev.
+ * Bare C echo over HTTP/1.1: the floor that a server can be compared with. One thread, epoll, no
+ * checks; answers each POST with its body. Bodies are received straight into a buffer and sent from
+ * it with one writev.
  *
  * usage: echo PORT
  */
@@ -64,8 +65,9 @@ static void parse(struct connection *c)
     char *length = strcasestr(c->data, "\r\ncontent-length:");
     c->head_bytes = (size_t)(end + 4 - c->data);
     c->body_bytes = length ? strtoul(length + 17, NULL, 10) : 0;
-    c->answer_head = (size_t)snprintf(c->answer, sizeof c->answer, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n",
-                                      c->body_bytes);
+    c->answer_head =
+        (size_t)snprintf(c->answer, sizeof c->answer,
+                         "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", c->body_bytes);
 }
 
 static bool receive(struct connection *c)
@@ -87,14 +89,16 @@ static bool receive(struct connection *c)
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0)),
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     struct epoll_event events[256], event = {.events = EPOLLIN};
 
     signal(SIGPIPE, SIG_IGN);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) {
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(listener, 1024) < 0) {
         perror("listen");
         return 1;
     }
@@ -111,7 +115,8 @@ int main(int argc, char **argv)
                 setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
                 struct epoll_event add = {.events = EPOLLIN, .data.ptr = c};
                 epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &add);
-            } else if ((events[i].events & EPOLLOUT) && c->head_bytes && c->used >= c->head_bytes + c->body_bytes) {
+            } else if ((events[i].events & EPOLLOUT) && c->head_bytes &&
+                       c->used >= c->head_bytes + c->body_bytes) {
                 write_answer(c);
             } else if (!receive(c)) {
                 close(c->fd);

@@ -1,12 +1,14 @@
 /*
- * HTTP/1.1 load generator for the benchmarks: one thread, n keep-alive connections, one request at a time on each.
+ * HTTP/1.1 load generator for the benchmarks: one thread, n keep-alive connections, one request at
+ * a time on each.
  *
- * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have scheduled arrivals,
- * spread evenly; latency counts from the scheduled arrival, so that a stalled server cannot hide its queue.
+ * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have
+ * scheduled arrivals, spread evenly; latency counts from the scheduled arrival, so that a stalled
+ * server cannot hide its queue.
  *
- * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K: V"]... HOST:PORT
- * Prints one JSON object: requests, errors (answers that are not 200, closed connections), seconds, requests_per_s,
- * p50_us, p90_us, p99_us, max_us, bytes.
+ * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K:
+ * V"]... HOST:PORT Prints one JSON object: requests, errors (answers that are not 200, closed
+ * connections), seconds, requests_per_s, p50_us, p90_us, p99_us, max_us, bytes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -68,7 +70,8 @@ static void open_connection(struct connection *c)
     int one = 1;
 
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&options.address, sizeof options.address) < 0) {
+    if (c->fd < 0 ||
+        connect(c->fd, (struct sockaddr *)&options.address, sizeof options.address) < 0) {
         die("connect");
     }
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -90,7 +93,8 @@ static void want(struct connection *c, bool write)
 static void send_more(struct connection *c)
 {
     bool was_partial = c->sent > 0;
-    ssize_t n = send(c->fd, options.request + c->sent, options.request_bytes - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = send(c->fd, options.request + c->sent, options.request_bytes - c->sent,
+                     MSG_NOSIGNAL | MSG_DONTWAIT);
 
     if (n < 0 && errno != EAGAIN) {
         die("send");
@@ -190,10 +194,11 @@ static void build_request(const char *host, const char *headers, const char *bod
         fclose(f);
     }
     options.request = malloc(body_bytes + 8192);
-    int head = snprintf(options.request, 8192, "%s %s HTTP/1.1\r\nHost: %s\r\n%s", body ? "POST" : "GET", options.path,
-                        host, headers);
+    int head = snprintf(options.request, 8192, "%s %s HTTP/1.1\r\nHost: %s\r\n%s",
+                        body ? "POST" : "GET", options.path, host, headers);
     if (body) {
-        head += snprintf(options.request + head, 8192 - (size_t)head, "Content-Length: %zu\r\n", body_bytes);
+        head += snprintf(options.request + head, 8192 - (size_t)head, "Content-Length: %zu\r\n",
+                         body_bytes);
     }
     head += snprintf(options.request + head, 8192 - (size_t)head, "\r\n");
     if (body) {
@@ -290,7 +295,8 @@ int main(int argc, char **argv)
         } else {
             char *colon = strrchr(argv[i], ':');
             if (!colon || options.connections < 1 || options.connections > CONNECTIONS_MAX) {
-                fprintf(stderr, "usage: load [options] HOST:PORT (1..%d connections)\n", CONNECTIONS_MAX);
+                fprintf(stderr, "usage: load [options] HOST:PORT (1..%d connections)\n",
+                        CONNECTIONS_MAX);
                 return 2;
             }
             build_request(argv[i], headers, body);
@@ -314,9 +320,10 @@ int main(int argc, char **argv)
     run();
     double seconds = (double)(now_ns() - start) / 1e9;
     qsort(samples, sample_count, sizeof *samples, compare);
-    printf("{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
-           "\"p99_us\":%.1f,\"max_us\":%.1f,\"bytes\":%llu}\n",
-           sample_count, (unsigned long long)error_count, seconds, (double)sample_count / seconds, quantile(.5),
-           quantile(.9), quantile(.99), quantile(1), (unsigned long long)byte_count);
+    printf(
+        "{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
+        "\"p99_us\":%.1f,\"max_us\":%.1f,\"bytes\":%llu}\n",
+        sample_count, (unsigned long long)error_count, seconds, (double)sample_count / seconds,
+        quantile(.5), quantile(.9), quantile(.99), quantile(1), (unsigned long long)byte_count);
     return error_count ? 1 : 0;
 }

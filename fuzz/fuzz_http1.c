@@ -65,7 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     }
     if (a == MD_PROGRESS_DONE) {
         struct md_http1_request request;
-        (void)!md_http1_parse_head(md_str_make(data.ptr, whole.head_bytes), &limits, &arena, &request, &status, &err);
+        (void)!md_http1_parse_head(md_str_make(data.ptr, whole.head_bytes), &limits, &arena,
+                                   &request, &status, &err);
     }
     chunked(data);
     md_arena_deinit(&arena);

@@ -1,6 +1,6 @@
 /*
- * Inference requests with binary tensors and raw ones. The first byte picks the model, the next two are the length of the
- * JSON (beyond the body: as long as the body).
+ * Inference requests with binary tensors and raw ones. The first byte picks the model, the next two
+ * are the length of the JSON (beyond the body: as long as the body).
  */
 #include "../tests/component/api/fake_server.h"
 
@@ -15,8 +15,8 @@ static void stop(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const paths[] = {"/v2/models/fp32/infer", "/v2/models/text/infer", "/v2/models/batched/infer",
-                                        "/v2/models/two/infer"};
+    static const char *const paths[] = {"/v2/models/fp32/infer", "/v2/models/text/infer",
+                                        "/v2/models/batched/infer", "/v2/models/two/infer"};
     struct fake_exchange fake;
 
     if (!server.loop) {

@@ -1,5 +1,6 @@
 /*
- * Inference requests as JSON, through the whole dialect: decode, check, identity, encode. The first byte picks the model.
+ * Inference requests as JSON, through the whole dialect: decode, check, identity, encode. The first
+ * byte picks the model.
  */
 #include "../tests/component/api/fake_server.h"
 
@@ -14,8 +15,8 @@ static void stop(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const paths[] = {"/v2/models/fp32/infer", "/v2/models/int64/infer", "/v2/models/text/infer",
-                                        "/v2/models/batched/infer"};
+    static const char *const paths[] = {"/v2/models/fp32/infer", "/v2/models/int64/infer",
+                                        "/v2/models/text/infer", "/v2/models/batched/infer"};
     struct fake_exchange fake;
 
     if (!server.loop) {

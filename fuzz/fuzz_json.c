@@ -1,5 +1,6 @@
 /*
- * The JSON pull reader: ends on every input, never reads outside, and skip agrees with token by token.
+ * The JSON pull reader: ends on every input, never reads outside, and skip agrees with token by
+ * token.
  */
 #include "codec/json.h"
 
@@ -10,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    char *copy = malloc(size ? size : 1); /* exactly as long as the input, so that overreads are seen */
+    char *copy =
+        malloc(size ? size : 1); /* exactly as long as the input, so that overreads are seen */
     struct md_arena arena = {0};
     struct md_json json, skipper;
     enum md_json_token token;

@@ -18,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     md_diagnostics_init(&diagnostics, &arena);
     message = md_message_create(&md_model_config_desc, &arena);
     again = md_message_create(&md_model_config_desc, &arena);
-    if (md_pbtxt_parse(md_str_make((const char *)bytes, size), "config.pbtxt", message, &arena, &diagnostics)) {
+    if (md_pbtxt_parse(md_str_make((const char *)bytes, size), "config.pbtxt", message, &arena,
+                       &diagnostics)) {
         md_message_print_json(message, &first);
         if (md_message_parse_json(md_bytes_view(&first), "json", again, &arena, &diagnostics)) {
             md_message_print_json(again, &second);

@@ -7,7 +7,8 @@
 
 static struct md_str file_text;
 
-static bool read_file(void *arg, const char *path, struct md_arena *arena, struct md_str *out, struct md_error *err)
+static bool read_file(void *arg, const char *path, struct md_arena *arena, struct md_str *out,
+                      struct md_error *err)
 {
     (void)arg;
     (void)path;

@@ -1,9 +1,10 @@
 /*
  * Finding the engine's library, starting its environment, turning its errors into ours.
  *
- * The library is opened when the first model needs the backend, never at link time: a server without ONNX models pays
- * nothing. One environment has one pool of threads for all sessions; idle workers sleep instead of spinning, because
- * the cores belong to the loops and executors between two batches.
+ * The library is opened when the first model needs the backend, never at link time: a server
+ * without ONNX models pays nothing. One environment has one pool of threads for all sessions; idle
+ * workers sleep instead of spinning, because the cores belong to the loops and executors between
+ * two batches.
  */
 #include "engine.h"
 
@@ -29,7 +30,8 @@ static int line_length(const char *message)
     return length < INT_MAX ? (int)length : INT_MAX;
 }
 
-static void set_text(struct modeld_text *error, const char *detail, const char *format, va_list args)
+static void set_text(struct modeld_text *error, const char *detail, const char *format,
+                     va_list args)
 {
     if (!error || error->capacity == 0) {
         return;
@@ -129,12 +131,15 @@ static void ORT_API_CALL on_engine_log(void *param, OrtLoggingLevel severity, co
     (void)category;
     (void)code_location;
     static const uint32_t levels[] = {
-        [ORT_LOGGING_LEVEL_VERBOSE] = MODELD_LOG_VERBOSE, [ORT_LOGGING_LEVEL_INFO] = MODELD_LOG_INFO,
-        [ORT_LOGGING_LEVEL_WARNING] = MODELD_LOG_WARNING, [ORT_LOGGING_LEVEL_ERROR] = MODELD_LOG_ERROR,
+        [ORT_LOGGING_LEVEL_VERBOSE] = MODELD_LOG_VERBOSE,
+        [ORT_LOGGING_LEVEL_INFO] = MODELD_LOG_INFO,
+        [ORT_LOGGING_LEVEL_WARNING] = MODELD_LOG_WARNING,
+        [ORT_LOGGING_LEVEL_ERROR] = MODELD_LOG_ERROR,
         [ORT_LOGGING_LEVEL_FATAL] = MODELD_LOG_ERROR,
     };
-    uint32_t level = (size_t)severity < sizeof levels / sizeof levels[0] ? levels[severity]
-                                                                         : (uint32_t)MODELD_LOG_ERROR;
+    uint32_t level = (size_t)severity < sizeof levels / sizeof levels[0]
+                         ? levels[severity]
+                         : (uint32_t)MODELD_LOG_ERROR;
     if (log_id && *log_id) {
         md_ort_log(level, "%s: %.*s", log_id, line_length(message), message);
     } else {
@@ -142,10 +147,12 @@ static void ORT_API_CALL on_engine_log(void *param, OrtLoggingLevel severity, co
     }
 }
 
-/* Tries the names that the library has in its packages. A file that is there but cannot be opened is the answer. */
+/* Tries the names that the library has in its packages. A file that is there but cannot be opened
+ * is the answer. */
 static void *open_in(const char *directory, char *problem, size_t problem_bytes)
 {
-    static const char *const names[] = {"libonnxruntime.so.1.32.0", "libonnxruntime.so.1", "libonnxruntime.so"};
+    static const char *const names[] = {"libonnxruntime.so.1.32.0", "libonnxruntime.so.1",
+                                        "libonnxruntime.so"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[4096];
         int n = snprintf(path, sizeof path, "%s/%s", directory, names[i]);
@@ -169,8 +176,8 @@ static int32_t open_library(const char *path, const char *directory, void **libr
     if (path) {
         *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!*library) {
-            return md_ort_fail(error, MODELD_NOT_FOUND, "cannot open ONNX Runtime (option library-path): %s",
-                               dlerror());
+            return md_ort_fail(error, MODELD_NOT_FOUND,
+                               "cannot open ONNX Runtime (option library-path): %s", dlerror());
         }
         return MODELD_OK;
     }
@@ -181,11 +188,12 @@ static int32_t open_library(const char *path, const char *directory, void **libr
         *library = open_in(MODELD_ORT_LIBRARY_DIR, problem, sizeof problem);
     }
     if (!*library) {
-        return md_ort_fail(error, MODELD_NOT_FOUND,
-                           "ONNX Runtime's library (libonnxruntime.so.1) is neither in '%s' nor in '%s'%s%s; fetch "
-                           "it with tools/fetch_onnxruntime.sh or name the file with --backend-config "
-                           "onnxruntime,library-path=FILE",
-                           directory ? directory : "", MODELD_ORT_LIBRARY_DIR, *problem ? ": " : "", problem);
+        return md_ort_fail(
+            error, MODELD_NOT_FOUND,
+            "ONNX Runtime's library (libonnxruntime.so.1) is neither in '%s' nor in '%s'%s%s; fetch "
+            "it with tools/fetch_onnxruntime.sh or name the file with --backend-config "
+            "onnxruntime,library-path=FILE",
+            directory ? directory : "", MODELD_ORT_LIBRARY_DIR, *problem ? ": " : "", problem);
     }
     return MODELD_OK;
 }
@@ -197,14 +205,15 @@ static int32_t find_api(void *library, const OrtApi **api, struct modeld_text *e
         const OrtApiBase *(*function)(void);
     } symbol = {.object = dlsym(library, "OrtGetApiBase")};
     if (!symbol.object) {
-        return md_ort_fail(error, MODELD_FAILED_PRECONDITION, "the library is not ONNX Runtime: %s", dlerror());
+        return md_ort_fail(error, MODELD_FAILED_PRECONDITION, "the library is not ONNX Runtime: %s",
+                           dlerror());
     }
     const OrtApiBase *base = symbol.function();
     *api = base->GetApi(MD_ORT_API_VERSION);
     if (!*api) {
         return md_ort_fail(error, MODELD_FAILED_PRECONDITION,
-                           "ONNX Runtime %s is too old: version 1.%d or later is needed", base->GetVersionString(),
-                           (int)MD_ORT_API_VERSION);
+                           "ONNX Runtime %s is too old: version 1.%d or later is needed",
+                           base->GetVersionString(), (int)MD_ORT_API_VERSION);
     }
     md_ort_log(MODELD_LOG_INFO, "ONNX Runtime %s", base->GetVersionString());
     return MODELD_OK;
@@ -226,9 +235,10 @@ static int32_t create_env(int32_t intra_op, int32_t inter_op, struct modeld_text
         code = md_ort_check(api->SetGlobalSpinControl(threading, 0), error, what);
     }
     if (!code) {
-        code = md_ort_check(api->CreateEnvWithCustomLoggerAndGlobalThreadPools(
-                                on_engine_log, NULL, ORT_LOGGING_LEVEL_WARNING, "", threading, &md_ort.env),
-                            error, what);
+        code = md_ort_check(
+            api->CreateEnvWithCustomLoggerAndGlobalThreadPools(
+                on_engine_log, NULL, ORT_LOGGING_LEVEL_WARNING, "", threading, &md_ort.env),
+            error, what);
     }
     if (threading) {
         api->ReleaseThreadingOptions(threading);
@@ -237,8 +247,9 @@ static int32_t create_env(int32_t intra_op, int32_t inter_op, struct modeld_text
         code = md_ort_check(api->DisableTelemetryEvents(md_ort.env), error, what);
     }
     if (!code) {
-        code = md_ort_check(api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &md_ort.host_memory),
-                            error, what);
+        code = md_ort_check(
+            api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &md_ort.host_memory),
+            error, what);
     }
     if (!code) {
         code = md_ort_check(api->GetAllocatorWithDefaultOptions(&md_ort.allocator), error, what);
@@ -250,7 +261,8 @@ int32_t md_ort_engine_create(const struct modeld_backend_args *args, struct mode
 {
     enum { THREADS_MAX = 1024 };
     const char *library_path = NULL;
-    int32_t intra_op = args->engine_threads < THREADS_MAX ? (int32_t)args->engine_threads : (int32_t)THREADS_MAX;
+    int32_t intra_op =
+        args->engine_threads < THREADS_MAX ? (int32_t)args->engine_threads : (int32_t)THREADS_MAX;
     int32_t inter_op = 1;
     for (uint32_t i = 0; i < args->option_count; i++) {
         const struct modeld_option *option = md_ort_option(args->options, args->option_stride, i);
@@ -263,9 +275,10 @@ int32_t md_ort_engine_create(const struct modeld_backend_args *args, struct mode
             good = md_ort_parse_int(option->value, 0, THREADS_MAX, &inter_op);
         }
         if (!good) {
-            return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
-                               "option %s of backend onnxruntime is '%s', expected a number from 0 to %d", option->key,
-                               option->value, (int)THREADS_MAX);
+            return md_ort_fail(
+                error, MODELD_INVALID_ARGUMENT,
+                "option %s of backend onnxruntime is '%s', expected a number from 0 to %d",
+                option->key, option->value, (int)THREADS_MAX);
         }
     }
     void *library = NULL;

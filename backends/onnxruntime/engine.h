@@ -1,9 +1,10 @@
 /*
  * The engine as one object of the process: its library, its environment, its errors.
  *
- * Owner: the one backend object (entry.c). Everything here is set by md_ort_engine_create and constant until
- * md_ort_engine_destroy; it may be used from any thread in between. The library itself stays mapped for good:
- * outputs that a slow reader still holds are released through it after the backend is gone.
+ * Owner: the one backend object (entry.c). Everything here is set by md_ort_engine_create and
+ * constant until md_ort_engine_destroy; it may be used from any thread in between. The library
+ * itself stays mapped for good: outputs that a slow reader still holds are released through it
+ * after the backend is gone.
  */
 #ifndef MD_ORT_ENGINE_H
 #define MD_ORT_ENGINE_H
@@ -26,8 +27,9 @@ struct md_ort_engine {
 extern const struct modeld_host_api *md_ort_host; /* set by modeld_backend_entry */
 extern struct md_ort_engine md_ort;
 
-/* Loads the library and starts the environment. NOT_FOUND with the places that were searched, INVALID_ARGUMENT for an
- * option that cannot be, FAILED_PRECONDITION for a library that is too old. */
+/* Loads the library and starts the environment. NOT_FOUND with the places that were searched,
+ * INVALID_ARGUMENT for an option that cannot be, FAILED_PRECONDITION for a library that is too old.
+ */
 int32_t md_ort_engine_create(const struct modeld_backend_args *args, struct modeld_text *error);
 void md_ort_engine_destroy(void);
 
@@ -35,7 +37,8 @@ void md_ort_engine_destroy(void);
 int32_t md_ort_fail(struct modeld_text *error, int32_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* As md_ort_fail with the engine's message behind the sentence. Takes status, which may be NULL: then MODELD_OK. */
+/* As md_ort_fail with the engine's message behind the sentence. Takes status, which may be NULL:
+ * then MODELD_OK. */
 int32_t md_ort_check(OrtStatus *status, struct modeld_text *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

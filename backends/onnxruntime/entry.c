@@ -1,5 +1,6 @@
 /*
- * The backend's symbol and its table: thin adapters from the border's void pointers to this backend's objects.
+ * The backend's symbol and its table: thin adapters from the border's void pointers to this
+ * backend's objects.
  */
 #include <malloc.h>
 #include <stddef.h>
@@ -8,7 +9,8 @@
 #include "instance.h"
 #include "model.h"
 
-static int32_t backend_create(const struct modeld_backend_args *args, void **backend, struct modeld_text *error)
+static int32_t backend_create(const struct modeld_backend_args *args, void **backend,
+                              struct modeld_text *error)
 {
     int32_t code = md_ort_engine_create(args, error);
     *backend = code ? NULL : &md_ort;
@@ -41,8 +43,8 @@ static void model_destroy(void *model)
     md_ort_model_destroy(model);
 }
 
-static int32_t instance_create(void *model, const struct modeld_instance_args *args, void **instance,
-                               struct modeld_text *error)
+static int32_t instance_create(void *model, const struct modeld_instance_args *args,
+                               void **instance, struct modeld_text *error)
 {
     (void)args;
     struct md_ort_instance *created = NULL;
@@ -93,7 +95,8 @@ const struct modeld_backend_api *modeld_backend_entry(const struct modeld_host_a
         .cancel = cancel,
         .trim = trim,
     };
-    if (host->abi_major != MODELD_ABI_MAJOR || host->struct_size < offsetof(struct modeld_host_api, infer)) {
+    if (host->abi_major != MODELD_ABI_MAJOR ||
+        host->struct_size < offsetof(struct modeld_host_api, infer)) {
         return NULL;
     }
     md_ort_host = host;

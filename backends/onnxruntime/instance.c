@@ -1,15 +1,16 @@
 /*
  * Running a batch.
  *
- * 1. Inputs are values over the bytes where they landed. 2. The engine allocates the outputs: a model may declare a
- * shape that it does not keep, so an output cannot be allocated for it beforehand (measured: 1.5 us for a run and its
- * output, 1.1 us into memory that is there). 3. The host writes the engine's own memory to the socket and releases it
- * when that is done. Every request of a batch holds one reference to each output; strings are no bytes on the wire,
- * so they are written into the host's memory instead.
+ * 1. Inputs are values over the bytes where they landed. 2. The engine allocates the outputs: a
+ * model may declare a shape that it does not keep, so an output cannot be allocated for it
+ * beforehand (measured: 1.5 us for a run and its output, 1.1 us into memory that is there). 3. The
+ * host writes the engine's own memory to the socket and releases it when that is done. Every
+ * request of a batch holds one reference to each output; strings are no bytes on the wire, so they
+ * are written into the host's memory instead.
  *
- * Cancelling. The terminate flag of the run options is set only under the lock while `running` is a batch, and taken
- * back under the lock when the run has ended: it can never hit the next batch. A request that was cancelled before
- * `running` was set is seen by asking the host after that.
+ * Cancelling. The terminate flag of the run options is set only under the lock while `running` is a
+ * batch, and taken back under the lock when the run has ended: it can never hit the next batch. A
+ * request that was cancelled before `running` was set is seen by asking the host after that.
  */
 #include "instance.h"
 
@@ -72,7 +73,8 @@ static void release_value(void *arg)
 static void release_share(void *arg)
 {
     struct share *share = arg;
-    /* Release: what a holder read must not move behind its decrement. Acquire: the last one frees after all others. */
+    /* Release: what a holder read must not move behind its decrement. Acquire: the last one frees
+     * after all others. */
     if (atomic_fetch_sub_explicit(&share->holders, 1, memory_order_acq_rel) == 1) {
         md_ort.api->ReleaseValue(share->value);
         free(share);
@@ -108,15 +110,18 @@ int32_t md_ort_instance_create(const struct md_ort_model *model, struct md_ort_i
         created->all_outputs[i] = model->info.outputs[i].name;
     }
     if (!code) {
-        code = md_ort_check(md_ort.api->CreateRunOptions(&created->run_options), error, "run options");
+        code =
+            md_ort_check(md_ort.api->CreateRunOptions(&created->run_options), error, "run options");
     }
     if (!code) {
         /* A run's failure is its request's answer; the engine need not log it as well. */
-        code = md_ort_check(md_ort.api->RunOptionsSetRunLogSeverityLevel(created->run_options, ORT_LOGGING_LEVEL_FATAL),
+        code = md_ort_check(md_ort.api->RunOptionsSetRunLogSeverityLevel(created->run_options,
+                                                                         ORT_LOGGING_LEVEL_FATAL),
                             error, "run options");
     }
     if (!code && model->arena_shrinkage) {
-        code = md_ort_check(md_ort.api->AddRunConfigEntry(created->run_options, "memory.enable_memory_arena_shrinkage",
+        code = md_ort_check(md_ort.api->AddRunConfigEntry(created->run_options,
+                                                          "memory.enable_memory_arena_shrinkage",
                                                           model->arena_shrinkage),
                             error, "parameter memory.enable_memory_arena_shrinkage");
     }
@@ -172,7 +177,8 @@ void md_ort_instance_cancel(struct md_ort_instance *instance, modeld_request req
     pthread_mutex_unlock(&instance->lock);
 }
 
-/* Which of the model's inputs this is; most clients keep the model's order. input_max when it has none of that name. */
+/* Which of the model's inputs this is; most clients keep the model's order. input_max when it has
+ * none of that name. */
 static uint32_t find_input(const struct md_ort_instance *instance, const char *name, uint32_t guess)
 {
     const struct modeld_tensor_spec *specs = instance->model->info.inputs;
@@ -187,7 +193,8 @@ static uint32_t find_input(const struct md_ort_instance *instance, const char *n
 }
 
 /* The engine would say it too, but in the words of the node that misses it. */
-static int32_t fail_missing_input(const struct md_ort_instance *instance, uint32_t count, struct modeld_text *error)
+static int32_t fail_missing_input(const struct md_ort_instance *instance, uint32_t count,
+                                  struct modeld_text *error)
 {
     for (uint32_t i = 0; i < instance->input_max; i++) {
         const struct modeld_tensor_spec *spec = &instance->model->info.inputs[i];
@@ -207,20 +214,23 @@ static int32_t bind_inputs(struct md_ort_instance *instance, const struct modeld
 {
     uint32_t required = 0;
     if (batch->input_count > instance->input_max) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "%u inputs were sent, the model has %u", batch->input_count,
-                           instance->input_max);
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "%u inputs were sent, the model has %u",
+                           batch->input_count, instance->input_max);
     }
     for (uint32_t i = 0; i < batch->input_count; i++) {
         const struct modeld_tensor *tensor =
-            (const struct modeld_tensor *)((const char *)batch->inputs + (size_t)batch->input_stride * i);
+            (const struct modeld_tensor *)((const char *)batch->inputs +
+                                           (size_t)batch->input_stride * i);
         uint32_t index = find_input(instance, tensor->name, i);
         if (index == instance->input_max) {
-            return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "the model has no input '%s'", tensor->name);
+            return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "the model has no input '%s'",
+                               tensor->name);
         }
         const struct modeld_tensor_spec *spec = &instance->model->info.inputs[index];
         required += !spec->optional;
         instance->input_names[i] = spec->name;
-        int32_t code = md_ort_value_create(tensor, &instance->inputs[i], &instance->copies[i], error);
+        int32_t code =
+            md_ort_value_create(tensor, &instance->inputs[i], &instance->copies[i], error);
         if (code) {
             return code;
         }
@@ -243,8 +253,9 @@ static void unbind_inputs(struct md_ort_instance *instance)
     }
 }
 
-static int32_t run(struct md_ort_instance *instance, const struct modeld_batch *batch, uint32_t output_count,
-                   const char *const *output_names, struct modeld_text *error)
+static int32_t run(struct md_ort_instance *instance, const struct modeld_batch *batch,
+                   uint32_t output_count, const char *const *output_names,
+                   struct modeld_text *error)
 {
     static const char cancelled[] = "the request was cancelled";
     pthread_mutex_lock(&instance->lock);
@@ -254,15 +265,16 @@ static int32_t run(struct md_ort_instance *instance, const struct modeld_batch *
     bool wanted = is_wanted(batch, 0);
     OrtStatus *status = NULL;
     if (wanted) {
-        status = md_ort.api->Run(instance->model->session, instance->run_options, instance->input_names,
-                                 (const OrtValue *const *)instance->inputs, batch->input_count, output_names,
-                                 output_count, instance->outputs);
+        status = md_ort.api->Run(instance->model->session, instance->run_options,
+                                 instance->input_names, (const OrtValue *const *)instance->inputs,
+                                 batch->input_count, output_names, output_count, instance->outputs);
     }
 
     pthread_mutex_lock(&instance->lock);
     instance->running = NULL;
     bool terminated = instance->terminated;
-    OrtStatus *reset = terminated ? md_ort.api->RunOptionsUnsetTerminate(instance->run_options) : NULL;
+    OrtStatus *reset =
+        terminated ? md_ort.api->RunOptionsUnsetTerminate(instance->run_options) : NULL;
     instance->terminated = false;
     pthread_mutex_unlock(&instance->lock);
 
@@ -278,7 +290,8 @@ static int32_t run(struct md_ort_instance *instance, const struct modeld_batch *
     return run_code ? run_code : code;
 }
 
-/* Fills in what the engine says about an output. rows is the batch's, or -1 where dimension 0 has no meaning. */
+/* Fills in what the engine says about an output. rows is the batch's, or -1 where dimension 0 has
+ * no meaning. */
 static int32_t inspect(struct product *product, int64_t rows, struct modeld_text *error)
 {
     const OrtApi *api = md_ort.api;
@@ -286,24 +299,29 @@ static int32_t inspect(struct product *product, int64_t rows, struct modeld_text
     ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
     size_t rank = 0;
     size_t count = 0;
-    int32_t code =
-        md_ort_check(api->GetTensorTypeAndShape(product->value, &info), error, "output '%s'", product->name);
+    int32_t code = md_ort_check(api->GetTensorTypeAndShape(product->value, &info), error,
+                                "output '%s'", product->name);
     if (code) {
         return code;
     }
-    code = md_ort_check(api->GetTensorElementType(info, &type), error, "output '%s'", product->name);
+    code =
+        md_ort_check(api->GetTensorElementType(info, &type), error, "output '%s'", product->name);
     if (!code) {
-        code = md_ort_check(api->GetDimensionsCount(info, &rank), error, "output '%s'", product->name);
+        code =
+            md_ort_check(api->GetDimensionsCount(info, &rank), error, "output '%s'", product->name);
     }
     if (!code) {
-        code = md_ort_check(api->GetTensorShapeElementCount(info, &count), error, "output '%s'", product->name);
+        code = md_ort_check(api->GetTensorShapeElementCount(info, &count), error, "output '%s'",
+                            product->name);
     }
     if (!code && rank > RANK_MAX) {
-        code = md_ort_fail(error, MODELD_UNIMPLEMENTED, "output '%s' has %zu dimensions, at most %d can be sent",
-                           product->name, rank, (int)RANK_MAX);
+        code = md_ort_fail(error, MODELD_UNIMPLEMENTED,
+                           "output '%s' has %zu dimensions, at most %d can be sent", product->name,
+                           rank, (int)RANK_MAX);
     }
     if (!code) {
-        code = md_ort_check(api->GetDimensions(info, product->shape, rank), error, "output '%s'", product->name);
+        code = md_ort_check(api->GetDimensions(info, product->shape, rank), error, "output '%s'",
+                            product->name);
     }
     api->ReleaseTensorTypeAndShapeInfo(info);
     if (code) {
@@ -312,10 +330,11 @@ static int32_t inspect(struct product *product, int64_t rows, struct modeld_text
     product->dtype = md_ort_dtype_from(type);
     product->rank = (uint32_t)rank;
     if (rows >= 0 && (rank == 0 || product->shape[0] != rows)) {
-        return md_ort_fail(error, MODELD_INTERNAL,
-                           "dimension 0 of output '%s' is %lld, expected the batch's %lld rows: the model does not keep "
-                           "its batch dimension, set max_batch_size to 0",
-                           product->name, rank ? (long long)product->shape[0] : -1, (long long)rows);
+        return md_ort_fail(
+            error, MODELD_INTERNAL,
+            "dimension 0 of output '%s' is %lld, expected the batch's %lld rows: the model does not keep "
+            "its batch dimension, set max_batch_size to 0",
+            product->name, rank ? (long long)product->shape[0] : -1, (long long)rows);
     }
     product->row_elements = rows > 0 ? count / (uint64_t)rows : count;
     product->row_bytes = product->row_elements * md_ort_dtype_bytes(product->dtype);
@@ -323,13 +342,15 @@ static int32_t inspect(struct product *product, int64_t rows, struct modeld_text
         return MODELD_OK;
     }
     void *data = NULL;
-    code = md_ort_check(api->GetTensorMutableData(product->value, &data), error, "output '%s'", product->name);
+    code = md_ort_check(api->GetTensorMutableData(product->value, &data), error, "output '%s'",
+                        product->name);
     product->data = data;
     return code;
 }
 
 /* Makes one reference for each request out of the value that the engine gave. */
-static int32_t share_product(struct product *product, uint32_t request_count, struct modeld_text *error)
+static int32_t share_product(struct product *product, uint32_t request_count,
+                             struct modeld_text *error)
 {
     if (product->dtype == MODELD_DTYPE_BYTES) {
         return MODELD_OK;
@@ -352,7 +373,8 @@ static int32_t share_product(struct product *product, uint32_t request_count, st
 }
 
 static int32_t collect(struct md_ort_instance *instance, uint32_t request_count, int64_t rows,
-                       uint32_t output_count, const char *const *output_names, struct modeld_text *error)
+                       uint32_t output_count, const char *const *output_names,
+                       struct modeld_text *error)
 {
     int32_t code = MODELD_OK;
     bool splits = instance->model->has_batch_dimension || request_count > 1;
@@ -373,7 +395,8 @@ static int32_t collect(struct md_ort_instance *instance, uint32_t request_count,
     return code;
 }
 
-/* Drops the values that were not shared (strings; everything after an error), and references that no request took. */
+/* Drops the values that were not shared (strings; everything after an error), and references that
+ * no request took. */
 static void discard(struct md_ort_instance *instance, uint32_t output_count, uint32_t references)
 {
     for (uint32_t i = 0; i < output_count; i++) {
@@ -388,8 +411,8 @@ static void discard(struct md_ort_instance *instance, uint32_t output_count, uin
     }
 }
 
-static int32_t fill_strings(const struct product *product, modeld_request request, uint64_t first, uint64_t count,
-                            struct modeld_output *output, struct modeld_text *error)
+static int32_t fill_strings(const struct product *product, modeld_request request, uint64_t first,
+                            uint64_t count, struct modeld_output *output, struct modeld_text *error)
 {
     uint64_t bytes;
     void *data = NULL;
@@ -408,9 +431,11 @@ static int32_t fill_strings(const struct product *product, modeld_request reques
     return md_ort_strings_write(product->value, first, count, data, error);
 }
 
-/* One request's part of the outputs. shapes are the products' own, with the request's rows put into dimension 0. */
-static int32_t build_response(struct md_ort_instance *instance, uint32_t output_count, modeld_request request,
-                              int64_t first_row, int64_t rows, struct modeld_text *error)
+/* One request's part of the outputs. shapes are the products' own, with the request's rows put into
+ * dimension 0. */
+static int32_t build_response(struct md_ort_instance *instance, uint32_t output_count,
+                              modeld_request request, int64_t first_row, int64_t rows,
+                              struct modeld_text *error)
 {
     for (uint32_t i = 0; i < output_count; i++) {
         struct product *product = &instance->products[i];
@@ -420,8 +445,11 @@ static int32_t build_response(struct md_ort_instance *instance, uint32_t output_
             product->shape[0] = rows;
         }
         instance->response[i] = (struct modeld_output){
-            .tensor = {.name = product->name, .dtype = product->dtype, .rank = product->rank,
-                       .shape = product->shape, .data = product->data ? product->data + skip * product->row_bytes : NULL,
+            .tensor = {.name = product->name,
+                       .dtype = product->dtype,
+                       .rank = product->rank,
+                       .shape = product->shape,
+                       .data = product->data ? product->data + skip * product->row_bytes : NULL,
                        .bytes = part * product->row_bytes},
             .memory = MODELD_OUTPUT_OWN,
             .release = product->release,
@@ -473,16 +501,18 @@ static void answer(struct md_ort_instance *instance, uint32_t output_count, mode
     md_ort_host->finish(request, code, *text ? text : NULL, MODELD_FINISH_FINAL);
 }
 
-/* Inputs, run, outputs. On success the products hold output_count outputs with a reference for each request. */
-static int32_t produce(struct md_ort_instance *instance, const struct modeld_batch *batch, uint32_t output_count,
-                       const char *const *names, struct modeld_text *error)
+/* Inputs, run, outputs. On success the products hold output_count outputs with a reference for each
+ * request. */
+static int32_t produce(struct md_ort_instance *instance, const struct modeld_batch *batch,
+                       uint32_t output_count, const char *const *names, struct modeld_text *error)
 {
     int64_t rows = 0;
     for (uint32_t i = 0; i < batch->request_count; i++) {
         rows += batch->rows[i];
     }
     if (output_count > instance->output_max) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "%u outputs were asked for, the model has %u", output_count,
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
+                           "%u outputs were asked for, the model has %u", output_count,
                            instance->output_max);
     }
     int32_t code = bind_inputs(instance, batch, error);

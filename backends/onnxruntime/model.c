@@ -1,9 +1,9 @@
 /*
  * Loading a model file and describing it.
  *
- * Initializers that the graph also lists as inputs may be overridden by a request: they are shown as optional inputs.
- * Where the model has a batch dimension, those without one of their own cannot differ from request to request; they
- * are not shown and keep the model's value.
+ * Initializers that the graph also lists as inputs may be overridden by a request: they are shown
+ * as optional inputs. Where the model has a batch dimension, those without one of their own cannot
+ * differ from request to request; they are not shown and keep the model's value.
  */
 #include "model.h"
 
@@ -33,14 +33,16 @@ static bool is_inside(const char *path)
     return true;
 }
 
-/* <directory>/<filename>; where that is a folder (a model with external data), model.onnx inside it. */
+/* <directory>/<filename>; where that is a folder (a model with external data), model.onnx inside
+ * it. */
 static int32_t find_file(const struct modeld_model_args *args, char *path, size_t capacity,
                          struct modeld_text *error)
 {
     const char *filename = args->filename && *args->filename ? args->filename : default_name;
     if (!is_inside(filename)) {
         return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
-                           "default_model_filename '%s' must be a path inside the version's folder", filename);
+                           "default_model_filename '%s' must be a path inside the version's folder",
+                           filename);
     }
     struct stat status;
     int n = snprintf(path, capacity, "%s/%s", args->directory, filename);
@@ -48,7 +50,8 @@ static int32_t find_file(const struct modeld_model_args *args, char *path, size_
         n = snprintf(path, capacity, "%s/%s/%s", args->directory, filename, default_name);
     }
     if (n < 0 || (size_t)n >= capacity) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "the path of model file '%s' is too long", filename);
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
+                           "the path of model file '%s' is too long", filename);
     }
     if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) {
         return md_ort_fail(error, MODELD_NOT_FOUND, "there is no model file '%s'", path);
@@ -56,7 +59,8 @@ static int32_t find_file(const struct modeld_model_args *args, char *path, size_
     return MODELD_OK;
 }
 
-/* What the weights take: the model file and everything beside it that is not another model (external data). */
+/* What the weights take: the model file and everything beside it that is not another model
+ * (external data). */
 static uint64_t estimate_bytes(const char *path)
 {
     uint64_t bytes = 0;
@@ -89,13 +93,15 @@ static int32_t read_shape(const OrtTensorTypeAndShapeInfo *info, struct modeld_t
 {
     size_t rank;
     size_t count;
-    int32_t code = md_ort_check(md_ort.api->GetDimensionsCount(info, &rank), error, "tensor '%s'", spec->name);
+    int32_t code =
+        md_ort_check(md_ort.api->GetDimensionsCount(info, &rank), error, "tensor '%s'", spec->name);
     if (code) {
         return code;
     }
     if (rank == 0) {
         /* A scalar has one element; a tensor whose rank the model leaves open has none. */
-        code = md_ort_check(md_ort.api->GetTensorShapeElementCount(info, &count), error, "tensor '%s'", spec->name);
+        code = md_ort_check(md_ort.api->GetTensorShapeElementCount(info, &count), error,
+                            "tensor '%s'", spec->name);
         spec->rank = !code && count == 0 ? MODELD_RANK_ANY : 0;
         return code;
     }
@@ -105,33 +111,38 @@ static int32_t read_shape(const OrtTensorTypeAndShapeInfo *info, struct modeld_t
     }
     spec->shape = shape;
     spec->rank = (uint32_t)rank;
-    return md_ort_check(md_ort.api->GetDimensions(info, shape, rank), error, "tensor '%s'", spec->name);
+    return md_ort_check(md_ort.api->GetDimensions(info, shape, rank), error, "tensor '%s'",
+                        spec->name);
 }
 
-static int32_t read_type(const OrtTypeInfo *type_info, struct modeld_tensor_spec *spec, struct modeld_text *error)
+static int32_t read_type(const OrtTypeInfo *type_info, struct modeld_tensor_spec *spec,
+                         struct modeld_text *error)
 {
     static const char *const kinds[] = {
-        [ONNX_TYPE_SEQUENCE] = "a sequence",  [ONNX_TYPE_MAP] = "a map",
-        [ONNX_TYPE_OPAQUE] = "an opaque value", [ONNX_TYPE_SPARSETENSOR] = "a sparse tensor",
+        [ONNX_TYPE_SEQUENCE] = "a sequence",        [ONNX_TYPE_MAP] = "a map",
+        [ONNX_TYPE_OPAQUE] = "an opaque value",     [ONNX_TYPE_SPARSETENSOR] = "a sparse tensor",
         [ONNX_TYPE_OPTIONAL] = "an optional value",
     };
     enum ONNXType kind;
-    int32_t code = md_ort_check(md_ort.api->GetOnnxTypeFromTypeInfo(type_info, &kind), error, "tensor '%s'",
-                                spec->name);
+    int32_t code = md_ort_check(md_ort.api->GetOnnxTypeFromTypeInfo(type_info, &kind), error,
+                                "tensor '%s'", spec->name);
     if (code) {
         return code;
     }
     if (kind != ONNX_TYPE_TENSOR) {
         bool known = (size_t)kind < sizeof kinds / sizeof kinds[0] && kinds[kind];
-        return md_ort_fail(error, MODELD_UNIMPLEMENTED,
-                           "'%s' is %s, only tensors can be sent: convert the model so that it takes and gives tensors",
-                           spec->name, known ? kinds[kind] : "not a tensor");
+        return md_ort_fail(
+            error, MODELD_UNIMPLEMENTED,
+            "'%s' is %s, only tensors can be sent: convert the model so that it takes and gives tensors",
+            spec->name, known ? kinds[kind] : "not a tensor");
     }
     const OrtTensorTypeAndShapeInfo *info = NULL;
     enum ONNXTensorElementDataType type;
-    code = md_ort_check(md_ort.api->CastTypeInfoToTensorInfo(type_info, &info), error, "tensor '%s'", spec->name);
+    code = md_ort_check(md_ort.api->CastTypeInfoToTensorInfo(type_info, &info), error,
+                        "tensor '%s'", spec->name);
     if (!code) {
-        code = md_ort_check(md_ort.api->GetTensorElementType(info, &type), error, "tensor '%s'", spec->name);
+        code = md_ort_check(md_ort.api->GetTensorElementType(info, &type), error, "tensor '%s'",
+                            spec->name);
     }
     if (code) {
         return code;
@@ -139,8 +150,8 @@ static int32_t read_type(const OrtTypeInfo *type_info, struct modeld_tensor_spec
     spec->dtype = md_ort_dtype_from(type);
     if (spec->dtype == MODELD_DTYPE_INVALID) {
         return md_ort_fail(error, MODELD_UNIMPLEMENTED,
-                           "tensor '%s' has element type %s, which the protocol cannot carry", spec->name,
-                           md_ort_type_name(type));
+                           "tensor '%s' has element type %s, which the protocol cannot carry",
+                           spec->name, md_ort_type_name(type));
     }
     return read_shape(info, spec, error);
 }
@@ -156,10 +167,12 @@ static int32_t read_spec(const OrtSession *session, const struct side *side, siz
 {
     char *name = NULL;
     OrtTypeInfo *type_info = NULL;
-    int32_t code = md_ort_check(side->name(session, index, md_ort.allocator, &name), error, "tensor %zu", index);
+    int32_t code = md_ort_check(side->name(session, index, md_ort.allocator, &name), error,
+                                "tensor %zu", index);
     spec->name = name;
     if (!code) {
-        code = md_ort_check(side->type_info(session, index, &type_info), error, "tensor '%s'", name);
+        code =
+            md_ort_check(side->type_info(session, index, &type_info), error, "tensor '%s'", name);
     }
     if (!code) {
         code = read_type(type_info, spec, error);
@@ -194,18 +207,22 @@ static int32_t read_specs(struct md_ort_model *model, struct modeld_text *error)
     size_t input_count;
     size_t initializer_count;
     size_t output_count;
-    int32_t code = md_ort_check(api->SessionGetInputCount(model->session, &input_count), error, "inputs");
+    int32_t code =
+        md_ort_check(api->SessionGetInputCount(model->session, &input_count), error, "inputs");
     if (!code) {
-        code = md_ort_check(api->SessionGetOverridableInitializerCount(model->session, &initializer_count), error,
-                            "initializers");
+        code = md_ort_check(
+            api->SessionGetOverridableInitializerCount(model->session, &initializer_count), error,
+            "initializers");
     }
     if (!code) {
-        code = md_ort_check(api->SessionGetOutputCount(model->session, &output_count), error, "outputs");
+        code = md_ort_check(api->SessionGetOutputCount(model->session, &output_count), error,
+                            "outputs");
     }
     if (code) {
         return code;
     }
-    struct modeld_tensor_spec *spec = calloc(input_count + initializer_count + output_count + 1, sizeof *spec);
+    struct modeld_tensor_spec *spec =
+        calloc(input_count + initializer_count + output_count + 1, sizeof *spec);
     if (!spec) {
         return md_ort_no_memory(error);
     }
@@ -246,8 +263,8 @@ static void describe(struct md_ort_model *model, const char *path)
     }
 }
 
-static int32_t load(struct md_ort_model *model, const struct modeld_model_args *args, const char *path,
-                    struct modeld_text *error)
+static int32_t load(struct md_ort_model *model, const struct modeld_model_args *args,
+                    const char *path, struct modeld_text *error)
 {
     OrtSessionOptions *options = NULL;
     const char *shrinkage = md_ort_parameter(args, "memory.enable_memory_arena_shrinkage");
@@ -257,8 +274,8 @@ static int32_t load(struct md_ort_model *model, const struct modeld_model_args *
     }
     int32_t code = md_ort_options_create(args, &options, error);
     if (!code) {
-        code = md_ort_check(md_ort.api->CreateSession(md_ort.env, path, options, &model->session), error,
-                            "ONNX Runtime cannot load '%s'", path);
+        code = md_ort_check(md_ort.api->CreateSession(md_ort.env, path, options, &model->session),
+                            error, "ONNX Runtime cannot load '%s'", path);
         md_ort.api->ReleaseSessionOptions(options);
     }
     if (!code) {
@@ -298,7 +315,8 @@ void md_ort_model_destroy(struct md_ort_model *model)
     if (model->session) {
         md_ort.api->ReleaseSession(model->session);
     }
-    /* A load that failed half-way has counts that do not cover what was read: the list ends with a spec without name. */
+    /* A load that failed half-way has counts that do not cover what was read: the list ends with a
+     * spec without name. */
     for (struct modeld_tensor_spec *spec = model->specs; spec && spec->name; spec++) {
         clear_spec(spec);
     }

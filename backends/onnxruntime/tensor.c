@@ -1,6 +1,6 @@
 /*
- * One table of element types drives everything but strings. Strings are the engine's own objects, so they are copied
- * in and out one by one, with their lengths: zero bytes inside are kept.
+ * One table of element types drives everything but strings. Strings are the engine's own objects,
+ * so they are copied in and out one by one, with their lengths: zero bytes inside are kept.
  */
 #include "tensor.h"
 
@@ -68,7 +68,8 @@ static bool count_elements(const struct modeld_tensor *tensor, uint64_t *count)
 {
     uint64_t product = 1;
     for (uint32_t i = 0; i < tensor->rank; i++) {
-        if (tensor->shape[i] < 0 || __builtin_mul_overflow(product, (uint64_t)tensor->shape[i], &product)) {
+        if (tensor->shape[i] < 0 ||
+            __builtin_mul_overflow(product, (uint64_t)tensor->shape[i], &product)) {
             return false;
         }
     }
@@ -93,8 +94,8 @@ static int32_t fill_strings(OrtValue *value, const struct modeld_tensor *tensor,
         }
         char *string = NULL;
         int32_t code =
-            md_ort_check(md_ort.api->GetResizedStringTensorElementBuffer(value, i, length, &string), error,
-                         "input '%s'", tensor->name);
+            md_ort_check(md_ort.api->GetResizedStringTensorElementBuffer(value, i, length, &string),
+                         error, "input '%s'", tensor->name);
         if (code) {
             return code;
         }
@@ -103,8 +104,9 @@ static int32_t fill_strings(OrtValue *value, const struct modeld_tensor *tensor,
         left -= sizeof length + length;
     }
     if (left) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "input '%s' has %llu bytes behind its last string",
-                           tensor->name, (unsigned long long)left);
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
+                           "input '%s' has %llu bytes behind its last string", tensor->name,
+                           (unsigned long long)left);
     }
     return MODELD_OK;
 }
@@ -114,35 +116,44 @@ static int32_t create_strings(const struct modeld_tensor *tensor, uint64_t count
 {
     /* Before the engine allocates anything for the shape: each string takes at least its length. */
     if (count > tensor->bytes / sizeof(uint32_t)) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "input '%s' has %llu bytes, too few for %llu strings",
-                           tensor->name, (unsigned long long)tensor->bytes, (unsigned long long)count);
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
+                           "input '%s' has %llu bytes, too few for %llu strings", tensor->name,
+                           (unsigned long long)tensor->bytes, (unsigned long long)count);
     }
-    int32_t code = md_ort_check(md_ort.api->CreateTensorAsOrtValue(md_ort.allocator, tensor->shape, tensor->rank,
-                                                                   ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, value),
-                                error, "input '%s'", tensor->name);
+    int32_t code = md_ort_check(
+        md_ort.api->CreateTensorAsOrtValue(md_ort.allocator, tensor->shape, tensor->rank,
+                                           ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, value),
+        error, "input '%s'", tensor->name);
     return code ? code : fill_strings(*value, tensor, count, error);
 }
 
 int32_t md_ort_value_create(const struct modeld_tensor *tensor, OrtValue **value, void **copy,
                             struct modeld_text *error)
 {
-    static char nothing[64] __attribute__((aligned(64))); /* where a tensor without elements points */
+    static char nothing[64]
+        __attribute__((aligned(64))); /* where a tensor without elements points */
     ONNXTensorElementDataType type = md_ort_dtype_to(tensor->dtype);
     uint64_t count;
     uint64_t bytes;
-    if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED || tensor->memory_kind != MODELD_MEMORY_HOST) {
-        return md_ort_fail(error, MODELD_UNIMPLEMENTED, "input '%s' has data type %u in memory of kind %u, which "
-                           "ONNX Runtime does not take", tensor->name, tensor->dtype, tensor->memory_kind);
+    if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED ||
+        tensor->memory_kind != MODELD_MEMORY_HOST) {
+        return md_ort_fail(error, MODELD_UNIMPLEMENTED,
+                           "input '%s' has data type %u in memory of kind %u, which "
+                           "ONNX Runtime does not take",
+                           tensor->name, tensor->dtype, tensor->memory_kind);
     }
-    if (!count_elements(tensor, &count) || __builtin_mul_overflow(count, types[type].bytes, &bytes)) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "input '%s' has an impossible shape", tensor->name);
+    if (!count_elements(tensor, &count) ||
+        __builtin_mul_overflow(count, types[type].bytes, &bytes)) {
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "input '%s' has an impossible shape",
+                           tensor->name);
     }
     if (tensor->dtype == MODELD_DTYPE_BYTES) {
         return create_strings(tensor, count, value, error);
     }
     if (bytes != tensor->bytes) {
-        return md_ort_fail(error, MODELD_INVALID_ARGUMENT, "input '%s' has %llu bytes, its shape needs %llu",
-                           tensor->name, (unsigned long long)tensor->bytes, (unsigned long long)bytes);
+        return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
+                           "input '%s' has %llu bytes, its shape needs %llu", tensor->name,
+                           (unsigned long long)tensor->bytes, (unsigned long long)bytes);
     }
     /* The engine never writes to a graph's input, so the constness that is cast away is kept. */
     void *data = bytes ? (void *)(uintptr_t)tensor->data : nothing;
@@ -154,8 +165,9 @@ int32_t md_ort_value_create(const struct modeld_tensor *tensor, OrtValue **value
         memcpy(*copy, data, bytes);
         data = *copy;
     }
-    return md_ort_check(md_ort.api->CreateTensorWithDataAsOrtValue(md_ort.host_memory, data, bytes, tensor->shape,
-                                                                   tensor->rank, type, value),
+    return md_ort_check(md_ort.api->CreateTensorWithDataAsOrtValue(md_ort.host_memory, data, bytes,
+                                                                   tensor->shape, tensor->rank,
+                                                                   type, value),
                         error, "input '%s'", tensor->name);
 }
 
@@ -165,12 +177,14 @@ int32_t md_ort_strings_measure(const OrtValue *value, size_t first, size_t count
     *bytes = 0;
     for (size_t i = first; i < first + count; i++) {
         size_t length;
-        int32_t code = md_ort_check(md_ort.api->GetStringTensorElementLength(value, i, &length), error, "string");
+        int32_t code = md_ort_check(md_ort.api->GetStringTensorElementLength(value, i, &length),
+                                    error, "string");
         if (code) {
             return code;
         }
         if (length > UINT32_MAX) {
-            return md_ort_fail(error, MODELD_RESOURCE_EXHAUSTED, "string %zu is longer than 4 GiB", i);
+            return md_ort_fail(error, MODELD_RESOURCE_EXHAUSTED, "string %zu is longer than 4 GiB",
+                               i);
         }
         *bytes += sizeof(uint32_t) + length;
     }
@@ -182,14 +196,16 @@ int32_t md_ort_strings_write(const OrtValue *value, size_t first, size_t count, 
 {
     for (size_t i = first; i < first + count; i++) {
         size_t length;
-        int32_t code = md_ort_check(md_ort.api->GetStringTensorElementLength(value, i, &length), error, "string");
+        int32_t code = md_ort_check(md_ort.api->GetStringTensorElementLength(value, i, &length),
+                                    error, "string");
         if (code) {
             return code;
         }
         uint32_t prefix = (uint32_t)length;
         memcpy(out, &prefix, sizeof prefix);
         out += sizeof prefix;
-        code = md_ort_check(md_ort.api->GetStringTensorElement(value, length, i, out), error, "string");
+        code = md_ort_check(md_ort.api->GetStringTensorElement(value, length, i, out), error,
+                            "string");
         if (code) {
             return code;
         }

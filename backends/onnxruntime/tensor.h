@@ -18,13 +18,14 @@ const char *md_ort_type_name(ONNXTensorElementDataType type);
 /* Bytes of one element; 0 for BYTES. */
 size_t md_ort_dtype_bytes(uint32_t dtype);
 
-/* A value that reads the tensor's bytes where they are; only BYTES and unaligned data are copied (the latter into
- * *copy, which the caller frees after the value). INVALID_ARGUMENT for a tensor that contradicts itself. */
+/* A value that reads the tensor's bytes where they are; only BYTES and unaligned data are copied
+ * (the latter into *copy, which the caller frees after the value). INVALID_ARGUMENT for a tensor
+ * that contradicts itself. */
 int32_t md_ort_value_create(const struct modeld_tensor *tensor, OrtValue **value, void **copy,
                             struct modeld_text *error);
 
-/* BYTES as on the wire of elements [first, first + count) of a string value: how many bytes they take, and the bytes
- * themselves into out, which holds that many. */
+/* BYTES as on the wire of elements [first, first + count) of a string value: how many bytes they
+ * take, and the bytes themselves into out, which holds that many. */
 int32_t md_ort_strings_measure(const OrtValue *value, size_t first, size_t count, uint64_t *bytes,
                                struct modeld_text *error);
 int32_t md_ort_strings_write(const OrtValue *value, size_t first, size_t count, unsigned char *out,

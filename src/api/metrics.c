@@ -9,14 +9,15 @@
 
 enum { SLICE_BYTES = 64 * 1024, MAX_MODELS_DEFAULT = 10000 };
 
-/* --- one version's values -------------------------------------------------------------------------------------------------- */
+/* --- one version's values -------------------- */
 
 enum family_shape { SHAPE_VALUE, SHAPE_FAILURES, SHAPE_HISTOGRAMS, SHAPE_BATCHES };
 
 struct family {
     const char *name, *type, *help;
     enum family_shape shape;
-    double (*value)(const struct md_version *version, const struct md_target_totals *t); /* version NULL: "other" */
+    double (*value)(const struct md_version *version,
+                    const struct md_target_totals *t); /* version NULL: "other" */
 };
 
 static double us(uint64_t ns)
@@ -86,7 +87,8 @@ static double in_flight(const struct md_version *v, const struct md_target_total
 
 static uint64_t peek(const _Atomic uint64_t *value)
 {
-    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)value, memory_order_relaxed); /* relaxed: for people */
+    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)value,
+                                memory_order_relaxed); /* relaxed: for people */
 }
 
 static double load_seconds(const struct md_version *v, const struct md_target_totals *t)
@@ -114,26 +116,38 @@ static double memory_bytes(const struct md_version *v, const struct md_target_to
 }
 
 static const struct family families[] = {
-    {"nv_inference_request_success", "counter", "Requests that were answered", SHAPE_VALUE, success},
-    {"nv_inference_request_failure", "counter", "Requests that failed, by reason", SHAPE_FAILURES, NULL},
-    {"nv_inference_count", "counter", "Inferences: a batch of n counts n", SHAPE_VALUE, inference_count},
-    {"nv_inference_exec_count", "counter", "Executions: a batch counts 1", SHAPE_VALUE, execution_count},
-    {"nv_inference_request_duration_us", "counter", "Microseconds of answered requests, all phases", SHAPE_VALUE, request_us},
+    {"nv_inference_request_success", "counter", "Requests that were answered", SHAPE_VALUE,
+     success},
+    {"nv_inference_request_failure", "counter", "Requests that failed, by reason", SHAPE_FAILURES,
+     NULL},
+    {"nv_inference_count", "counter", "Inferences: a batch of n counts n", SHAPE_VALUE,
+     inference_count},
+    {"nv_inference_exec_count", "counter", "Executions: a batch counts 1", SHAPE_VALUE,
+     execution_count},
+    {"nv_inference_request_duration_us", "counter", "Microseconds of answered requests, all phases",
+     SHAPE_VALUE, request_us},
     {"nv_inference_queue_duration_us", "counter", "Microseconds of waiting", SHAPE_VALUE, queue_us},
-    {"nv_inference_compute_input_duration_us", "counter", "Microseconds of preparing inputs", SHAPE_VALUE, input_us},
-    {"nv_inference_compute_infer_duration_us", "counter", "Microseconds in the engine", SHAPE_VALUE, infer_us},
-    {"nv_inference_compute_output_duration_us", "counter", "Microseconds of handing out outputs", SHAPE_VALUE, output_us},
+    {"nv_inference_compute_input_duration_us", "counter", "Microseconds of preparing inputs",
+     SHAPE_VALUE, input_us},
+    {"nv_inference_compute_infer_duration_us", "counter", "Microseconds in the engine", SHAPE_VALUE,
+     infer_us},
+    {"nv_inference_compute_output_duration_us", "counter", "Microseconds of handing out outputs",
+     SHAPE_VALUE, output_us},
     {"nv_inference_pending_request_count", "gauge", "Requests that wait", SHAPE_VALUE, pending},
     {"nv_model_load_duration_secs", "gauge", "Seconds of the last load", SHAPE_VALUE, load_seconds},
-    {"modeld_requests_in_flight", "gauge", "Requests between their head and their answer", SHAPE_VALUE, in_flight},
+    {"modeld_requests_in_flight", "gauge", "Requests between their head and their answer",
+     SHAPE_VALUE, in_flight},
     {"modeld_model_loads_total", "counter", "Loads that succeeded", SHAPE_VALUE, loads},
-    {"modeld_model_load_failures_total", "counter", "Loads that failed", SHAPE_VALUE, load_failures},
-    {"modeld_model_memory_bytes", "gauge", "What the backend estimates the version holds", SHAPE_VALUE, memory_bytes},
+    {"modeld_model_load_failures_total", "counter", "Loads that failed", SHAPE_VALUE,
+     load_failures},
+    {"modeld_model_memory_bytes", "gauge", "What the backend estimates the version holds",
+     SHAPE_VALUE, memory_bytes},
     {"modeld_batches_total", "counter", "Executions by batch size", SHAPE_BATCHES, NULL},
-    {"modeld_request_duration_seconds", "histogram", "Duration of requests by phase", SHAPE_HISTOGRAMS, NULL},
+    {"modeld_request_duration_seconds", "histogram", "Duration of requests by phase",
+     SHAPE_HISTOGRAMS, NULL},
 };
 
-/* --- the page as a sequence --------------------------------------------------------------------------------------------------- */
+/* --- the page as a sequence -------------------- */
 
 struct page {
     const struct md_metrics *metrics;
@@ -202,22 +216,24 @@ static void append_number(struct md_bytes *text, double value)
     md_bytes_append_char(text, '\n');
 }
 
-static void append_failures(struct md_bytes *text, const struct family *family, const struct md_version *version,
-                            const struct md_target_totals *t)
+static void append_failures(struct md_bytes *text, const struct family *family,
+                            const struct md_version *version, const struct md_target_totals *t)
 {
-    static const char *const reasons[] = {
-        [MD_FAILURE_REJECTED] = "REJECTED", [MD_FAILURE_CANCELED] = "CANCELED", [MD_FAILURE_BACKEND] = "BACKEND",
-        [MD_FAILURE_OTHER] = "OTHER"};
+    static const char *const reasons[] = {[MD_FAILURE_REJECTED] = "REJECTED",
+                                          [MD_FAILURE_CANCELED] = "CANCELED",
+                                          [MD_FAILURE_BACKEND] = "BACKEND",
+                                          [MD_FAILURE_OTHER] = "OTHER"};
 
     for (size_t i = 0; i < MD_FAILURE_COUNT; i++) {
         md_bytes_append_c(text, family->name);
         append_labels(text, version);
-        md_bytes_printf(text, ",reason=\"%s\"} %llu\n", reasons[i], (unsigned long long)t->failures[i]);
+        md_bytes_printf(text, ",reason=\"%s\"} %llu\n", reasons[i],
+                        (unsigned long long)t->failures[i]);
     }
 }
 
-static void append_histograms(struct md_bytes *text, const struct family *family, const struct md_version *version,
-                              const struct md_target_totals *t)
+static void append_histograms(struct md_bytes *text, const struct family *family,
+                              const struct md_version *version, const struct md_target_totals *t)
 {
     static const char *const phases[] = {
         [MD_PHASE_QUEUE] = "queue", [MD_PHASE_COMPUTE] = "compute", [MD_PHASE_TOTAL] = "total"};
@@ -232,19 +248,22 @@ static void append_histograms(struct md_bytes *text, const struct family *family
                 md_bytes_printf(text, ",phase=\"%s\",le=\"%g\"} %llu\n", phases[phase],
                                 (double)md_histogram_bounds_us[i] / 1e6, (unsigned long long)sum);
             } else {
-                md_bytes_printf(text, ",phase=\"%s\",le=\"+Inf\"} %llu\n", phases[phase], (unsigned long long)sum);
+                md_bytes_printf(text, ",phase=\"%s\",le=\"+Inf\"} %llu\n", phases[phase],
+                                (unsigned long long)sum);
             }
         }
         md_bytes_printf(text, "%s_sum", family->name);
         append_labels(text, version);
-        md_bytes_printf(text, ",phase=\"%s\"} %.9g\n", phases[phase], (double)t->phase_sum_ns[phase] / 1e9);
+        md_bytes_printf(text, ",phase=\"%s\"} %.9g\n", phases[phase],
+                        (double)t->phase_sum_ns[phase] / 1e9);
         md_bytes_printf(text, "%s_count", family->name);
         append_labels(text, version);
         md_bytes_printf(text, ",phase=\"%s\"} %llu\n", phases[phase], (unsigned long long)sum);
     }
 }
 
-static void append_batches(struct md_bytes *text, const struct family *family, const struct md_version *version)
+static void append_batches(struct md_bytes *text, const struct family *family,
+                           const struct md_version *version)
 {
     uint64_t count, input_ns, infer_ns, output_ns;
 
@@ -257,7 +276,8 @@ static void append_batches(struct md_bytes *text, const struct family *family, c
     }
 }
 
-static bool wants_detail(const struct page *page, const struct md_version *version, const struct md_target_totals *t)
+static bool wants_detail(const struct page *page, const struct md_version *version,
+                         const struct md_target_totals *t)
 {
     const char *pattern = page->metrics->detail_pattern;
 
@@ -265,8 +285,8 @@ static bool wants_detail(const struct page *page, const struct md_version *versi
            (!pattern || !version || md_str_glob(version->model->name, md_str_of(pattern)));
 }
 
-static void append_sample(struct page *page, const struct family *family, const struct md_version *version,
-                          const struct md_target_totals *t)
+static void append_sample(struct page *page, const struct family *family,
+                          const struct md_version *version, const struct md_target_totals *t)
 {
     struct md_bytes *text = &page->text;
 
@@ -296,9 +316,10 @@ static void append_head(struct md_bytes *text, const char *name, const char *typ
     md_bytes_printf(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* --- what concerns the process -------------------------------------------------------------------------------------------------- */
+/* --- what concerns the process -------------------- */
 
-static void append_plain(struct md_bytes *text, const char *name, const char *type, const char *help, double value)
+static void append_plain(struct md_bytes *text, const char *name, const char *type,
+                         const char *help, double value)
 {
     append_head(text, name, type, help);
     md_bytes_printf(text, "%s ", name);
@@ -310,7 +331,8 @@ static uint64_t sum_http(const struct md_metrics *metrics, size_t offset)
     uint64_t sum = 0;
 
     for (size_t i = 0; i < metrics->loop_count; i++) {
-        sum += peek((const _Atomic uint64_t *)(const void *)((const char *)&metrics->http[i] + offset));
+        sum += peek(
+            (const _Atomic uint64_t *)(const void *)((const char *)&metrics->http[i] + offset));
     }
     return sum;
 }
@@ -318,25 +340,33 @@ static uint64_t sum_http(const struct md_metrics *metrics, size_t offset)
 static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
 {
 #define HTTP_SUM(field) (double)sum_http(metrics, offsetof(struct md_http_counters, field))
-    append_plain(text, "modeld_http_requests_total", "counter", "HTTP requests", HTTP_SUM(requests));
-    append_plain(text, "modeld_http_received_bytes_total", "counter", "Bytes received", HTTP_SUM(received_bytes));
-    append_plain(text, "modeld_http_sent_bytes_total", "counter", "Bytes sent", HTTP_SUM(sent_bytes));
+    append_plain(text, "modeld_http_requests_total", "counter", "HTTP requests",
+                 HTTP_SUM(requests));
+    append_plain(text, "modeld_http_received_bytes_total", "counter", "Bytes received",
+                 HTTP_SUM(received_bytes));
+    append_plain(text, "modeld_http_sent_bytes_total", "counter", "Bytes sent",
+                 HTTP_SUM(sent_bytes));
 #undef HTTP_SUM
-    append_head(text, "modeld_http_responses_total", "counter", "HTTP responses by class of status");
+    append_head(text, "modeld_http_responses_total", "counter",
+                "HTTP responses by class of status");
     for (size_t i = 2; i < 6; i++) {
         md_bytes_printf(text, "modeld_http_responses_total{status=\"%zuxx\"} %llu\n", i,
-                        (unsigned long long)sum_http(metrics, offsetof(struct md_http_counters, responses) + i * 8));
+                        (unsigned long long)sum_http(
+                            metrics, offsetof(struct md_http_counters, responses) + i * 8));
     }
-    append_head(text, "modeld_http_refused_total", "counter", "Requests that HTTP itself refused, by cause");
+    append_head(text, "modeld_http_refused_total", "counter",
+                "Requests that HTTP itself refused, by cause");
     for (unsigned i = 0; md_http_refusal_name(i); i++) {
-        md_bytes_printf(text, "modeld_http_refused_total{cause=\"%s\"} %llu\n", md_http_refusal_name(i),
-                        (unsigned long long)sum_http(metrics, offsetof(struct md_http_counters, refused) + i * 8));
+        md_bytes_printf(text, "modeld_http_refused_total{cause=\"%s\"} %llu\n",
+                        md_http_refusal_name(i),
+                        (unsigned long long)sum_http(
+                            metrics, offsetof(struct md_http_counters, refused) + i * 8));
     }
     if (metrics->listener) {
         append_plain(text, "modeld_http_connections", "gauge", "Open connections",
                      (double)md_listener_open_count(metrics->listener));
-        append_plain(text, "modeld_http_connections_accepted_total", "counter", "Connections accepted",
-                     (double)md_listener_accepted_count(metrics->listener));
+        append_plain(text, "modeld_http_connections_accepted_total", "counter",
+                     "Connections accepted", (double)md_listener_accepted_count(metrics->listener));
     }
 }
 
@@ -347,22 +377,30 @@ static void append_process(struct page *page)
     struct md_os_process_usage usage;
 
     append_http(text, metrics);
-    append_plain(text, "modeld_inflight_bytes", "gauge", "Bytes of bodies and answers that are counted",
-                 (double)atomic_load(&((struct md_budget *)(uintptr_t)metrics->budget)->used_bytes));
-    append_plain(text, "modeld_inflight_limit_bytes", "gauge", "Bound on them", (double)metrics->budget->limit_bytes);
+    append_plain(
+        text, "modeld_inflight_bytes", "gauge", "Bytes of bodies and answers that are counted",
+        (double)atomic_load(&((struct md_budget *)(uintptr_t)metrics->budget)->used_bytes));
+    append_plain(text, "modeld_inflight_limit_bytes", "gauge", "Bound on them",
+                 (double)metrics->budget->limit_bytes);
     append_head(text, "modeld_build_info", "gauge", "Version of the server");
     md_bytes_printf(text, "modeld_build_info{version=\"%s\"} 1\n", metrics->version);
     md_os_process_usage(&usage);
-    append_plain(text, "process_cpu_seconds_total", "counter", "CPU time of the process", usage.cpu_seconds);
-    append_plain(text, "process_resident_memory_bytes", "gauge", "Resident memory", (double)usage.resident_bytes);
-    append_plain(text, "process_virtual_memory_bytes", "gauge", "Address space", (double)usage.virtual_bytes);
-    append_plain(text, "process_open_fds", "gauge", "Open file descriptors", (double)usage.open_descriptors);
-    append_plain(text, "process_max_fds", "gauge", "Limit on file descriptors", (double)usage.max_descriptors);
+    append_plain(text, "process_cpu_seconds_total", "counter", "CPU time of the process",
+                 usage.cpu_seconds);
+    append_plain(text, "process_resident_memory_bytes", "gauge", "Resident memory",
+                 (double)usage.resident_bytes);
+    append_plain(text, "process_virtual_memory_bytes", "gauge", "Address space",
+                 (double)usage.virtual_bytes);
+    append_plain(text, "process_open_fds", "gauge", "Open file descriptors",
+                 (double)usage.open_descriptors);
+    append_plain(text, "process_max_fds", "gauge", "Limit on file descriptors",
+                 (double)usage.max_descriptors);
     append_plain(text, "process_threads", "gauge", "Threads", (double)usage.threads);
-    append_plain(text, "process_start_time_seconds", "gauge", "Start, in seconds since 1970", usage.start_time_seconds);
+    append_plain(text, "process_start_time_seconds", "gauge", "Start, in seconds since 1970",
+                 usage.start_time_seconds);
 }
 
-/* --- slices ------------------------------------------------------------------------------------------------------------------------ */
+/* --- slices -------------------- */
 
 /* Prints the next version of the current family; false when the family has ended. */
 static bool next_sample(struct page *page)
@@ -438,7 +476,8 @@ static void free_page(void *arg)
 static void get_metrics(struct md_exchange *x)
 {
     const struct md_http_response failed = {.status = 503};
-    const struct md_http_response response = {.status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+    const struct md_http_response response = {
+        .status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8"};
     struct page *page = md_arena_calloc(&x->arena, 1, sizeof *page);
 
     if (!page || !md_arena_on_reset(&x->arena, free_page, page)) {
@@ -469,7 +508,8 @@ void md_metrics_route(void *arg, struct md_exchange *x)
     x->handler = is_page ? &page_handler : &other_handler;
 }
 
-bool md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config, struct md_error *err)
+bool md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config,
+                          struct md_error *err)
 {
     metrics->max_models = MAX_MODELS_DEFAULT;
     for (size_t i = 0; i < config->count; i++) {
@@ -485,7 +525,8 @@ bool md_metrics_configure(struct md_metrics *metrics, const struct md_string_lis
                    !md_str_starts_with(entry, MD_STR("summary_latencies=")) &&
                    !md_str_starts_with(entry, MD_STR("summary_quantiles="))) {
             return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                                "--metrics-config=%s: max_models=N or detail=PATTERN was expected", config->items[i]);
+                                "--metrics-config=%s: max_models=N or detail=PATTERN was expected",
+                                config->items[i]);
         }
     }
     return true;

@@ -1,8 +1,9 @@
 /*
  * Finding, loading and starting backends.
  *
- * One mutex: backends are looked up when a model is loaded, never on the way of a request. A library is loaded outside
- * of any other lock; two models that need the same new backend wait for each other here.
+ * One mutex: backends are looked up when a model is loaded, never on the way of a request. A
+ * library is loaded outside of any other lock; two models that need the same new backend wait for
+ * each other here.
  */
 #include "backend/backends.h"
 
@@ -67,7 +68,8 @@ const char *md_backend_default_file(struct md_str backend)
     return NULL;
 }
 
-bool md_backends_create(const struct md_backends_options *options, struct md_backends **out, struct md_error *err)
+bool md_backends_create(const struct md_backends_options *options, struct md_backends **out,
+                        struct md_error *err)
 {
     struct md_backends *backends = md_calloc(1, sizeof *backends);
 
@@ -80,7 +82,7 @@ bool md_backends_create(const struct md_backends_options *options, struct md_bac
     return true;
 }
 
-/* --- search (mutex held) --------------------------------------------------------------------------------------------- */
+/* --- search (mutex held) -------------------- */
 
 static bool try_path(struct md_bytes *searched, char *path)
 {
@@ -92,31 +94,36 @@ static bool try_path(struct md_bytes *searched, char *path)
 }
 
 static char *find_library(struct md_backends *backends, struct md_str name, const char *library,
-                          const char *model_directory, const char *version_directory, struct md_error *err)
+                          const char *model_directory, const char *version_directory,
+                          struct md_error *err)
 {
     struct md_arena *arena = &backends->arena;
-    const char *file = library ? library : md_arena_printf(arena, "libmodeld_%.*s.so", MD_STR_ARG(name));
+    const char *file =
+        library ? library : md_arena_printf(arena, "libmodeld_%.*s.so", MD_STR_ARG(name));
     const char *own_directories[] = {version_directory, model_directory};
     struct md_bytes searched = {.max = MD_ERROR_TEXT_MAX};
     char *path = NULL;
 
     for (size_t i = 0; file && i < MD_COUNT_OF(own_directories); i++) {
-        path = own_directories[i] ? md_arena_printf(arena, "%s/%s", own_directories[i], file) : NULL;
+        path =
+            own_directories[i] ? md_arena_printf(arena, "%s/%s", own_directories[i], file) : NULL;
         if (path && try_path(&searched, path)) {
             goto out;
         }
     }
     for (size_t i = 0; file && i < backends->options.directory_count; i++) {
-        path = md_arena_printf(arena, "%s/%.*s/%s", backends->options.directories[i], MD_STR_ARG(name), file);
+        path = md_arena_printf(arena, "%s/%.*s/%s", backends->options.directories[i],
+                               MD_STR_ARG(name), file);
         if (try_path(&searched, path)) {
             goto out;
         }
     }
     path = NULL;
-    md_error_set(err, MD_REASON_NOT_FOUND,
-                 "unable to find backend library '%s' for backend '%.*s', searched: %.*s; install the backend or name its "
-                 "folder with --backend-directory",
-                 file ? file : "?", MD_STR_ARG(name), MD_STR_ARG(md_bytes_view(&searched)));
+    md_error_set(
+        err, MD_REASON_NOT_FOUND,
+        "unable to find backend library '%s' for backend '%.*s', searched: %.*s; install the backend or name its "
+        "folder with --backend-directory",
+        file ? file : "?", MD_STR_ARG(name), MD_STR_ARG(md_bytes_view(&searched)));
 out:
     md_bytes_deinit(&searched);
     return path;
@@ -132,7 +139,8 @@ static const struct modeld_backend_api *open_library(const char *path, struct md
     }
     symbol = md_os_library_symbol(library, "modeld_backend_entry");
     if (!symbol) {
-        md_error_set(err, MD_REASON_BACKEND, "%s is no modeld backend: it has no symbol modeld_backend_entry", path);
+        md_error_set(err, MD_REASON_BACKEND,
+                     "%s is no modeld backend: it has no symbol modeld_backend_entry", path);
         md_os_library_close(library);
         return NULL;
     }
@@ -144,36 +152,42 @@ static const struct modeld_backend_api *open_library(const char *path, struct md
     }
     const struct modeld_backend_api *api = ((entry_function)(uintptr_t)symbol)(&md_host_api);
     if (!api) {
-        md_error_set(err, MD_REASON_BACKEND, "%s refuses to work with this server (interface %d.%d)", path,
+        md_error_set(err, MD_REASON_BACKEND,
+                     "%s refuses to work with this server (interface %d.%d)", path,
                      MODELD_ABI_MAJOR, MODELD_ABI_MINOR);
     }
     return api;
 }
 
-static bool check_api(const struct modeld_backend_api *api, struct md_str name, struct md_error *err)
+static bool check_api(const struct modeld_backend_api *api, struct md_str name,
+                      struct md_error *err)
 {
     const uint64_t reserved = MODELD_BACKEND_TAKES_ROWS | MODELD_BACKEND_OWN_PROCESS;
 
     if (api->abi_major != MODELD_ABI_MAJOR ||
         api->struct_size < offsetof(struct modeld_backend_api, execute) + sizeof api->execute) {
-        return md_error_set(err, MD_REASON_BACKEND,
-                            "backend '%.*s' was built for interface %u.%u, this server has %d.%d: build it again",
-                            MD_STR_ARG(name), api->abi_major, api->abi_minor, MODELD_ABI_MAJOR, MODELD_ABI_MINOR);
+        return md_error_set(
+            err, MD_REASON_BACKEND,
+            "backend '%.*s' was built for interface %u.%u, this server has %d.%d: build it again",
+            MD_STR_ARG(name), api->abi_major, api->abi_minor, MODELD_ABI_MAJOR, MODELD_ABI_MINOR);
     }
     if (api->flags & reserved) {
-        return md_error_set(err, MD_REASON_UNSUPPORTED,
-                            "backend '%.*s' asks for %s, which this version of the server does not offer", MD_STR_ARG(name),
-                            api->flags & MODELD_BACKEND_TAKES_ROWS ? "TAKES_ROWS" : "OWN_PROCESS");
+        return md_error_set(
+            err, MD_REASON_UNSUPPORTED,
+            "backend '%.*s' asks for %s, which this version of the server does not offer",
+            MD_STR_ARG(name),
+            api->flags & MODELD_BACKEND_TAKES_ROWS ? "TAKES_ROWS" : "OWN_PROCESS");
     }
     if (!api->backend_create || !api->backend_destroy || !api->model_create || !api->model_info ||
         !api->model_destroy || !api->instance_create || !api->instance_destroy || !api->execute) {
-        return md_error_set(err, MD_REASON_BACKEND, "backend '%.*s' lacks a function that every backend has",
+        return md_error_set(err, MD_REASON_BACKEND,
+                            "backend '%.*s' lacks a function that every backend has",
                             MD_STR_ARG(name));
     }
     return true;
 }
 
-/* --- start (mutex held) ---------------------------------------------------------------------------------------------- */
+/* --- start (mutex held) -------------------- */
 
 static bool start(struct md_backends *backends, struct loaded_backend *loaded, struct md_error *err)
 {
@@ -226,8 +240,8 @@ static entry_function builtin_entry(struct md_str name)
     return NULL;
 }
 
-static struct loaded_backend *load(struct md_backends *backends, struct md_str name, const char *path,
-                                   struct md_error *err)
+static struct loaded_backend *load(struct md_backends *backends, struct md_str name,
+                                   const char *path, struct md_error *err)
 {
     struct loaded_backend *loaded = md_arena_calloc(&backends->arena, 1, sizeof *loaded);
     entry_function builtin = path ? NULL : builtin_entry(name);
@@ -239,8 +253,8 @@ static struct loaded_backend *load(struct md_backends *backends, struct md_str n
     loaded->path = path ? md_arena_strdup(&backends->arena, path) : NULL;
     loaded->backend.name = md_arena_copy(&backends->arena, name);
     loaded->backend.api = builtin ? builtin(&md_host_api) : open_library(path, err);
-    if (!loaded->backend.name.ptr || !loaded->backend.api || !check_api(loaded->backend.api, name, err) ||
-        !start(backends, loaded, err)) {
+    if (!loaded->backend.name.ptr || !loaded->backend.api ||
+        !check_api(loaded->backend.api, name, err) || !start(backends, loaded, err)) {
         return NULL;
     }
     loaded->next = backends->first;
@@ -248,18 +262,21 @@ static struct loaded_backend *load(struct md_backends *backends, struct md_str n
     return loaded;
 }
 
-const struct md_backend *md_backends_get(struct md_backends *backends, struct md_str name, const char *library,
-                                         const char *model_directory, const char *version_directory,
-                                         struct md_error *err)
+const struct md_backend *md_backends_get(struct md_backends *backends, struct md_str name,
+                                         const char *library, const char *model_directory,
+                                         const char *version_directory, struct md_error *err)
 {
     struct loaded_backend *found = NULL;
 
     pthread_mutex_lock(&backends->mutex);
     bool builtin = builtin_entry(name) != NULL && !library;
-    char *path = builtin ? NULL : find_library(backends, name, library, model_directory, version_directory, err);
+    char *path =
+        builtin ? NULL
+                : find_library(backends, name, library, model_directory, version_directory, err);
     if (builtin || path) {
         for (found = backends->first; found; found = found->next) {
-            bool same_path = path && found->path ? strcmp(path, found->path) == 0 : path == found->path;
+            bool same_path =
+                path && found->path ? strcmp(path, found->path) == 0 : path == found->path;
             if (same_path && md_str_eq(found->backend.name, name)) {
                 break;
             }
@@ -274,7 +291,8 @@ const struct md_backend *md_backends_get(struct md_backends *backends, struct md
 
 static bool api_has_trim(const struct modeld_backend_api *api)
 {
-    return api->struct_size >= offsetof(struct modeld_backend_api, trim) + sizeof api->trim && api->trim;
+    return api->struct_size >= offsetof(struct modeld_backend_api, trim) + sizeof api->trim &&
+           api->trim;
 }
 
 void md_backends_trim(struct md_backends *backends)

@@ -1,9 +1,10 @@
 /*
  * Backends: finds, loads and starts backend libraries by name, once each.
  *
- * One for the process, created by server/; md_backends_get is called by loader threads. A backend's library and its
- * state stay loaded until the end. Names: "onnxruntime" is libmodeld_onnxruntime.so, looked for in the model's version
- * folder, the model's folder, then <directory>/<name>/ for each backend directory. "identity" and "repeat" are built in.
+ * One for the process, created by server/; md_backends_get is called by loader threads. A backend's
+ * library and its state stay loaded until the end. Names: "onnxruntime" is
+ * libmodeld_onnxruntime.so, looked for in the model's version folder, the model's folder, then
+ * <directory>/<name>/ for each backend directory. "identity" and "repeat" are built in.
  */
 #ifndef MD_BACKEND_BACKENDS_H
 #define MD_BACKEND_BACKENDS_H
@@ -27,19 +28,21 @@ struct md_backends_options {
     uint32_t engine_threads;
     /* --backend-config: "name" and "key=value" pairs; borrow */
     const struct md_backend_setting {
-        struct md_str backend, key, value; /* zero-terminated each; an empty backend name means all */
-    } *settings;
+        struct md_str backend, key,
+            value; /* zero-terminated each; an empty backend name means all */
+    } * settings;
     size_t setting_count;
 };
 
-bool md_backends_create(const struct md_backends_options *options, struct md_backends **out, struct md_error *err)
-    MD_MUST_CHECK;
+bool md_backends_create(const struct md_backends_options *options, struct md_backends **out,
+                        struct md_error *err) MD_MUST_CHECK;
 
-/* The started backend of that name; loads it the first time. `library` NULL, or a file name other than the usual
+/* The started backend of that name; loads it the first time. `library` NULL, or a file name other
+ * than the usual
  * ("runtime" of a configuration). Errors name every place that was searched. */
-const struct md_backend *md_backends_get(struct md_backends *backends, struct md_str name, const char *library,
-                                         const char *model_directory, const char *version_directory,
-                                         struct md_error *err);
+const struct md_backend *md_backends_get(struct md_backends *backends, struct md_str name,
+                                         const char *library, const char *model_directory,
+                                         const char *version_directory, struct md_error *err);
 
 /* Asks every started backend to give back memory that it does not need. */
 void md_backends_trim(struct md_backends *backends);

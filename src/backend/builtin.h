@@ -1,10 +1,11 @@
 /*
- * Backends that are part of the server: for benchmarks and protocol tests. They use the same interface as any other.
+ * Backends that are part of the server: for benchmarks and protocol tests. They use the same
+ * interface as any other.
  *
- * identity: output k is input k, any types and shapes. Parameter `execute_delay_ms`: sleeps that long in each execution
- *   (then it is not inline safe; for tests of queues and cancellation).
- * repeat: IN int32 [n], DELAY uint32 [n], WAIT uint32 [1] -> n responses of OUT int32 [1] and IDX uint32 [1]; the field's
- *   decoupled sample. DELAY and WAIT are milliseconds and optional.
+ * identity: output k is input k, any types and shapes. Parameter `execute_delay_ms`: sleeps that
+ * long in each execution (then it is not inline safe; for tests of queues and cancellation).
+ * repeat: IN int32 [n], DELAY uint32 [n], WAIT uint32 [1] -> n responses of OUT int32 [1] and IDX
+ * uint32 [1]; the field's decoupled sample. DELAY and WAIT are milliseconds and optional.
  */
 #ifndef MD_BACKEND_BUILTIN_H
 #define MD_BACKEND_BUILTIN_H

@@ -1,7 +1,8 @@
 /*
  * identity: answers with its inputs, without a copy.
  *
- * The outputs' names are those of the configuration, in order; beyond them an output is called like its input.
+ * The outputs' names are those of the configuration, in order; beyond them an output is called like
+ * its input.
  */
 #include "backend/builtin.h"
 
@@ -28,7 +29,8 @@ static void say(struct modeld_text *error, const char *text)
     (void)snprintf(error->text, error->capacity, "%s", text);
 }
 
-static int32_t identity_create(const struct modeld_backend_args *args, void **backend, struct modeld_text *error)
+static int32_t identity_create(const struct modeld_backend_args *args, void **backend,
+                               struct modeld_text *error)
 {
     (void)args;
     (void)error;
@@ -50,15 +52,16 @@ static bool split_names(struct identity_model *model, const char *names)
         return false;
     }
     rest = md_str_of(model->names);
-    while (rest.len && model->output_count < IDENTITY_TENSORS_MAX && md_str_split(&rest, ',', &piece)) {
+    while (rest.len && model->output_count < IDENTITY_TENSORS_MAX &&
+           md_str_split(&rest, ',', &piece)) {
         model->outputs[model->output_count++] = piece.ptr;
         ((char *)(uintptr_t)piece.ptr)[piece.len] = '\0';
     }
     return true;
 }
 
-static int32_t identity_model_create(void *backend, const struct modeld_model_args *args, void **out,
-                                     struct modeld_text *error)
+static int32_t identity_model_create(void *backend, const struct modeld_model_args *args,
+                                     void **out, struct modeld_text *error)
 {
     struct identity_model *model = md_calloc(1, sizeof *model);
 
@@ -101,8 +104,8 @@ static void identity_model_destroy(void *handle)
     md_free(model);
 }
 
-static int32_t identity_instance_create(void *model, const struct modeld_instance_args *args, void **instance,
-                                        struct modeld_text *error)
+static int32_t identity_instance_create(void *model, const struct modeld_instance_args *args,
+                                        void **instance, struct modeld_text *error)
 {
     (void)args;
     (void)error;
@@ -134,11 +137,13 @@ static void identity_execute(void *instance, const struct modeld_batch *batch)
     const modeld_request request = batch->requests[0];
     const char *at = (const char *)batch->inputs;
 
-    for (uint64_t waited = 0; waited < model->delay_ms && !host_api->is_cancelled(request); waited++) {
+    for (uint64_t waited = 0; waited < model->delay_ms && !host_api->is_cancelled(request);
+         waited++) {
         md_os_sleep_ms(1);
     }
     if (batch->input_count > IDENTITY_TENSORS_MAX) {
-        host_api->finish(request, MODELD_INVALID_ARGUMENT, "identity takes at most 64 inputs", MODELD_FINISH_FINAL);
+        host_api->finish(request, MODELD_INVALID_ARGUMENT, "identity takes at most 64 inputs",
+                         MODELD_FINISH_FINAL);
         return;
     }
     for (uint32_t i = 0; i < batch->input_count; i++, at += batch->input_stride) {
@@ -151,7 +156,8 @@ static void identity_execute(void *instance, const struct modeld_batch *batch)
         }
     }
     int32_t code = host_api->respond(request, &response);
-    host_api->finish(request, code == MODELD_CANCELLED ? MODELD_CANCELLED : MODELD_OK, NULL, MODELD_FINISH_FINAL);
+    host_api->finish(request, code == MODELD_CANCELLED ? MODELD_CANCELLED : MODELD_OK, NULL,
+                     MODELD_FINISH_FINAL);
 }
 
 static const struct modeld_backend_api identity_api = {

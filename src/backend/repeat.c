@@ -1,8 +1,8 @@
 /*
  * repeat: n responses to one request, the field's decoupled sample.
  *
- * Asynchronous: execute hands the request to a thread of the instance, which sends until the stream's credit is used up
- * and goes on when `resume` says so.
+ * Asynchronous: execute hands the request to a thread of the instance, which sends until the
+ * stream's credit is used up and goes on when `resume` says so.
  */
 #include "backend/builtin.h"
 
@@ -31,7 +31,8 @@ struct repeat_instance {
 
 static struct modeld_model_info repeat_info;
 
-static int32_t repeat_create(const struct modeld_backend_args *args, void **backend, struct modeld_text *error)
+static int32_t repeat_create(const struct modeld_backend_args *args, void **backend,
+                             struct modeld_text *error)
 {
     (void)args;
     (void)error;
@@ -44,8 +45,8 @@ static void repeat_destroy(void *backend)
     (void)backend;
 }
 
-static int32_t repeat_model_create(void *backend, const struct modeld_model_args *args, void **model,
-                                   struct modeld_text *error)
+static int32_t repeat_model_create(void *backend, const struct modeld_model_args *args,
+                                   void **model, struct modeld_text *error)
 {
     (void)backend;
     (void)args;
@@ -81,15 +82,25 @@ static bool send_one(struct repeat_instance *instance, uint64_t index)
     static const int64_t shape[1] = {1};
     uint32_t position = (uint32_t)index;
     const struct modeld_output outputs[2] = {
-        {.tensor = {.name = "OUT", .dtype = MODELD_DTYPE_INT32, .rank = 1, .shape = shape,
-                    .data = &instance->values[index], .bytes = sizeof(int32_t)},
+        {.tensor = {.name = "OUT",
+                    .dtype = MODELD_DTYPE_INT32,
+                    .rank = 1,
+                    .shape = shape,
+                    .data = &instance->values[index],
+                    .bytes = sizeof(int32_t)},
          .memory = MODELD_OUTPUT_COPY},
-        {.tensor = {.name = "IDX", .dtype = MODELD_DTYPE_UINT32, .rank = 1, .shape = shape, .data = &position,
+        {.tensor = {.name = "IDX",
+                    .dtype = MODELD_DTYPE_UINT32,
+                    .rank = 1,
+                    .shape = shape,
+                    .data = &position,
                     .bytes = sizeof(uint32_t)},
          .memory = MODELD_OUTPUT_COPY},
     };
-    const struct modeld_response response = {.struct_size = sizeof response, .output_count = 2,
-                                             .output_stride = sizeof outputs[0], .outputs = outputs};
+    const struct modeld_response response = {.struct_size = sizeof response,
+                                             .output_count = 2,
+                                             .output_stride = sizeof outputs[0],
+                                             .outputs = outputs};
 
     for (;;) {
         instance->may_go_on = false;
@@ -114,7 +125,8 @@ static void serve(struct repeat_instance *instance)
     bool ok = true;
 
     for (uint64_t i = 0; ok && i < instance->value_count; i++) {
-        ok = sleep_ms(instance, i < instance->delay_count ? instance->delays[i] : 0) && send_one(instance, i);
+        ok = sleep_ms(instance, i < instance->delay_count ? instance->delays[i] : 0) &&
+             send_one(instance, i);
     }
     ok = ok && sleep_ms(instance, instance->wait_ms);
     modeld_request request = instance->request;
@@ -139,8 +151,8 @@ static void repeat_main(void *arg)
     pthread_mutex_unlock(&instance->mutex);
 }
 
-static int32_t repeat_instance_create(void *model, const struct modeld_instance_args *args, void **out,
-                                      struct modeld_text *error)
+static int32_t repeat_instance_create(void *model, const struct modeld_instance_args *args,
+                                      void **out, struct modeld_text *error)
 {
     struct repeat_instance *instance = md_calloc(1, sizeof *instance);
     struct md_error err;

@@ -1,6 +1,6 @@
 /*
- * Bump allocation in chunks. Requests larger than a chunk get a chunk of their own, linked behind the current one, so
- * that the rest of the current chunk stays usable.
+ * Bump allocation in chunks. Requests larger than a chunk get a chunk of their own, linked behind
+ * the current one, so that the rest of the current chunk stays usable.
  */
 #include "base/arena.h"
 

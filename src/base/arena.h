@@ -1,9 +1,10 @@
 /*
  * Arena: memory that is freed in one step.
  *
- * Owned by one thread at a time (a request's: its home loop). Allocation is a pointer bump; chunks come from the heap
- * and the first one is kept over resets, so a steady request path allocates nothing. A failed allocation is
- * remembered: build the whole thing, then ask md_arena_failed once. Cleanup handlers run newest first at reset.
+ * Owned by one thread at a time (a request's: its home loop). Allocation is a pointer bump; chunks
+ * come from the heap and the first one is kept over resets, so a steady request path allocates
+ * nothing. A failed allocation is remembered: build the whole thing, then ask md_arena_failed once.
+ * Cleanup handlers run newest first at reset.
  */
 #ifndef MD_BASE_ARENA_H
 #define MD_BASE_ARENA_H
@@ -36,14 +37,16 @@ void md_arena_reset(struct md_arena *arena);
 /* Runs the cleanups and frees everything; leaves a zeroed arena. */
 void md_arena_deinit(struct md_arena *arena);
 
-/* Uninitialised memory aligned to 16 bytes; NULL when out of memory (and md_arena_failed is true from then on). */
+/* Uninitialised memory aligned to 16 bytes; NULL when out of memory (and md_arena_failed is true
+ * from then on). */
 void *md_arena_alloc(struct md_arena *arena, size_t size) MD_MUST_CHECK;
 void *md_arena_calloc(struct md_arena *arena, size_t count, size_t size) MD_MUST_CHECK;
 
 /* Copies; the copy is terminated with a zero byte. On failure an empty view with NULL pointer. */
 struct md_str md_arena_copy(struct md_arena *arena, struct md_str s);
 char *md_arena_strdup(struct md_arena *arena, const char *text) MD_MUST_CHECK;
-char *md_arena_printf(struct md_arena *arena, const char *format, ...) MD_PRINTF(2, 3) MD_MUST_CHECK;
+char *md_arena_printf(struct md_arena *arena, const char *format, ...) MD_PRINTF(2, 3)
+    MD_MUST_CHECK;
 
 /* Calls run(arg) when the arena is reset. False when out of memory; then run was not registered. */
 bool md_arena_on_reset(struct md_arena *arena, void (*run)(void *arg), void *arg) MD_MUST_CHECK;

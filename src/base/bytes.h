@@ -1,8 +1,8 @@
 /*
  * Growing byte string for building text and wire data. One owner, one thread.
  *
- * A failed growth (out of memory, or past `max`) is remembered in `failed` and later appends do nothing, so build the
- * whole thing and test once. Zeroed is valid and means: no limit.
+ * A failed growth (out of memory, or past `max`) is remembered in `failed` and later appends do
+ * nothing, so build the whole thing and test once. Zeroed is valid and means: no limit.
  */
 #ifndef MD_BASE_BYTES_H
 #define MD_BASE_BYTES_H
@@ -22,7 +22,8 @@ struct md_bytes {
 void md_bytes_deinit(struct md_bytes *bytes);
 void md_bytes_clear(struct md_bytes *bytes); /* keeps the memory */
 
-/* Room for `extra` more bytes at data + len; false on failure. The caller writes there and adds to len. */
+/* Room for `extra` more bytes at data + len; false on failure. The caller writes there and adds to
+ * len. */
 bool md_bytes_reserve(struct md_bytes *bytes, size_t extra) MD_MUST_CHECK;
 
 void md_bytes_append(struct md_bytes *bytes, const void *data, size_t len);

@@ -1,5 +1,6 @@
 /*
- * Time and logging through functions that os/ installs, so that pure rooms and tests run on any clock.
+ * Time and logging through functions that os/ installs, so that pure rooms and tests run on any
+ * clock.
  */
 #ifndef MD_BASE_CLOCK_H
 #define MD_BASE_CLOCK_H

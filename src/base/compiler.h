@@ -8,11 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MD_MUST_CHECK __attribute__((warn_unused_result))
+#define MD_MUST_CHECK               __attribute__((warn_unused_result))
 #define MD_PRINTF(fmt_index, first) __attribute__((format(printf, fmt_index, first)))
-#define MD_LIKELY(x) __builtin_expect(!!(x), 1)
-#define MD_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define MD_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define MD_LIKELY(x)                __builtin_expect(!!(x), 1)
+#define MD_UNLIKELY(x)              __builtin_expect(!!(x), 0)
+#define MD_COUNT_OF(array)          (sizeof(array) / sizeof((array)[0]))
 
 #define MD_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 

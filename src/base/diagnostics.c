@@ -12,8 +12,8 @@ void md_diagnostics_init(struct md_diagnostics *diagnostics, struct md_arena *ar
     diagnostics->count = diagnostics->error_count = diagnostics->warning_count = 0;
 }
 
-bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, const char *file, unsigned line,
-                 unsigned column, const char *format, ...)
+bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, const char *file,
+                 unsigned line, unsigned column, const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -27,8 +27,12 @@ bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, 
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     const char *copy = md_arena_strdup(diagnostics->arena, text);
-    diagnostics->items[diagnostics->count++] = (struct md_diagnostic){
-        .severity = severity, .file = file, .line = line, .column = column, .text = copy ? copy : "out of memory"};
+    diagnostics->items[diagnostics->count++] =
+        (struct md_diagnostic){.severity = severity,
+                               .file = file,
+                               .line = line,
+                               .column = column,
+                               .text = copy ? copy : "out of memory"};
     return false;
 }
 

@@ -1,7 +1,9 @@
 /*
- * Diagnostics: errors, warnings and notes with their place, collected so that one run shows all of them.
+ * Diagnostics: errors, warnings and notes with their place, collected so that one run shows all of
+ * them.
  *
- * One owner, one thread. Texts live in the arena given at init. Bounded: beyond MD_DIAGNOSTICS_MAX only the counts grow.
+ * One owner, one thread. Texts live in the arena given at init. Bounded: beyond MD_DIAGNOSTICS_MAX
+ * only the counts grow.
  */
 #ifndef MD_BASE_DIAGNOSTICS_H
 #define MD_BASE_DIAGNOSTICS_H
@@ -14,7 +16,7 @@ enum { MD_DIAGNOSTICS_MAX = 256 };
 
 struct md_diagnostic {
     enum md_severity severity;
-    const char *file; /* NULL: no file (a flag) */
+    const char *file;      /* NULL: no file (a flag) */
     unsigned line, column; /* 1-based; 0: unknown */
     const char *text;
 };
@@ -28,8 +30,8 @@ struct md_diagnostics {
 
 void md_diagnostics_init(struct md_diagnostics *diagnostics, struct md_arena *arena);
 /* `file` is not copied. Returns false, so that callers can return it. */
-bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, const char *file, unsigned line,
-                 unsigned column, const char *format, ...) MD_PRINTF(6, 7);
+bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, const char *file,
+                 unsigned line, unsigned column, const char *format, ...) MD_PRINTF(6, 7);
 /* "file:line:column: error: text" */
 void md_diagnostic_print(const struct md_diagnostic *diagnostic, struct md_bytes *out);
 

@@ -1,5 +1,6 @@
 /*
- * Element types of tensors. The numbers are those of `DataType` in the model configuration's schema.
+ * Element types of tensors. The numbers are those of `DataType` in the model configuration's
+ * schema.
  */
 #ifndef MD_BASE_DTYPE_H
 #define MD_BASE_DTYPE_H
@@ -20,7 +21,8 @@ enum md_dtype {
     MD_DTYPE_FP16 = 10,
     MD_DTYPE_FP32 = 11,
     MD_DTYPE_FP64 = 12,
-    MD_DTYPE_BYTES = 13, /* elements are u32 little-endian length + bytes; TYPE_STRING in configurations */
+    MD_DTYPE_BYTES =
+        13, /* elements are u32 little-endian length + bytes; TYPE_STRING in configurations */
     MD_DTYPE_BF16 = 14,
     MD_DTYPE_COUNT,
 };

@@ -14,7 +14,7 @@ struct reason_row {
 };
 
 static const struct reason_row reason_table[MD_REASON_COUNT] = {
-#define MD_REASON_ROW(suffix, code, failure, name)                                                       \
+#define MD_REASON_ROW(suffix, code, failure, name) \
     [MD_REASON_##suffix] = {MD_CODE_##code, MD_FAILURE_##failure, name},
     MD_REASON_LIST(MD_REASON_ROW)
 #undef MD_REASON_ROW

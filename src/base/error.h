@@ -1,10 +1,11 @@
 /*
  * Errors: a canonical code, our own reason, and one sentence for people.
  *
- * Owned by the caller (usually on the stack), filled by the callee, never allocates. A function that can fail
- * returns false and has filled its `struct md_error *`; on true the error is untouched. The pointer is never NULL.
- * Codes are the canonical gRPC codes with the same numbers. The reason says why in our own vocabulary; the table
- * below maps it to its code and to the class of the failure counters. Dialects map (code, reason) to their status.
+ * Owned by the caller (usually on the stack), filled by the callee, never allocates. A function
+ * that can fail returns false and has filled its `struct md_error *`; on true the error is
+ * untouched. The pointer is never NULL. Codes are the canonical gRPC codes with the same numbers.
+ * The reason says why in our own vocabulary; the table below maps it to its code and to the class
+ * of the failure counters. Dialects map (code, reason) to their status.
  */
 #ifndef MD_BASE_ERROR_H
 #define MD_BASE_ERROR_H
@@ -31,7 +32,8 @@ enum md_code {
     MD_CODE_UNAUTHENTICATED = 16,
 };
 
-/* Class of a failed request in the failure counters (label `reason` of nv_inference_request_failure). */
+/* Class of a failed request in the failure counters (label `reason` of
+ * nv_inference_request_failure). */
 enum md_failure {
     MD_FAILURE_REJECTED,
     MD_FAILURE_CANCELED,
@@ -41,29 +43,29 @@ enum md_failure {
 };
 
 /* X(suffix, code, failure class, name in logs) */
-#define MD_REASON_LIST(X)                                                                          \
-    X(NONE, OK, OTHER, "none")                                                                     \
-    X(CANCELLED, CANCELLED, CANCELED, "cancelled")                                                 \
-    X(INVALID_ARGUMENT, INVALID_ARGUMENT, OTHER, "invalid_argument")                               \
-    X(MALFORMED, INVALID_ARGUMENT, OTHER, "malformed")                                             \
-    X(DEADLINE, DEADLINE_EXCEEDED, REJECTED, "deadline")                                           \
-    X(UNKNOWN_MODEL, NOT_FOUND, OTHER, "unknown_model")                                            \
-    X(NOT_FOUND, NOT_FOUND, OTHER, "not_found")                                                    \
-    X(NOT_READY, UNAVAILABLE, REJECTED, "not_ready")                                               \
-    X(ALREADY_EXISTS, ALREADY_EXISTS, OTHER, "already_exists")                                     \
-    X(RESTRICTED, PERMISSION_DENIED, REJECTED, "restricted")                                       \
-    X(TOO_LARGE, RESOURCE_EXHAUSTED, REJECTED, "too_large")                                        \
-    X(QUEUE_FULL, UNAVAILABLE, REJECTED, "queue_full")                                             \
-    X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, "queue_timeout")                                       \
-    X(INFLIGHT_BYTES, UNAVAILABLE, REJECTED, "inflight_bytes")                                     \
-    X(DEADLINE_UNREACHABLE, UNAVAILABLE, REJECTED, "deadline_unreachable")                         \
-    X(LOAD_WAIT, UNAVAILABLE, REJECTED, "load_wait")                                               \
-    X(EXITING, UNAVAILABLE, REJECTED, "exiting")                                                   \
-    X(UNSUPPORTED, UNIMPLEMENTED, OTHER, "unsupported")                                            \
-    X(BACKEND, INTERNAL, BACKEND, "backend")                                                       \
-    X(OUT_OF_MEMORY, RESOURCE_EXHAUSTED, REJECTED, "out_of_memory")                                \
-    X(IO, INTERNAL, OTHER, "io")                                                                   \
-    X(CONFLICT, FAILED_PRECONDITION, OTHER, "conflict")                                            \
+#define MD_REASON_LIST(X)                                                  \
+    X(NONE, OK, OTHER, "none")                                             \
+    X(CANCELLED, CANCELLED, CANCELED, "cancelled")                         \
+    X(INVALID_ARGUMENT, INVALID_ARGUMENT, OTHER, "invalid_argument")       \
+    X(MALFORMED, INVALID_ARGUMENT, OTHER, "malformed")                     \
+    X(DEADLINE, DEADLINE_EXCEEDED, REJECTED, "deadline")                   \
+    X(UNKNOWN_MODEL, NOT_FOUND, OTHER, "unknown_model")                    \
+    X(NOT_FOUND, NOT_FOUND, OTHER, "not_found")                            \
+    X(NOT_READY, UNAVAILABLE, REJECTED, "not_ready")                       \
+    X(ALREADY_EXISTS, ALREADY_EXISTS, OTHER, "already_exists")             \
+    X(RESTRICTED, PERMISSION_DENIED, REJECTED, "restricted")               \
+    X(TOO_LARGE, RESOURCE_EXHAUSTED, REJECTED, "too_large")                \
+    X(QUEUE_FULL, UNAVAILABLE, REJECTED, "queue_full")                     \
+    X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, "queue_timeout")               \
+    X(INFLIGHT_BYTES, UNAVAILABLE, REJECTED, "inflight_bytes")             \
+    X(DEADLINE_UNREACHABLE, UNAVAILABLE, REJECTED, "deadline_unreachable") \
+    X(LOAD_WAIT, UNAVAILABLE, REJECTED, "load_wait")                       \
+    X(EXITING, UNAVAILABLE, REJECTED, "exiting")                           \
+    X(UNSUPPORTED, UNIMPLEMENTED, OTHER, "unsupported")                    \
+    X(BACKEND, INTERNAL, BACKEND, "backend")                               \
+    X(OUT_OF_MEMORY, RESOURCE_EXHAUSTED, REJECTED, "out_of_memory")        \
+    X(IO, INTERNAL, OTHER, "io")                                           \
+    X(CONFLICT, FAILED_PRECONDITION, OTHER, "conflict")                    \
     X(INTERNAL, INTERNAL, OTHER, "internal")
 
 enum md_reason {
@@ -86,12 +88,14 @@ enum md_code md_reason_code(enum md_reason reason);
 enum md_failure md_reason_failure(enum md_reason reason);
 const char *md_reason_name(enum md_reason reason); /* lower case, as in logs: "queue_full" */
 
-/* Fills err with the reason, its code and a formatted sentence; returns false so that callers can return it. */
-bool md_error_set(struct md_error *err, enum md_reason reason, const char *format, ...) MD_PRINTF(3, 4);
+/* Fills err with the reason, its code and a formatted sentence; returns false so that callers can
+ * return it. */
+bool md_error_set(struct md_error *err, enum md_reason reason, const char *format, ...)
+    MD_PRINTF(3, 4);
 
 /* As md_error_set with another code than the reason's own (a backend's own status, say). */
-bool md_error_set_code(struct md_error *err, enum md_reason reason, enum md_code code, const char *format, ...)
-    MD_PRINTF(4, 5);
+bool md_error_set_code(struct md_error *err, enum md_reason reason, enum md_code code,
+                       const char *format, ...) MD_PRINTF(4, 5);
 
 /* Puts "prefix: " before the text that is there. Returns false. */
 bool md_error_prefix(struct md_error *err, const char *format, ...) MD_PRINTF(2, 3);
@@ -99,7 +103,8 @@ bool md_error_prefix(struct md_error *err, const char *format, ...) MD_PRINTF(2,
 /* The standard sentence for a failed allocation of `what`. Returns false. */
 bool md_error_no_memory(struct md_error *err, const char *what);
 
-/* Makes err an OK with empty text; needed only where an error object is read without a failure before. */
+/* Makes err an OK with empty text; needed only where an error object is read without a failure
+ * before. */
 void md_error_clear(struct md_error *err);
 
 #endif

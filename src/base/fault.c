@@ -1,6 +1,6 @@
 /*
- * Counters of the fault injection. A delivered fault leaves the countdown below zero, which is also "not armed", so
- * exactly one call fails.
+ * Counters of the fault injection. A delivered fault leaves the countdown below zero, which is also
+ * "not armed", so exactly one call fails.
  */
 #include "base/fault.h"
 

@@ -1,8 +1,8 @@
 /*
  * Fault injection for tests: the Nth allocation or system call of the process fails.
  *
- * Armed and disarmed by the test's thread; hits are counted atomically from any thread. When nothing is armed the
- * cost is one relaxed load and a predicted branch.
+ * Armed and disarmed by the test's thread; hits are counted atomically from any thread. When
+ * nothing is armed the cost is one relaxed load and a predicted branch.
  */
 #ifndef MD_BASE_FAULT_H
 #define MD_BASE_FAULT_H

@@ -1,9 +1,10 @@
 /*
  * Log lines: level, sentence, and the request that they are about. Any thread.
  *
- * The level is tested before anything is formatted. Lines go to the sink that os/ or a test installs; without one they
- * are dropped. A context is pushed by whoever runs something on behalf of a request (an executor around a backend
- * call), so that lines of an engine and a crash report can name model, version and request id.
+ * The level is tested before anything is formatted. Lines go to the sink that os/ or a test
+ * installs; without one they are dropped. A context is pushed by whoever runs something on behalf
+ * of a request (an executor around a backend call), so that lines of an engine and a crash report
+ * can name model, version and request id.
  */
 #ifndef MD_BASE_LOG_H
 #define MD_BASE_LOG_H
@@ -14,7 +15,8 @@
 
 enum md_log_level { MD_LOG_ERROR, MD_LOG_WARNING, MD_LOG_INFO, MD_LOG_VERBOSE, MD_LOG_LEVEL_COUNT };
 
-/* What a thread is working on; on the stack of that thread, read by its own log calls and by the crash handler. */
+/* What a thread is working on; on the stack of that thread, read by its own log calls and by the
+ * crash handler. */
 struct md_log_context {
     const char *model; /* borrow, zero-terminated; NULL = none */
     int64_t version;
@@ -23,14 +25,16 @@ struct md_log_context {
 
 struct md_log_sink {
     /* One line without line end. May be called by several threads at a time. */
-    void (*write)(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text);
+    void (*write)(void *arg, enum md_log_level level, const struct md_log_context *context,
+                  struct md_str text);
     void *arg;
 };
 
 /* Set before threads start. The sink must outlive all logging. */
 void md_log_set_sink(const struct md_log_sink *sink);
 
-/* Levels are switched one by one, as in the field (--log-error, --log-warning, --log-info, --log-verbose). */
+/* Levels are switched one by one, as in the field (--log-error, --log-warning, --log-info,
+ * --log-verbose). */
 void md_log_set_enabled(enum md_log_level level, bool enabled);
 bool md_log_is_enabled(enum md_log_level level);
 

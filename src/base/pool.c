@@ -1,6 +1,6 @@
 /*
- * Size classes of powers of four from 4 KiB to 16 MiB; what is larger is allocated and freed one by one. The owner's
- * free lists need no lock; foreign releases go through one stack of atomics.
+ * Size classes of powers of four from 4 KiB to 16 MiB; what is larger is allocated and freed one by
+ * one. The owner's free lists need no lock; foreign releases go through one stack of atomics.
  */
 #include "base/pool.h"
 
@@ -52,7 +52,8 @@ bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool
 /* relaxed: a thread finds its own identity there only if it put it there */
 static bool is_owner(const struct md_pool *pool)
 {
-    return atomic_load_explicit(&((struct md_pool *)(uintptr_t)pool)->owner, memory_order_relaxed) == &thread_identity;
+    return atomic_load_explicit(&((struct md_pool *)(uintptr_t)pool)->owner,
+                                memory_order_relaxed) == &thread_identity;
 }
 
 static bool take_credit(struct md_pool *pool, size_t bytes)
@@ -66,7 +67,8 @@ static bool take_credit(struct md_pool *pool, size_t bytes)
     size_t step = md_size_max(missing, CREDIT_STEP);
     for (int attempt = 0; attempt < 2; attempt++) {
         /* relaxed: a counter, it orders nothing */
-        size_t before = atomic_fetch_add_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
+        size_t before =
+            atomic_fetch_add_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
         if (before <= pool->budget->limit_bytes && step <= pool->budget->limit_bytes - before) {
             pool->credit_bytes += step - bytes;
             return true;
@@ -106,7 +108,8 @@ static void collect_handed_back(struct md_pool *pool)
     if (!atomic_load_explicit(&pool->handed_back, memory_order_relaxed)) {
         return;
     }
-    struct md_block *block = atomic_exchange_explicit(&pool->handed_back, NULL, memory_order_acquire);
+    struct md_block *block =
+        atomic_exchange_explicit(&pool->handed_back, NULL, memory_order_acquire);
     while (block) {
         struct md_block *next = block->next;
         block_retire(pool, block);
@@ -149,7 +152,8 @@ bool md_block_charge(struct md_block *block, size_t bytes)
     if (bytes <= block->counted_bytes) {
         return true;
     }
-    size_t target = md_size_min(md_size_align(bytes, CREDIT_STEP), md_size_max(block->capacity, bytes));
+    size_t target =
+        md_size_min(md_size_align(bytes, CREDIT_STEP), md_size_max(block->capacity, bytes));
     if (!take_credit(block->pool, target - block->counted_bytes)) {
         return false;
     }
@@ -157,7 +161,8 @@ bool md_block_charge(struct md_block *block, size_t bytes)
     return true;
 }
 
-struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t lazily_counted, bool *over_budget)
+struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t lazily_counted,
+                                    bool *over_budget)
 {
     uint32_t size_class = class_of(bytes);
     size_t capacity = bytes;
@@ -167,7 +172,8 @@ struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t l
     }
     collect_handed_back(pool);
     *over_budget = false;
-    /* small blocks count with their real size, large ones with what is asked: untouched pages cost nothing */
+    /* small blocks count with their real size, large ones with what is asked: untouched pages cost
+     * nothing */
     if (size_class < CLASS_COUNT) {
         capacity = (size_t)1 << (CLASS_SHIFT + 2 * size_class);
     }
@@ -225,7 +231,8 @@ void md_block_unref(struct md_block *block)
     }
     struct md_pool *pool = block->pool;
     if (!pool) {
-        atomic_fetch_sub_explicit(&block->budget->used_bytes, block->counted_bytes, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&block->budget->used_bytes, block->counted_bytes,
+                                  memory_order_relaxed);
         md_free(block);
         return;
     }
@@ -237,8 +244,8 @@ void md_block_unref(struct md_block *block)
     do {
         block->next = head;
         /* release: the owner's acquire sees block->next */
-    } while (!atomic_compare_exchange_weak_explicit(&pool->handed_back, &head, block, memory_order_release,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&pool->handed_back, &head, block,
+                                                    memory_order_release, memory_order_relaxed));
 }
 
 void md_pool_trim(struct md_pool *pool, size_t keep_bytes)

@@ -1,12 +1,15 @@
 /*
- * Blocks of memory for bodies and tensors: pooled by size class, counted against one bound, reference counted.
+ * Blocks of memory for bodies and tensors: pooled by size class, counted against one bound,
+ * reference counted.
  *
- * A pool belongs to one thread (its owner, a loop), which alone allocates from it. A block may be released by any
- * thread: the owner puts it on its free list, others hand it back through a lock-free stack that the owner empties when
- * it next allocates. So the pool must outlive its blocks. Data is aligned to 64 bytes and not initialised.
+ * A pool belongs to one thread (its owner, a loop), which alone allocates from it. A block may be
+ * released by any thread: the owner puts it on its free list, others hand it back through a
+ * lock-free stack that the owner empties when it next allocates. So the pool must outlive its
+ * blocks. Data is aligned to 64 bytes and not initialised.
  *
- * Every pool of the process draws on one md_budget (`--inflight-bytes`). To keep the shared counter off the request
- * path, a pool takes credit from the budget in steps and gives back what it has in excess.
+ * Every pool of the process draws on one md_budget (`--inflight-bytes`). To keep the shared counter
+ * off the request path, a pool takes credit from the budget in steps and gives back what it has in
+ * excess.
  */
 #ifndef MD_BASE_POOL_H
 #define MD_BASE_POOL_H
@@ -17,7 +20,8 @@
 
 struct md_budget {
     size_t limit_bytes; /* immutable */
-    _Alignas(MD_CACHE_LINE) atomic_size_t used_bytes; /* shared: taken by all pools, credit included */
+    _Alignas(MD_CACHE_LINE)
+        atomic_size_t used_bytes; /* shared: taken by all pools, credit included */
 };
 
 void md_budget_init(struct md_budget *budget, size_t limit_bytes);
@@ -32,24 +36,29 @@ struct md_block {
     struct md_block *next;    /* free list or hand-back stack */
     char *data;               /* capacity bytes */
     size_t capacity;
-    size_t counted_bytes;     /* against the budget */
+    size_t counted_bytes; /* against the budget */
 };
 
 /* Bytes kept on free lists at most; larger blocks are returned to the heap first. */
-bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool **out) MD_MUST_CHECK;
+bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool **out)
+    MD_MUST_CHECK;
 void md_pool_destroy(struct md_pool *pool); /* owner; every block has been released */
 
 /* A block of at least `bytes` with one reference; NULL when the heap or the budget is exhausted
  * (*over_budget tells which). Owner only. */
 struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget) MD_MUST_CHECK;
 
-/* As md_pool_alloc, but only `counted` bytes (rounded up) are counted against the budget for now: for a block that fills
- * slowly. md_block_charge counts more as it fills; false when the budget is exhausted (nothing is changed). Owner only. */
-struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t counted, bool *over_budget) MD_MUST_CHECK;
+/* As md_pool_alloc, but only `counted` bytes (rounded up) are counted against the budget for now:
+ * for a block that fills slowly. md_block_charge counts more as it fills; false when the budget is
+ * exhausted (nothing is changed). Owner only. */
+struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t counted,
+                                    bool *over_budget) MD_MUST_CHECK;
 bool md_block_charge(struct md_block *block, size_t bytes) MD_MUST_CHECK;
 
-/* A block that belongs to no pool, straight from the heap: for threads that own none. Any thread. */
-struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *over_budget) MD_MUST_CHECK;
+/* A block that belongs to no pool, straight from the heap: for threads that own none. Any thread.
+ */
+struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *over_budget)
+    MD_MUST_CHECK;
 
 void md_block_ref(struct md_block *block);   /* any thread */
 void md_block_unref(struct md_block *block); /* any thread; NULL is fine */

@@ -6,7 +6,8 @@
 
 enum md_progress {
     MD_PROGRESS_DONE,
-    MD_PROGRESS_AGAIN, /* call again: with more input, more room, or after others have had their turn */
+    MD_PROGRESS_AGAIN, /* call again: with more input, more room, or after others have had their
+                          turn */
     MD_PROGRESS_ERROR,
 };
 

@@ -15,7 +15,7 @@ struct md_str {
 
 #define MD_STR(literal) ((struct md_str){(literal), sizeof(literal) - 1})
 /* For printf: "%.*s", MD_STR_ARG(view) */
-#define MD_STR_ARG(s) (int)md_size_min((s).len, INT32_MAX), ((s).ptr ? (s).ptr : "")
+#define MD_STR_ARG(s)   (int)md_size_min((s).len, INT32_MAX), ((s).ptr ? (s).ptr : "")
 
 static inline struct md_str md_str_of(const char *text)
 {
@@ -49,7 +49,8 @@ ptrdiff_t md_str_find(struct md_str s, char byte);
 /* Without leading and trailing spaces and tabs. */
 struct md_str md_str_trim(struct md_str s);
 
-/* Takes the next piece up to `separator` off *rest; false when nothing is left. "a,,b" gives "a", "", "b". */
+/* Takes the next piece up to `separator` off *rest; false when nothing is left. "a,,b" gives "a",
+ * "", "b". */
 bool md_str_split(struct md_str *rest, char separator, struct md_str *piece);
 
 /* Whole string as a decimal number: no sign for u64, no spaces, no overflow. */
@@ -59,8 +60,8 @@ bool md_str_to_i64(struct md_str s, int64_t *out) MD_MUST_CHECK;
 /* Shell-style pattern with * and ? over the whole string; at most len x pattern length steps. */
 bool md_str_glob(struct md_str s, struct md_str pattern);
 
-/* Number of single-byte edits between two names, at most `limit` + 1 (names over 63 bytes count as limit + 1).
- * Used to offer the nearest known name in an error. */
+/* Number of single-byte edits between two names, at most `limit` + 1 (names over 63 bytes count as
+ * limit + 1). Used to offer the nearest known name in an error. */
 unsigned md_str_distance(struct md_str a, struct md_str b, unsigned limit);
 
 uint64_t md_str_hash(struct md_str s);

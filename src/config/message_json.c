@@ -1,5 +1,6 @@
 /*
- * Messages as JSON, both ways, driven by the schema. Depth is bounded and kept on an explicit stack.
+ * Messages as JSON, both ways, driven by the schema. Depth is bounded and kept on an explicit
+ * stack.
  */
 #include "codec/json.h"
 #include "config/schema.h"
@@ -9,7 +10,7 @@
 
 enum { DEPTH_MAX = 32 };
 
-/* --- reading ------------------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------- */
 
 struct reader {
     struct md_json json;
@@ -18,8 +19,8 @@ struct reader {
     struct md_diagnostics *diagnostics;
     struct {
         struct md_message *message; /* the object that is open */
-        int field;                  /* MAP: entries go to this field of `message`; -1: an ordinary object */
-        int list;                   /* an array of messages of this field is open; -1: none */
+        int field; /* MAP: entries go to this field of `message`; -1: an ordinary object */
+        int list;  /* an array of messages of this field is open; -1: none */
     } open[DEPTH_MAX];
     size_t depth;
 };
@@ -58,7 +59,8 @@ static bool push(struct reader *r, struct md_message *message, int field)
     return true;
 }
 
-static bool enum_value(struct reader *r, const struct md_field_desc *field, enum md_json_token token, struct md_value *out)
+static bool enum_value(struct reader *r, const struct md_field_desc *field,
+                       enum md_json_token token, struct md_value *out)
 {
     int64_t number = -1;
 
@@ -75,7 +77,8 @@ static bool enum_value(struct reader *r, const struct md_field_desc *field, enum
     return fail(r, "'%s' has no value '%.*s'", field->name, MD_STR_ARG(r->json.text));
 }
 
-static bool scalar(struct reader *r, const struct md_field_desc *field, enum md_json_token token, struct md_value *out)
+static bool scalar(struct reader *r, const struct md_field_desc *field, enum md_json_token token,
+                   struct md_value *out)
 {
     bool is_text = token == MD_JSON_STRING;
     bool is_number = token == MD_JSON_NUMBER;
@@ -84,10 +87,12 @@ static bool scalar(struct reader *r, const struct md_field_desc *field, enum md_
     switch (field->kind) {
     case MD_FIELD_BOOL:
         out->as.boolean = token == MD_JSON_TRUE;
-        return token == MD_JSON_TRUE || token == MD_JSON_FALSE || fail(r, "'%s' must be true or false", field->name);
+        return token == MD_JSON_TRUE || token == MD_JSON_FALSE ||
+               fail(r, "'%s' must be true or false", field->name);
     case MD_FIELD_INT: {
-        bool ok = (is_text || is_number) && md_json_to_i64(r->json.text, &out->as.integer) &&
-                  (field->bits == 64 || (out->as.integer >= INT32_MIN && out->as.integer <= INT32_MAX));
+        bool ok =
+            (is_text || is_number) && md_json_to_i64(r->json.text, &out->as.integer) &&
+            (field->bits == 64 || (out->as.integer >= INT32_MIN && out->as.integer <= INT32_MAX));
         return ok || fail(r, "'%s' must be an integer of %u bits", field->name, field->bits);
     }
     case MD_FIELD_UINT: {
@@ -113,7 +118,8 @@ static struct md_message *child(struct reader *r, struct md_message *parent, int
 {
     struct md_message *message = md_message_create(parent->desc->fields[index].message, r->arena);
 
-    if (!message || !md_message_add(parent, (size_t)index, (struct md_value){.as.message = message}, r->arena)) {
+    if (!message || !md_message_add(parent, (size_t)index, (struct md_value){.as.message = message},
+                                    r->arena)) {
         (void)fail(r, "out of memory");
         return NULL;
     }
@@ -123,7 +129,8 @@ static struct md_message *child(struct reader *r, struct md_message *parent, int
 }
 
 /* A value of field `index` of message; token is its first. */
-static bool field_value(struct reader *r, struct md_message *message, int index, enum md_json_token token)
+static bool field_value(struct reader *r, struct md_message *message, int index,
+                        enum md_json_token token)
 {
     const struct md_field_desc *field = &message->desc->fields[index];
     struct md_value value;
@@ -132,7 +139,8 @@ static bool field_value(struct reader *r, struct md_message *message, int index,
         return true; /* not set */
     }
     if (field->kind == MD_FIELD_MAP) {
-        return token == MD_JSON_OBJECT_BEGIN ? push(r, message, index) : fail(r, "'%s' must be an object", field->name);
+        return token == MD_JSON_OBJECT_BEGIN ? push(r, message, index)
+                                             : fail(r, "'%s' must be an object", field->name);
     }
     if (field->kind == MD_FIELD_MESSAGE) {
         if (token != MD_JSON_OBJECT_BEGIN) {
@@ -141,7 +149,8 @@ static bool field_value(struct reader *r, struct md_message *message, int index,
         struct md_message *inner = child(r, message, index);
         return inner && push(r, inner, -1);
     }
-    return scalar(r, field, token, &value) && (md_message_add(message, (size_t)index, value, r->arena) || fail(r, "out of memory"));
+    return scalar(r, field, token, &value) &&
+           (md_message_add(message, (size_t)index, value, r->arena) || fail(r, "out of memory"));
 }
 
 static bool map_entry(struct reader *r, struct md_message *message, int index)
@@ -171,8 +180,9 @@ static bool key(struct reader *r)
     int index = md_message_field(message->desc, r->json.text);
     if (index < 0) {
         const char *nearest = md_message_nearest_field(message->desc, r->json.text);
-        return fail(r, "unknown field '%.*s' in %s%s%s%s", MD_STR_ARG(r->json.text), message->desc->name,
-                    nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+        return fail(r, "unknown field '%.*s' in %s%s%s%s", MD_STR_ARG(r->json.text),
+                    message->desc->name, nearest ? ", did you mean '" : "", nearest ? nearest : "",
+                    nearest ? "'?" : "");
     }
     enum md_json_token token = md_json_next(&r->json);
     if (token != MD_JSON_ARRAY_BEGIN) {
@@ -191,7 +201,8 @@ static bool step(struct reader *r, bool *done)
     enum md_json_token token = md_json_next(&r->json);
 
     if (token == MD_JSON_ERROR) {
-        return md_diagnose(r->diagnostics, MD_SEVERITY_ERROR, r->file, line_of(r), 0, "%s", r->json.error.text);
+        return md_diagnose(r->diagnostics, MD_SEVERITY_ERROR, r->file, line_of(r), 0, "%s",
+                           r->json.error.text);
     }
     if (list >= 0) {
         if (token == MD_JSON_ARRAY_END) {
@@ -207,8 +218,8 @@ static bool step(struct reader *r, bool *done)
     return key(r);
 }
 
-bool md_message_parse_json(struct md_str text, const char *file, struct md_message *message, struct md_arena *arena,
-                           struct md_diagnostics *diagnostics)
+bool md_message_parse_json(struct md_str text, const char *file, struct md_message *message,
+                           struct md_arena *arena, struct md_diagnostics *diagnostics)
 {
     struct reader r = {.file = file, .arena = arena, .diagnostics = diagnostics};
     bool done = false;
@@ -230,7 +241,7 @@ bool md_message_parse_json(struct md_str text, const char *file, struct md_messa
     return md_json_next(&r.json) == MD_JSON_END || fail(&r, "something follows the object");
 }
 
-/* --- printing ------------------------------------------------------------------------------------------------------------- */
+/* --- printing -------------------- */
 
 struct printer {
     struct md_bytes *out;
@@ -242,7 +253,8 @@ struct printer {
     size_t depth;
 };
 
-static void print_scalar(const struct md_field_desc *field, struct md_value value, struct md_bytes *out)
+static void print_scalar(const struct md_field_desc *field, struct md_value value,
+                         struct md_bytes *out)
 {
     switch (field->kind) {
     case MD_FIELD_BOOL:
@@ -284,7 +296,8 @@ static void open_object(struct printer *p, const struct md_message *message)
     p->open[p->depth++].first = true;
 }
 
-static void print_scalars(struct printer *p, const struct md_field_desc *field, const struct md_field_values *values)
+static void print_scalars(struct printer *p, const struct md_field_desc *field,
+                          const struct md_field_values *values)
 {
     md_bytes_append_char(p->out, '[');
     for (size_t i = 0; i < values->count; i++) {
@@ -301,7 +314,8 @@ static void print_entry(struct printer *p, const struct md_message *entry, bool 
 {
     const struct md_message_desc *desc = entry->desc;
     struct md_value key = entry->fields[0].count ? entry->fields[0].items[0] : (struct md_value){0};
-    struct md_value value = entry->fields[1].count ? entry->fields[1].items[0] : (struct md_value){0};
+    struct md_value value =
+        entry->fields[1].count ? entry->fields[1].items[0] : (struct md_value){0};
 
     if (!first) {
         md_bytes_append_char(p->out, ',');
@@ -343,7 +357,8 @@ static void print_step(struct printer *p)
             if (field->repeated) {
                 print_scalars(p, field, values);
             } else {
-                print_scalar(field, values->count ? values->items[0] : (struct md_value){0}, p->out);
+                print_scalar(field, values->count ? values->items[0] : (struct md_value){0},
+                             p->out);
             }
         }
         return;

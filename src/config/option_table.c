@@ -4,13 +4,27 @@
 #include "config/options.h"
 
 #define AT(field) offsetof(struct md_options, field)
-#define NOWHERE SIZE_MAX
-#define GROUP(title) {NULL, MD_OPTION_TEXT, MD_OPTION_WORKS, NOWHERE, NULL, NULL, NULL, title, NULL}
-#define WORKS(name, kind, field, value, triton, range, help)                                       \
-    {name, MD_OPTION_##kind, MD_OPTION_WORKS, AT(field), value, triton, range, help, NULL}
-#define ALIAS(name, kind, of) {name, MD_OPTION_##kind, MD_OPTION_WORKS, NOWHERE, NULL, NULL, NULL, "Old name.", of}
-#define NO_EFFECT(name, kind, why) {name, MD_OPTION_##kind, MD_OPTION_NO_EFFECT, NOWHERE, NULL, NULL, NULL, why, NULL}
-#define REFUSED(name, kind, fine, remedy) {name, MD_OPTION_##kind, MD_OPTION_REFUSED, NOWHERE, NULL, NULL, fine, remedy, NULL}
+#define NOWHERE   SIZE_MAX
+#define GROUP(title)                                                                  \
+    {                                                                                 \
+        NULL, MD_OPTION_TEXT, MD_OPTION_WORKS, NOWHERE, NULL, NULL, NULL, title, NULL \
+    }
+#define WORKS(name, kind, field, value, triton, range, help)                                 \
+    {                                                                                        \
+        name, MD_OPTION_##kind, MD_OPTION_WORKS, AT(field), value, triton, range, help, NULL \
+    }
+#define ALIAS(name, kind, of)                                                               \
+    {                                                                                       \
+        name, MD_OPTION_##kind, MD_OPTION_WORKS, NOWHERE, NULL, NULL, NULL, "Old name.", of \
+    }
+#define NO_EFFECT(name, kind, why)                                                        \
+    {                                                                                     \
+        name, MD_OPTION_##kind, MD_OPTION_NO_EFFECT, NOWHERE, NULL, NULL, NULL, why, NULL \
+    }
+#define REFUSED(name, kind, fine, remedy)                                                  \
+    {                                                                                      \
+        name, MD_OPTION_##kind, MD_OPTION_REFUSED, NOWHERE, NULL, NULL, fine, remedy, NULL \
+    }
 
 #define NO_GRPC "gRPC is not served yet"
 
@@ -18,8 +32,10 @@ const struct md_option md_option_table[] = {
     GROUP("General"),
     WORKS("help", BOOL, help, "false", NULL, NULL, "Print this page."),
     WORKS("version", BOOL, version, "false", NULL, NULL, "Print the version."),
-    WORKS("help-markdown", BOOL, help_markdown, "false", NULL, NULL, "Print the reference page docs/options.md."),
-    WORKS("config", TEXT, config_file, NULL, NULL, NULL, "YAML file with options, and overlays of model settings."),
+    WORKS("help-markdown", BOOL, help_markdown, "false", NULL, NULL,
+          "Print the reference page docs/options.md."),
+    WORKS("config", TEXT, config_file, NULL, NULL, NULL,
+          "YAML file with options, and overlays of model settings."),
     WORKS("check-config", BOOL, check_config, "false", NULL, NULL,
           "Check options and model configurations, print everything that is wrong, and end."),
     WORKS("compat", CHOICE, compat, "none", NULL, "none|triton",
@@ -33,25 +49,33 @@ const struct md_option md_option_table[] = {
     WORKS("model-repository", LIST, model_repository, NULL, NULL, NULL,
           "Folder with models, or that is one model. May be repeated."),
     ALIAS("model-store", LIST, "model-repository"),
-    WORKS("model-name", TEXT, model_name, NULL, NULL, NULL, "Name of the model of a folder that directly holds one."),
+    WORKS("model-name", TEXT, model_name, NULL, NULL, NULL,
+          "Name of the model of a folder that directly holds one."),
     WORKS("model-control-mode", CHOICE, model_control_mode, "none", NULL, "none|explicit",
           "none: load all models; explicit: load those named with --load-model."),
-    WORKS("load-model", LIST, load_model, NULL, NULL, NULL, "Model to load in explicit mode, * for all. May be repeated."),
-    WORKS("model-load-thread-count", NUMBER, model_load_thread_count, "4", NULL, "1..64", "Models loaded at the same time."),
-    WORKS("exit-on-error", BOOL, exit_on_error, "false", "true", NULL, "End when a model cannot be loaded at start."),
+    WORKS("load-model", LIST, load_model, NULL, NULL, NULL,
+          "Model to load in explicit mode, * for all. May be repeated."),
+    WORKS("model-load-thread-count", NUMBER, model_load_thread_count, "4", NULL, "1..64",
+          "Models loaded at the same time."),
+    WORKS("exit-on-error", BOOL, exit_on_error, "false", "true", NULL,
+          "End when a model cannot be loaded at start."),
     WORKS("strict-readiness", BOOL, strict_readiness, "false", "true", NULL,
           "Be ready only while every model is: one failed model takes the server out."),
-    WORKS("not-ready-status", NUMBER, not_ready_status, "503", "400", "400..599", "HTTP status of 'not ready'."),
+    WORKS("not-ready-status", NUMBER, not_ready_status, "503", "400", "400..599",
+          "HTTP status of 'not ready'."),
     WORKS("gpu-fallback", CHOICE, gpu_fallback, "cpu", "error", "cpu|error",
           "What a model gets that asks for a GPU where there is none."),
     WORKS("allow-op-library", BOOL, allow_op_library, "false", NULL, NULL,
           "Let models load native code that their configuration names (model_operations)."),
-    NO_EFFECT("disable-auto-complete-config", BOOL, "what a configuration leaves out always comes from the model"),
-    NO_EFFECT("strict-model-config", BOOL, "what a configuration leaves out always comes from the model"),
+    NO_EFFECT("disable-auto-complete-config", BOOL,
+              "what a configuration leaves out always comes from the model"),
+    NO_EFFECT("strict-model-config", BOOL,
+              "what a configuration leaves out always comes from the model"),
     NO_EFFECT("repository-poll-secs", NUMBER, "repositories are read at start"),
     NO_EFFECT("model-load-retry-count", NUMBER, "a model that cannot be loaded says why at once"),
     REFUSED("model-namespacing", BOOL, "false", "give the models different names"),
-    REFUSED("model-config-name", TEXT, "", "put the settings into the model's config.pbtxt or a --config overlay"),
+    REFUSED("model-config-name", TEXT, "",
+            "put the settings into the model's config.pbtxt or a --config overlay"),
     GROUP("Backends"),
     WORKS("backend-directory", TEXT, backend_directory, NULL, NULL, NULL,
           "Folder with one folder for each backend; default: beside the program."),
@@ -61,32 +85,46 @@ const struct md_option md_option_table[] = {
     WORKS("allow-http", BOOL, allow_http, "true", NULL, NULL, "Serve HTTP."),
     WORKS("http-address", TEXT, http_address, "auto", "0.0.0.0", NULL,
           "Address to listen on; auto: 127.0.0.1 outside of a container, 0.0.0.0 inside."),
-    WORKS("http-port", NUMBER, http_port, "8000", NULL, "0..65535", "Port to listen on; 0: any free one."),
-    WORKS("http-unix-socket", TEXT, http_unix_socket, NULL, NULL, NULL, "Listen on a unix socket too."),
-    WORKS("reuse-http-port", BOOL, reuse_http_port, "false", NULL, NULL, "Let several processes share the port."),
-    WORKS("http-thread-count", NUMBER, http_thread_count, "0", NULL, "0..256", "Event loops; 0: as the CPU plan says."),
-    WORKS("http-max-input-size", SIZE, http_max_input_size, "64M", NULL, "1..1T", "Largest request body as JSON, raw or decompressed."),
-    WORKS("http-max-header-size", SIZE, http_max_header_size, "64K", NULL, "1K..16M", "Largest request line and headers together."),
-    WORKS("http-max-header-count", NUMBER, http_max_header_count, "100", NULL, "1..10000", "Most headers of a request."),
+    WORKS("http-port", NUMBER, http_port, "8000", NULL, "0..65535",
+          "Port to listen on; 0: any free one."),
+    WORKS("http-unix-socket", TEXT, http_unix_socket, NULL, NULL, NULL,
+          "Listen on a unix socket too."),
+    WORKS("reuse-http-port", BOOL, reuse_http_port, "false", NULL, NULL,
+          "Let several processes share the port."),
+    WORKS("http-thread-count", NUMBER, http_thread_count, "0", NULL, "0..256",
+          "Event loops; 0: as the CPU plan says."),
+    WORKS("http-max-input-size", SIZE, http_max_input_size, "64M", NULL, "1..1T",
+          "Largest request body as JSON, raw or decompressed."),
+    WORKS("http-max-header-size", SIZE, http_max_header_size, "64K", NULL, "1K..16M",
+          "Largest request line and headers together."),
+    WORKS("http-max-header-count", NUMBER, http_max_header_count, "100", NULL, "1..10000",
+          "Most headers of a request."),
     WORKS("http-idle-timeout-secs", NUMBER, http_idle_timeout_secs, "600", NULL, "0..86400",
           "Close a connection without requests after this long; 0: never."),
-    WORKS("http-header-timeout-secs", NUMBER, http_header_timeout_secs, "30", NULL, "0..86400", "Longest time for a request head."),
+    WORKS("http-header-timeout-secs", NUMBER, http_header_timeout_secs, "30", NULL, "0..86400",
+          "Longest time for a request head."),
     WORKS("http-body-timeout-secs", NUMBER, http_body_timeout_secs, "60", NULL, "0..86400",
           "Longest time without progress of a body, in or out."),
-    WORKS("json-max-depth", NUMBER, json_max_depth, "100", NULL, "4..512", "Most nested levels of a request's JSON."),
-    WORKS("max-connections", NUMBER, max_connections, "10000", NULL, "1..1000000", "Most connections at the same time."),
+    WORKS("json-max-depth", NUMBER, json_max_depth, "100", NULL, "4..512",
+          "Most nested levels of a request's JSON."),
+    WORKS("max-connections", NUMBER, max_connections, "10000", NULL, "1..1000000",
+          "Most connections at the same time."),
     WORKS("inflight-bytes", SIZE, inflight_bytes, "0", NULL, "0..1T",
           "Bound on all bodies and answers in memory; 0: an eighth of the memory limit."),
     WORKS("http-cors-allow-origin", LIST, http_cors_allow_origin, NULL, NULL, NULL,
           "Origin whose pages may call this server, * for all. May be repeated."),
     REFUSED("http-header-forward-pattern", TEXT, "", "send the values as request parameters"),
-    REFUSED("http-restricted-api", LIST, "", "APIs cannot be closed yet; keep the port on a private address"),
+    REFUSED("http-restricted-api", LIST, "",
+            "APIs cannot be closed yet; keep the port on a private address"),
     GROUP("Metrics"),
     WORKS("allow-metrics", BOOL, allow_metrics, "true", NULL, NULL, "Serve Prometheus metrics."),
-    WORKS("metrics-address", TEXT, metrics_address, "auto", "0.0.0.0", NULL, "As --http-address, which is the default."),
-    WORKS("metrics-port", NUMBER, metrics_port, "8002", NULL, "0..65535", "Port of /metrics; 0: any free one."),
-    WORKS("metrics-config", LIST, metrics_config, NULL, NULL, NULL,
-          "max_models=N: beyond it models share the series model=\"other\"; detail=PATTERN: histograms for these models alone."),
+    WORKS("metrics-address", TEXT, metrics_address, "auto", "0.0.0.0", NULL,
+          "As --http-address, which is the default."),
+    WORKS("metrics-port", NUMBER, metrics_port, "8002", NULL, "0..65535",
+          "Port of /metrics; 0: any free one."),
+    WORKS(
+        "metrics-config", LIST, metrics_config, NULL, NULL, NULL,
+        "max_models=N: beyond it models share model=\"other\"; detail=PATTERN: histograms for these alone."),
     NO_EFFECT("allow-gpu-metrics", BOOL, "there are no GPU metrics yet"),
     NO_EFFECT("allow-cpu-metrics", BOOL, "process_* metrics are always there"),
     NO_EFFECT("metrics-interval-ms", NUMBER, "metrics are read when they are asked for"),
@@ -95,12 +133,16 @@ const struct md_option md_option_table[] = {
     WORKS("log-info", BOOL, log_info, "true", NULL, NULL, "Informational lines."),
     WORKS("log-warning", BOOL, log_warning, "true", NULL, NULL, "Warnings."),
     WORKS("log-error", BOOL, log_error, "true", NULL, NULL, "Errors."),
-    WORKS("log-format", CHOICE, log_format, "default", NULL, "default|text|ISO8601|json", "Form of a line; text: default."),
-    WORKS("log-file", TEXT, log_file, NULL, NULL, NULL, "File to append to (opened again on SIGHUP); default: standard error."),
+    WORKS("log-format", CHOICE, log_format, "default", NULL, "default|text|ISO8601|json",
+          "Form of a line; text: default."),
+    WORKS("log-file", TEXT, log_file, NULL, NULL, NULL,
+          "File to append to (opened again on SIGHUP); default: standard error."),
     WORKS("access-log", BOOL, access_log, "false", NULL, NULL, "One line for each request."),
     GROUP("Threads"),
-    WORKS("cpu-count", NUMBER, cpu_count, "0", NULL, "0..1024", "CPUs to plan for; 0: what the system grants (affinity, quota)."),
-    WORKS("executor-threads", NUMBER, executor_threads, "0", NULL, "0..1024", "Batches run at the same time; 0: one for each CPU."),
+    WORKS("cpu-count", NUMBER, cpu_count, "0", NULL, "0..1024",
+          "CPUs to plan for; 0: what the system grants (affinity, quota)."),
+    WORKS("executor-threads", NUMBER, executor_threads, "0", NULL, "0..1024",
+          "Batches run at the same time; 0: one for each CPU."),
     WORKS("engine-threads", NUMBER, engine_threads, "0", NULL, "0..1024",
           "Threads of the pool that engines share; 0: one for each CPU."),
     WORKS("spin-us", NUMBER, spin_us, "50", NULL, "0..1000",
@@ -117,7 +159,8 @@ const struct md_option md_option_table[] = {
     NO_EFFECT("grpc-infer-allocation-pool-size", NUMBER, NO_GRPC),
     NO_EFFECT("grpc-max-response-pool-size", NUMBER, NO_GRPC),
     REFUSED("grpc-use-ssl", BOOL, "false", "there is no gRPC and no TLS yet; end TLS in a proxy"),
-    REFUSED("grpc-use-ssl-mutual", BOOL, "false", "there is no gRPC and no TLS yet; end TLS in a proxy"),
+    REFUSED("grpc-use-ssl-mutual", BOOL, "false",
+            "there is no gRPC and no TLS yet; end TLS in a proxy"),
     NO_EFFECT("grpc-server-cert", TEXT, NO_GRPC),
     NO_EFFECT("grpc-server-key", TEXT, NO_GRPC),
     NO_EFFECT("grpc-root-cert", TEXT, NO_GRPC),
@@ -133,7 +176,8 @@ const struct md_option md_option_table[] = {
     NO_EFFECT("grpc-infer-cq-count", NUMBER, NO_GRPC),
     REFUSED("grpc-restricted-protocol", LIST, "", "there is no gRPC yet"),
     GROUP("Other flags of the field"),
-    REFUSED("allow-client-shm", BOOL, "false", "shared memory is not implemented yet; send binary tensors"),
+    REFUSED("allow-client-shm", BOOL, "false",
+            "shared memory is not implemented yet; send binary tensors"),
     REFUSED("allow-sagemaker", BOOL, "false", "use the /v2 endpoints"),
     NO_EFFECT("sagemaker-port", NUMBER, "there is no SageMaker endpoint"),
     NO_EFFECT("sagemaker-safe-port-range", TEXT, "there is no SageMaker endpoint"),

@@ -1,8 +1,8 @@
 /*
  * Options from flags, environment and file into the struct; help from the table.
  *
- * Values are taken in rising precedence: defaults, file, environment, flags. A list is replaced as a whole by a stronger
- * source, and appended to by further values of the same source.
+ * Values are taken in rising precedence: defaults, file, environment, flags. A list is replaced as
+ * a whole by a stronger source, and appended to by further values of the same source.
  */
 #include "config/options.h"
 
@@ -65,20 +65,24 @@ static bool complain(struct parse *p, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return md_diagnose(p->diagnostics, MD_SEVERITY_ERROR, p->source == SOURCE_FILE ? p->file : NULL, p->line, 0, "%s", text);
+    return md_diagnose(p->diagnostics, MD_SEVERITY_ERROR, p->source == SOURCE_FILE ? p->file : NULL,
+                       p->line, 0, "%s", text);
 }
 
 /* How a value was given, for messages: "--http-port", "MODELD_HTTP_PORT". */
 static void print_origin(const struct parse *p, const struct md_option *option, char text[96])
 {
-    (void)snprintf(text, 96, "%s%s", p->source == SOURCE_FLAG ? "--" : p->source == SOURCE_ENVIRONMENT ? "MODELD_" : "",
+    (void)snprintf(text, 96, "%s%s",
+                   p->source == SOURCE_FLAG          ? "--"
+                   : p->source == SOURCE_ENVIRONMENT ? "MODELD_"
+                                                     : "",
                    option->name);
     for (char *c = text + 7; p->source == SOURCE_ENVIRONMENT && *c; c++) {
         *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
     }
 }
 
-/* --- values -------------------------------------------------------------------------------------------------------------- */
+/* --- values -------------------- */
 
 static bool read_bool(struct md_str value, bool *out)
 {
@@ -123,7 +127,8 @@ static bool in_range(const struct md_option *option, uint64_t value)
     ptrdiff_t dots = md_str_find(range, '.');
 
     high = md_str_make(range.ptr + dots + 2, range.len - (size_t)dots - 2);
-    return read_size(md_str_make(range.ptr, (size_t)dots), &low) && read_size(high, &top) && value >= low && value <= top;
+    return read_size(md_str_make(range.ptr, (size_t)dots), &low) && read_size(high, &top) &&
+           value >= low && value <= top;
 }
 
 static bool is_choice(const struct md_option *option, struct md_str value)
@@ -140,7 +145,8 @@ static bool is_choice(const struct md_option *option, struct md_str value)
 
 static bool append(struct parse *p, const struct md_option *option, const char *text, bool first)
 {
-    struct md_string_list *list = (struct md_string_list *)(void *)((char *)p->out + option->offset);
+    struct md_string_list *list =
+        (struct md_string_list *)(void *)((char *)p->out + option->offset);
 
     if (first) {
         list->count = 0;
@@ -173,13 +179,16 @@ static bool store(struct parse *p, const struct md_option *option, struct md_str
     print_origin(p, option, origin);
     switch (option->kind) {
     case MD_OPTION_BOOL:
-        return read_bool(value, place) || complain(p, "%s must be true or false, got '%s'", origin, text);
+        return read_bool(value, place) ||
+               complain(p, "%s must be true or false, got '%s'", origin, text);
     case MD_OPTION_NUMBER:
     case MD_OPTION_SIZE:
-        if (!(option->kind == MD_OPTION_SIZE ? read_size(value, &number) : md_str_to_u64(value, &number)) ||
+        if (!(option->kind == MD_OPTION_SIZE ? read_size(value, &number)
+                                             : md_str_to_u64(value, &number)) ||
             !in_range(option, number)) {
             return complain(p, "%s must be a %s in %s, got '%s'", origin,
-                            option->kind == MD_OPTION_SIZE ? "size (K, M, G)" : "number", option->range, text);
+                            option->kind == MD_OPTION_SIZE ? "size (K, M, G)" : "number",
+                            option->range, text);
         }
         memcpy(place, &number, sizeof number);
         return true;
@@ -197,7 +206,7 @@ static bool store(struct parse *p, const struct md_option *option, struct md_str
     }
 }
 
-/* --- setting --------------------------------------------------------------------------------------------------------------- */
+/* --- setting -------------------- */
 
 static bool set(struct parse *p, struct md_str name, struct md_str value)
 {
@@ -207,8 +216,10 @@ static bool set(struct parse *p, struct md_str name, struct md_str value)
     if (!option) {
         const char *near = nearest(name);
         const char *dashes = p->source == SOURCE_FLAG ? "--" : "";
-        return near ? complain(p, "unknown option '%s%.*s', did you mean '%s%s'?", dashes, MD_STR_ARG(name), dashes, near)
-                    : complain(p, "unknown option '%s%.*s'; --help lists all", dashes, MD_STR_ARG(name));
+        return near ? complain(p, "unknown option '%s%.*s', did you mean '%s%s'?", dashes,
+                               MD_STR_ARG(name), dashes, near)
+                    : complain(p, "unknown option '%s%.*s'; --help lists all", dashes,
+                               MD_STR_ARG(name));
     }
     size_t index = (size_t)(option - md_option_table);
     print_origin(p, option, origin);
@@ -217,7 +228,8 @@ static bool set(struct parse *p, struct md_str name, struct md_str value)
     }
     if (option->status != MD_OPTION_WORKS) {
         if (option->status == MD_OPTION_NO_EFFECT && !p->warned[index]) {
-            (void)md_diagnose(p->diagnostics, MD_SEVERITY_WARNING, NULL, 0, 0, "%s has no effect: %s", origin, option->help);
+            (void)md_diagnose(p->diagnostics, MD_SEVERITY_WARNING, NULL, 0, 0,
+                              "%s has no effect: %s", origin, option->help);
         }
         p->warned[index] = true;
         return true;
@@ -285,7 +297,8 @@ static void take_environment(struct parse *p, char *const *environment)
         ptrdiff_t equals = md_str_find(entry, '=');
         char name[96];
         size_t len = 0;
-        if (!md_str_starts_with(entry, MD_STR("MODELD_")) || equals < 8 || equals >= (ptrdiff_t)sizeof name) {
+        if (!md_str_starts_with(entry, MD_STR("MODELD_")) || equals < 8 ||
+            equals >= (ptrdiff_t)sizeof name) {
             continue;
         }
         for (ptrdiff_t i = 7; i < equals; i++) {
@@ -298,7 +311,7 @@ static void take_environment(struct parse *p, char *const *environment)
     }
 }
 
-/* --- the file ---------------------------------------------------------------------------------------------------------------- */
+/* --- the file -------------------- */
 
 static bool set_from_file(void *arg, struct md_str name, struct md_str value, unsigned line)
 {
@@ -329,8 +342,9 @@ static bool add_overlay(void *arg, struct md_str pattern, struct md_str config_j
         p->overlays = overlays;
         p->overlay_capacity = capacity;
     }
-    p->overlays[count] = (struct md_overlay){
-        .pattern = md_arena_copy(p->arena, pattern).ptr, .config_json = md_arena_copy(p->arena, config_json), .line = line};
+    p->overlays[count] = (struct md_overlay){.pattern = md_arena_copy(p->arena, pattern).ptr,
+                                             .config_json = md_arena_copy(p->arena, config_json),
+                                             .line = line};
     p->out->overlays = p->overlays;
     p->out->overlay_count++;
     return p->overlays[count].pattern != NULL;
@@ -353,7 +367,7 @@ static void take_file(struct parse *p, const struct md_file_reader *reader)
     p->line = 0;
 }
 
-/* --- all together ---------------------------------------------------------------------------------------------------------------- */
+/* --- all together -------------------- */
 
 /* Values that are needed before the others: which defaults, which file. */
 static const char *early(const char *name, int argc, char *const *argv)
@@ -381,8 +395,8 @@ static void resolve_address(const char **address, const char *otherwise)
 }
 
 bool md_options_parse(int argc, char *const *argv, char *const *environment, bool in_container,
-                      const struct md_file_reader *reader, struct md_arena *arena, struct md_options *out,
-                      struct md_diagnostics *diagnostics)
+                      const struct md_file_reader *reader, struct md_arena *arena,
+                      struct md_options *out, struct md_diagnostics *diagnostics)
 {
     struct parse p = {.out = out, .arena = arena, .diagnostics = diagnostics};
     const char *compat = early("compat", argc, argv);
@@ -404,7 +418,7 @@ bool md_options_parse(int argc, char *const *argv, char *const *environment, boo
     return diagnostics->error_count == 0;
 }
 
-/* --- help -------------------------------------------------------------------------------------------------------------------------- */
+/* --- help -------------------- */
 
 static const char *value_name(const struct md_option *option)
 {
@@ -417,8 +431,10 @@ void md_options_print_help(struct md_bytes *out)
 {
     enum { TEXT_COLUMN = 38 };
 
-    md_bytes_append_c(out, "usage: modeld --model-repository DIR [options]\n\nFlags are --name=value or --name value. Each may "
-                           "also be set as MODELD_<NAME> in the environment\nor in the --config file.\n");
+    md_bytes_append_c(
+        out,
+        "usage: modeld --model-repository DIR [options]\n\nFlags are --name=value or --name value. Each may "
+        "also be set as MODELD_<NAME> in the environment\nor in the --config file.\n");
     for (size_t i = 0; i < md_option_count; i++) {
         const struct md_option *option = &md_option_table[i];
         if (!option->name) {
@@ -455,14 +471,18 @@ void md_options_print_markdown(struct md_bytes *out)
 {
     static const char *const statuses[] = {"works", "no effect", "refused"};
 
-    md_bytes_append_c(out, "# Options\n\nWritten by `modeld --help-markdown` from the option table. Precedence: flag, environment "
-                           "`MODELD_<OPTION>`,\n`--config` file, default. The second default column is that of `--compat "
-                           "triton`.\n");
+    md_bytes_append_c(
+        out,
+        "# Options\n\nWritten by `modeld --help-markdown` from the option table. Precedence: flag, environment "
+        "`MODELD_<OPTION>`,\n`--config` file, default. The second default column is that of `--compat "
+        "triton`.\n");
     for (size_t i = 0; i < md_option_count; i++) {
         const struct md_option *option = &md_option_table[i];
         if (!option->name) {
-            md_bytes_printf(out, "\n## %s\n| option | value | default | `--compat triton` | status | |\n|---|---|---|---|---|---|\n",
-                            option->help);
+            md_bytes_printf(
+                out,
+                "\n## %s\n| option | value | default | `--compat triton` | status | |\n|---|---|---|---|---|---|\n",
+                option->help);
             continue;
         }
         const char *value = option->value ? option->value : "";
@@ -471,9 +491,13 @@ void md_options_print_markdown(struct md_bytes *out)
             md_bytes_append_c(out, *c == '|' ? "\\" : "");
             md_bytes_append_char(out, *c);
         }
-        md_bytes_printf(out, "%s%s | %s | %s | %s | %s |\n",
-                        option->kind == MD_OPTION_NUMBER || option->kind == MD_OPTION_SIZE ? " " : "",
-                        (option->kind == MD_OPTION_NUMBER || option->kind == MD_OPTION_SIZE) && option->range ? option->range : "",
-                        value, option->triton_value ? option->triton_value : value, statuses[option->status], option->help);
+        md_bytes_printf(
+            out, "%s%s | %s | %s | %s | %s |\n",
+            option->kind == MD_OPTION_NUMBER || option->kind == MD_OPTION_SIZE ? " " : "",
+            (option->kind == MD_OPTION_NUMBER || option->kind == MD_OPTION_SIZE) && option->range
+                ? option->range
+                : "",
+            value, option->triton_value ? option->triton_value : value, statuses[option->status],
+            option->help);
     }
 }

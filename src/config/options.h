@@ -1,9 +1,11 @@
 /*
- * The server's options: one table (option_table.c), filled into one plain struct that server/ applies.
+ * The server's options: one table (option_table.c), filled into one plain struct that server/
+ * applies.
  *
- * Precedence: flag, environment MODELD_<OPTION>, --config file, default. The table has two default columns: ours, and
- * that of the server being replaced (--compat triton, or a program called tritonserver). Everything lives in the caller's
- * arena; all problems of one run are reported together.
+ * Precedence: flag, environment MODELD_<OPTION>, --config file, default. The table has two default
+ * columns: ours, and that of the server being replaced (--compat triton, or a program called
+ * tritonserver). Everything lives in the caller's arena; all problems of one run are reported
+ * together.
  */
 #ifndef MD_CONFIG_OPTIONS_H
 #define MD_CONFIG_OPTIONS_H
@@ -39,8 +41,10 @@ struct md_options {
     /* HTTP */
     bool allow_http, reuse_http_port;
     const char *http_address, *http_unix_socket;
-    uint64_t http_port, http_thread_count, http_max_input_size, http_max_header_size, http_max_header_count;
-    uint64_t http_idle_timeout_secs, http_header_timeout_secs, http_body_timeout_secs, json_max_depth;
+    uint64_t http_port, http_thread_count, http_max_input_size, http_max_header_size,
+        http_max_header_count;
+    uint64_t http_idle_timeout_secs, http_header_timeout_secs, http_body_timeout_secs,
+        json_max_depth;
     uint64_t max_connections, inflight_bytes;
     struct md_string_list http_cors_allow_origin;
     /* metrics */
@@ -60,21 +64,30 @@ struct md_options {
     size_t overlay_count;
 };
 
-enum md_option_kind { MD_OPTION_BOOL, MD_OPTION_NUMBER, MD_OPTION_SIZE, MD_OPTION_TEXT, MD_OPTION_CHOICE, MD_OPTION_LIST };
+enum md_option_kind {
+    MD_OPTION_BOOL,
+    MD_OPTION_NUMBER,
+    MD_OPTION_SIZE,
+    MD_OPTION_TEXT,
+    MD_OPTION_CHOICE,
+    MD_OPTION_LIST
+};
 enum md_option_status {
     MD_OPTION_WORKS,
     MD_OPTION_NO_EFFECT, /* accepted with one warning */
-    MD_OPTION_REFUSED,   /* ignoring it would change results or security; unless it asks for what is the case anyway */
+    MD_OPTION_REFUSED,   /* ignoring it would change results or security; unless it asks for what is
+                            the case anyway */
 };
 
 struct md_option {
     const char *name; /* without the dashes; NULL: a group heading in `help` */
     enum md_option_kind kind;
     enum md_option_status status;
-    size_t offset; /* in struct md_options; SIZE_MAX: kept nowhere */
+    size_t offset;                    /* in struct md_options; SIZE_MAX: kept nowhere */
     const char *value, *triton_value; /* defaults; triton_value NULL: the same */
-    const char *range;   /* NUMBER, SIZE: "low..high"; CHOICE: "a|b" ; REFUSED: the value that is fine all the same */
-    const char *help;    /* a sentence; for NO_EFFECT and REFUSED: why, and what to do */
+    const char *range; /* NUMBER, SIZE: "low..high"; CHOICE: "a|b" ; REFUSED: the value that is fine
+                          all the same */
+    const char *help;  /* a sentence; for NO_EFFECT and REFUSED: why, and what to do */
     const char *alias_of;
 };
 
@@ -83,27 +96,29 @@ extern const size_t md_option_count;
 
 /* How this room reads files (it does no I/O of its own). */
 struct md_file_reader {
-    bool (*read)(void *arg, const char *path, struct md_arena *arena, struct md_str *out, struct md_error *err);
+    bool (*read)(void *arg, const char *path, struct md_arena *arena, struct md_str *out,
+                 struct md_error *err);
     void *arg;
 };
 
 /* False if there was an error in the diagnostics. argv[0] is the program. */
 bool md_options_parse(int argc, char *const *argv, char *const *environment, bool in_container,
-                      const struct md_file_reader *reader, struct md_arena *arena, struct md_options *out,
-                      struct md_diagnostics *diagnostics) MD_MUST_CHECK;
+                      const struct md_file_reader *reader, struct md_arena *arena,
+                      struct md_options *out, struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
 void md_options_print_help(struct md_bytes *out);
 void md_options_print_markdown(struct md_bytes *out);
 
-/* --- for yaml.c ---------------------------------------------------------------------------------------------------- */
+/* --- for yaml.c -------------------- */
 
-/* Reads the --config file: options by `set`, overlays by `overlay`. Reports problems with file and line. */
+/* Reads the --config file: options by `set`, overlays by `overlay`. Reports problems with file and
+ * line. */
 struct md_yaml_target {
     void *arg;
     bool (*set)(void *arg, struct md_str name, struct md_str value, unsigned line);
     bool (*overlay)(void *arg, struct md_str pattern, struct md_str config_json, unsigned line);
 };
-bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_target *target, struct md_arena *arena,
-                  struct md_diagnostics *diagnostics) MD_MUST_CHECK;
+bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_target *target,
+                  struct md_arena *arena, struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
 #endif

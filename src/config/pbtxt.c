@@ -1,8 +1,8 @@
 /*
  * Protobuf text format, driven by the schema.
  *
- * A tokenizer over the text and a stack of open messages. An error skips to the next field of the same message, so that
- * one run reports all of them.
+ * A tokenizer over the text and a stack of open messages. An error skips to the next field of the
+ * same message, so that one run reports all of them.
  */
 #include "config/schema.h"
 
@@ -33,14 +33,15 @@ struct parser {
     struct token token; /* the current one */
     struct {
         struct md_message *message;
-        char close;      /* what ends it; 0: the end of the file */
-        bool in_list;    /* an element of [ {...}, {...} ] */
+        char close;   /* what ends it; 0: the end of the file */
+        bool in_list; /* an element of [ {...}, {...} ] */
         int list_field;
     } open[DEPTH_MAX];
     size_t depth;
 };
 
-static bool fail(struct parser *p, const struct token *token, const char *format, ...) MD_PRINTF(3, 4);
+static bool fail(struct parser *p, const struct token *token, const char *format, ...)
+    MD_PRINTF(3, 4);
 
 static bool fail(struct parser *p, const struct token *token, const char *format, ...)
 {
@@ -51,14 +52,16 @@ static bool fail(struct parser *p, const struct token *token, const char *format
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     p->errors++;
-    return md_diagnose(p->diagnostics, MD_SEVERITY_ERROR, p->file, token->line, token->column, "%s", text);
+    return md_diagnose(p->diagnostics, MD_SEVERITY_ERROR, p->file, token->line, token->column, "%s",
+                       text);
 }
 
-/* --- tokens ------------------------------------------------------------------------------------------------------------ */
+/* --- tokens -------------------- */
 
 static bool is_name_byte(char c, bool first)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (!first && c >= '0' && c <= '9');
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (!first && c >= '0' && c <= '9');
 }
 
 static void skip_blank(struct parser *p)
@@ -117,8 +120,9 @@ static void next(struct parser *p)
         }
         token->kind = TOKEN_NAME;
     } else if ((c >= '0' && c <= '9') || c == '.') {
-        while (p->at < p->end && (is_name_byte(*p->at, false) || *p->at == '.' ||
-                                  ((*p->at == '+' || *p->at == '-') && (p->at[-1] == 'e' || p->at[-1] == 'E')))) {
+        while (p->at < p->end &&
+               (is_name_byte(*p->at, false) || *p->at == '.' ||
+                ((*p->at == '+' || *p->at == '-') && (p->at[-1] == 'e' || p->at[-1] == 'E')))) {
             p->at++;
         }
         token->kind = TOKEN_NUMBER;
@@ -134,11 +138,14 @@ static bool is_punctuation(const struct parser *p, char c)
     return p->token.kind == TOKEN_PUNCTUATION && p->token.text.ptr[0] == c;
 }
 
-/* --- strings ------------------------------------------------------------------------------------------------------------- */
+/* --- strings -------------------- */
 
 static int hex(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static bool unescape(struct parser *p, const struct token *token, struct md_bytes *out)
@@ -188,7 +195,8 @@ static bool read_string(struct parser *p, struct md_str *out)
         next(p);
     }
     if (ok && (bytes.failed || !md_utf8_is_valid(md_bytes_view(&bytes)))) {
-        ok = fail(p, &first, bytes.failed ? "the string is too long" : "the string is not valid UTF-8");
+        ok = fail(p, &first,
+                  bytes.failed ? "the string is too long" : "the string is not valid UTF-8");
     }
     if (ok) {
         *out = md_arena_copy(p->arena, md_bytes_view(&bytes));
@@ -198,7 +206,7 @@ static bool read_string(struct parser *p, struct md_str *out)
     return ok;
 }
 
-/* --- scalars ------------------------------------------------------------------------------------------------------------- */
+/* --- scalars -------------------- */
 
 static bool read_natural(struct md_str text, uint64_t *out)
 {
@@ -221,15 +229,18 @@ static bool read_natural(struct md_str text, uint64_t *out)
     return text.len > 0;
 }
 
-static bool take_integer(struct parser *p, const struct md_field_desc *field, bool negative, struct md_value *out)
+static bool take_integer(struct parser *p, const struct md_field_desc *field, bool negative,
+                         struct md_value *out)
 {
     uint64_t magnitude;
 
     if (p->token.kind != TOKEN_NUMBER || !read_natural(p->token.text, &magnitude)) {
-        return fail(p, &p->token, "'%s' must be an integer, got '%.*s'", field->name, MD_STR_ARG(p->token.text));
+        return fail(p, &p->token, "'%s' must be an integer, got '%.*s'", field->name,
+                    MD_STR_ARG(p->token.text));
     }
-    uint64_t limit = field->kind == MD_FIELD_UINT ? (field->bits == 32 ? UINT32_MAX : UINT64_MAX)
-                                                  : (field->bits == 32 ? INT32_MAX : INT64_MAX) + (uint64_t)negative;
+    uint64_t limit = field->kind == MD_FIELD_UINT
+                         ? (field->bits == 32 ? UINT32_MAX : UINT64_MAX)
+                         : (field->bits == 32 ? INT32_MAX : INT64_MAX) + (uint64_t)negative;
     if (magnitude > limit || (negative && field->kind == MD_FIELD_UINT)) {
         return fail(p, &p->token, "'%s': %s%.*s is out of range", field->name, negative ? "-" : "",
                     MD_STR_ARG(p->token.text));
@@ -239,12 +250,14 @@ static bool take_integer(struct parser *p, const struct md_field_desc *field, bo
     return true;
 }
 
-static bool take_double(struct parser *p, const struct md_field_desc *field, bool negative, struct md_value *out)
+static bool take_double(struct parser *p, const struct md_field_desc *field, bool negative,
+                        struct md_value *out)
 {
     struct md_str text = p->token.text;
     double value;
 
-    if (p->token.kind == TOKEN_NAME && (md_str_eq_nocase(text, MD_STR("inf")) || md_str_eq_nocase(text, MD_STR("infinity")))) {
+    if (p->token.kind == TOKEN_NAME &&
+        (md_str_eq_nocase(text, MD_STR("inf")) || md_str_eq_nocase(text, MD_STR("infinity")))) {
         value = (double)INFINITY;
     } else if (p->token.kind == TOKEN_NAME && md_str_eq_nocase(text, MD_STR("nan"))) {
         value = (double)NAN;
@@ -256,7 +269,8 @@ static bool take_double(struct parser *p, const struct md_field_desc *field, boo
             text.len--;
         }
         if (p->token.kind != TOKEN_NUMBER || !md_number_parse_f64(text, &value)) {
-            return fail(p, &p->token, "'%s' must be a number, got '%.*s'", field->name, MD_STR_ARG(p->token.text));
+            return fail(p, &p->token, "'%s' must be a number, got '%.*s'", field->name,
+                        MD_STR_ARG(p->token.text));
         }
     }
     out->as.number = negative ? -value : value;
@@ -269,13 +283,15 @@ static bool take_bool(struct parser *p, const struct md_field_desc *field, struc
     static const char *const words[] = {"false", "true", "f", "t", "False", "True", "0", "1"};
 
     for (size_t i = 0; i < MD_COUNT_OF(words); i++) {
-        if ((p->token.kind == TOKEN_NAME || p->token.kind == TOKEN_NUMBER) && md_str_eq_c(p->token.text, words[i])) {
+        if ((p->token.kind == TOKEN_NAME || p->token.kind == TOKEN_NUMBER) &&
+            md_str_eq_c(p->token.text, words[i])) {
             out->as.boolean = i % 2;
             next(p);
             return true;
         }
     }
-    return fail(p, &p->token, "'%s' must be true or false, got '%.*s'", field->name, MD_STR_ARG(p->token.text));
+    return fail(p, &p->token, "'%s' must be true or false, got '%.*s'", field->name,
+                MD_STR_ARG(p->token.text));
 }
 
 static bool take_enum(struct parser *p, const struct md_field_desc *field, struct md_value *out)
@@ -299,8 +315,9 @@ static bool take_enum(struct parser *p, const struct md_field_desc *field, struc
             nearest = value->name;
         }
     }
-    return fail(p, &p->token, "'%s' has no value '%.*s'%s%s%s", field->name, MD_STR_ARG(p->token.text),
-                nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    return fail(p, &p->token, "'%s' has no value '%.*s'%s%s%s", field->name,
+                MD_STR_ARG(p->token.text), nearest ? ", did you mean '" : "",
+                nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 static bool take_scalar(struct parser *p, const struct md_field_desc *field, struct md_value *out)
@@ -329,16 +346,18 @@ static bool take_scalar(struct parser *p, const struct md_field_desc *field, str
     }
 }
 
-/* --- fields --------------------------------------------------------------------------------------------------------------- */
+/* --- fields -------------------- */
 
-static bool check_oneof(struct parser *p, const struct md_message *message, int index, const struct token *name)
+static bool check_oneof(struct parser *p, const struct md_message *message, int index,
+                        const struct token *name)
 {
     const struct md_field_desc *field = &message->desc->fields[index];
 
     for (size_t i = 0; field->oneof && i < message->desc->field_count; i++) {
-        if ((int)i != index && message->desc->fields[i].oneof == field->oneof && message->fields[i].count) {
-            return fail(p, name, "'%s' and '%s' exclude each other in %s", field->name, message->desc->fields[i].name,
-                        message->desc->name);
+        if ((int)i != index && message->desc->fields[i].oneof == field->oneof &&
+            message->fields[i].count) {
+            return fail(p, name, "'%s' and '%s' exclude each other in %s", field->name,
+                        message->desc->fields[i].name, message->desc->name);
         }
     }
     return true;
@@ -346,7 +365,8 @@ static bool check_oneof(struct parser *p, const struct md_message *message, int 
 
 static bool add(struct parser *p, struct md_message *message, int field, struct md_value value)
 {
-    return md_message_add(message, (size_t)field, value, p->arena) || fail(p, &p->token, "out of memory");
+    return md_message_add(message, (size_t)field, value, p->arena) ||
+           fail(p, &p->token, "out of memory");
 }
 
 /* The current token is '{' or '<'. */
@@ -359,8 +379,8 @@ static bool open_message(struct parser *p, struct md_message *parent, int index,
         return fail(p, &p->token, "more than %d nested levels", DEPTH_MAX);
     }
     bool again = !field->repeated && field->kind == MD_FIELD_MESSAGE && parent->fields[index].count;
-    struct md_message *message =
-        again ? parent->fields[index].items[0].as.message : md_message_create(field->message, p->arena);
+    struct md_message *message = again ? parent->fields[index].items[0].as.message
+                                       : md_message_create(field->message, p->arena);
     if (!message) {
         return fail(p, &p->token, "out of memory");
     }
@@ -419,13 +439,15 @@ static bool parse_field(struct parser *p)
     struct md_value value;
 
     if (name.kind != TOKEN_NAME) {
-        return fail(p, &name, "a field name of %s was expected, got '%.*s'", message->desc->name, MD_STR_ARG(name.text));
+        return fail(p, &name, "a field name of %s was expected, got '%.*s'", message->desc->name,
+                    MD_STR_ARG(name.text));
     }
     int index = md_message_field(message->desc, name.text);
     if (index < 0) {
         const char *nearest = md_message_nearest_field(message->desc, name.text);
-        return fail(p, &name, "unknown field '%.*s' in %s%s%s%s", MD_STR_ARG(name.text), message->desc->name,
-                    nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+        return fail(p, &name, "unknown field '%.*s' in %s%s%s%s", MD_STR_ARG(name.text),
+                    message->desc->name, nearest ? ", did you mean '" : "", nearest ? nearest : "",
+                    nearest ? "'?" : "");
     }
     const struct md_field_desc *field = &message->desc->fields[index];
     if (!check_oneof(p, message, index, &name)) {
@@ -496,11 +518,15 @@ static void close_message(struct parser *p)
     fail(p, &p->token, "',' or ']' was expected in a list of messages");
 }
 
-bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *message, struct md_arena *arena,
-                    struct md_diagnostics *diagnostics)
+bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *message,
+                    struct md_arena *arena, struct md_diagnostics *diagnostics)
 {
-    struct parser p = {.at = text.ptr ? text.ptr : "", .line = 1, .file = file, .arena = arena,
-                       .diagnostics = diagnostics, .depth = 1};
+    struct parser p = {.at = text.ptr ? text.ptr : "",
+                       .line = 1,
+                       .file = file,
+                       .arena = arena,
+                       .diagnostics = diagnostics,
+                       .depth = 1};
 
     p.end = p.at + text.len;
     p.line_begin = p.at;
@@ -512,7 +538,8 @@ bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *mes
         char close = p.open[p.depth - 1].close;
         if (p.token.kind == TOKEN_END) {
             if (p.depth > 1) {
-                fail(&p, &p.token, "the file ends before '%c' of %s", close, p.open[p.depth - 1].message->desc->name);
+                fail(&p, &p.token, "the file ends before '%c' of %s", close,
+                     p.open[p.depth - 1].message->desc->name);
             }
             break;
         }

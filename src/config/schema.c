@@ -43,10 +43,12 @@ const char *md_message_nearest_field(const struct md_message_desc *desc, struct 
     return nearest;
 }
 
-bool md_message_add(struct md_message *message, size_t field, struct md_value value, struct md_arena *arena)
+bool md_message_add(struct md_message *message, size_t field, struct md_value value,
+                    struct md_arena *arena)
 {
     struct md_field_values *values = &message->fields[field];
-    bool repeated = message->desc->fields[field].repeated || message->desc->fields[field].kind == MD_FIELD_MAP;
+    bool repeated =
+        message->desc->fields[field].repeated || message->desc->fields[field].kind == MD_FIELD_MAP;
 
     if (!repeated && values->count) {
         values->items[0] = value;
@@ -89,7 +91,8 @@ bool md_message_has(const struct md_message *message, const char *field)
 struct md_value md_message_get(const struct md_message *message, const char *field, size_t index)
 {
     if (index >= md_message_count(message, field)) {
-        return (struct md_value){.as.string = {NULL, 0}}; /* the widest member: clang zeroes only the named one */
+        return (struct md_value){
+            .as.string = {NULL, 0}}; /* the widest member: clang zeroes only the named one */
     }
     return values_of(message, field)->items[index];
 }
@@ -99,7 +102,8 @@ const struct md_message *md_message_child(const struct md_message *message, cons
     return md_message_get(message, field, 0).as.message;
 }
 
-bool md_message_set(struct md_message *message, const char *field, struct md_value value, struct md_arena *arena)
+bool md_message_set(struct md_message *message, const char *field, struct md_value value,
+                    struct md_arena *arena)
 {
     int index = md_message_field(message->desc, md_str_of(field));
 
@@ -117,7 +121,7 @@ const char *md_enum_name(const struct md_enum_value *values, int64_t number)
     return NULL;
 }
 
-/* --- walks: an explicit list of work, since the depth comes from a file ------------------------------------------- */
+/* --- walks: an explicit list of work, since the depth comes from a file -------------------- */
 
 struct merge_work {
     struct merge_work *next;
@@ -125,8 +129,8 @@ struct merge_work {
     const struct md_message *over;
 };
 
-static bool queue_merge(struct merge_work **work, struct md_message *base, const struct md_message *over,
-                        struct md_arena *arena)
+static bool queue_merge(struct merge_work **work, struct md_message *base,
+                        const struct md_message *over, struct md_arena *arena)
 {
     struct merge_work *item = md_arena_alloc(arena, sizeof *item);
 
@@ -138,8 +142,8 @@ static bool queue_merge(struct merge_work **work, struct md_message *base, const
 }
 
 /* Adds a copy: messages are copied whole, later. */
-static bool add_copy(struct md_message *to, size_t index, struct md_value value, struct merge_work **work,
-                     struct md_arena *arena)
+static bool add_copy(struct md_message *to, size_t index, struct md_value value,
+                     struct merge_work **work, struct md_arena *arena)
 {
     const struct md_field_desc *field = &to->desc->fields[index];
 
@@ -156,8 +160,8 @@ static bool add_copy(struct md_message *to, size_t index, struct md_value value,
     return md_message_add(to, index, value, arena);
 }
 
-static bool merge_field(struct md_message *to, const struct md_message *from, size_t index, struct merge_work **work,
-                        struct md_arena *arena)
+static bool merge_field(struct md_message *to, const struct md_message *from, size_t index,
+                        struct merge_work **work, struct md_arena *arena)
 {
     const struct md_field_desc *field = &to->desc->fields[index];
     const struct md_field_values *values = &from->fields[index];
@@ -166,7 +170,8 @@ static bool merge_field(struct md_message *to, const struct md_message *from, si
         return true;
     }
     if (field->kind == MD_FIELD_MESSAGE && !field->repeated && to->fields[index].count) {
-        return queue_merge(work, to->fields[index].items[0].as.message, values->items[0].as.message, arena);
+        return queue_merge(work, to->fields[index].items[0].as.message, values->items[0].as.message,
+                           arena);
     }
     to->fields[index].count = 0;
     for (size_t k = 0; k < values->count; k++) {
@@ -182,7 +187,8 @@ static bool merge_field(struct md_message *to, const struct md_message *from, si
     return true;
 }
 
-bool md_message_merge(struct md_message *base, const struct md_message *over, struct md_arena *arena)
+bool md_message_merge(struct md_message *base, const struct md_message *over,
+                      struct md_arena *arena)
 {
     struct merge_work *work = NULL;
 
@@ -239,13 +245,16 @@ void md_message_report_support(const struct md_message *message, enum md_severit
             if (is_unset(field, values)) {
                 continue;
             }
-            unsigned line = field->kind == MD_FIELD_MESSAGE ? values->items[0].as.message->line : at->line;
+            unsigned line =
+                field->kind == MD_FIELD_MESSAGE ? values->items[0].as.message->line : at->line;
             if (field->support == MD_REFUSED) {
-                (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, at->file, line, 0, "'%s' in %s is not supported: %s",
-                                  field->name, at->desc->name, field->note);
+                (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, at->file, line, 0,
+                                  "'%s' in %s is not supported: %s", field->name, at->desc->name,
+                                  field->note);
             } else if (field->support == MD_NO_EFFECT) {
-                (void)md_diagnose(diagnostics, no_effect, at->file, line, 0, "'%s' in %s has no effect: %s", field->name,
-                                  at->desc->name, field->note);
+                (void)md_diagnose(diagnostics, no_effect, at->file, line, 0,
+                                  "'%s' in %s has no effect: %s", field->name, at->desc->name,
+                                  field->note);
             } else if (field->kind == MD_FIELD_MESSAGE) {
                 for (size_t k = 0; k < values->count && depth < MD_COUNT_OF(stack); k++) {
                     stack[depth++] = values->items[k].as.message;

@@ -1,9 +1,9 @@
 /*
  * Schema: messages described by tables, and values of any message as a tree.
  *
- * A message is what a configuration file holds: fields by the order of its description. Values live in the caller's
- * arena; nothing is freed one by one. The tables (model_schema.c) follow the field's ModelConfig; the readers (pbtxt.c,
- * message_json.c) know nothing but them.
+ * A message is what a configuration file holds: fields by the order of its description. Values live
+ * in the caller's arena; nothing is freed one by one. The tables (model_schema.c) follow the
+ * field's ModelConfig; the readers (pbtxt.c, message_json.c) know nothing but them.
  */
 #ifndef MD_CONFIG_SCHEMA_H
 #define MD_CONFIG_SCHEMA_H
@@ -42,7 +42,7 @@ struct md_field_desc {
     unsigned bits;                         /* of INT and UINT: 32 or 64 */
     const struct md_message_desc *message; /* MESSAGE, MAP (its entry) */
     const struct md_enum_value *values;    /* ENUM, ended by a NULL name */
-    unsigned oneof;                        /* group number; 0: none. Setting two fields of a group is an error */
+    unsigned oneof; /* group number; 0: none. Setting two fields of a group is an error */
     enum md_support support;
     const char *note; /* why it is refused or has no effect, and what to do */
 };
@@ -57,7 +57,8 @@ struct md_message;
 
 struct md_value {
     union {
-        struct md_str string; /* zero-terminated; the largest stands first, so that {0} clears all of it */
+        struct md_str
+            string; /* zero-terminated; the largest stands first, so that {0} clears all of it */
         bool boolean;
         int64_t integer; /* INT and ENUM */
         uint64_t natural;
@@ -80,7 +81,8 @@ struct md_message {
 };
 
 /* An empty message. NULL when out of memory. */
-struct md_message *md_message_create(const struct md_message_desc *desc, struct md_arena *arena) MD_MUST_CHECK;
+struct md_message *md_message_create(const struct md_message_desc *desc, struct md_arena *arena)
+    MD_MUST_CHECK;
 
 /* Index of a field by name, or -1. */
 int md_message_field(const struct md_message_desc *desc, struct md_str name);
@@ -88,7 +90,8 @@ int md_message_field(const struct md_message_desc *desc, struct md_str name);
 const char *md_message_nearest_field(const struct md_message_desc *desc, struct md_str name);
 
 /* Adds a value (replaces that of a field that is not repeated). False when out of memory. */
-bool md_message_add(struct md_message *message, size_t field, struct md_value value, struct md_arena *arena) MD_MUST_CHECK;
+bool md_message_add(struct md_message *message, size_t field, struct md_value value,
+                    struct md_arena *arena) MD_MUST_CHECK;
 
 /* Values by name; the field exists in the description (asserted). */
 bool md_message_has(const struct md_message *message, const char *field);
@@ -98,10 +101,13 @@ struct md_value md_message_get(const struct md_message *message, const char *fie
 /* As md_message_get for a single message; NULL when not set. */
 const struct md_message *md_message_child(const struct md_message *message, const char *field);
 /* Sets a single value. */
-bool md_message_set(struct md_message *message, const char *field, struct md_value value, struct md_arena *arena) MD_MUST_CHECK;
+bool md_message_set(struct md_message *message, const char *field, struct md_value value,
+                    struct md_arena *arena) MD_MUST_CHECK;
 
-/* Lays a copy of `over` over `base`: single values replace, messages merge, repeated fields replace as a whole. */
-bool md_message_merge(struct md_message *base, const struct md_message *over, struct md_arena *arena) MD_MUST_CHECK;
+/* Lays a copy of `over` over `base`: single values replace, messages merge, repeated fields replace
+ * as a whole. */
+bool md_message_merge(struct md_message *base, const struct md_message *over,
+                      struct md_arena *arena) MD_MUST_CHECK;
 
 /* Name of an enum's value, or NULL. */
 const char *md_enum_name(const struct md_enum_value *values, int64_t number);
@@ -110,15 +116,18 @@ const char *md_enum_name(const struct md_enum_value *values, int64_t number);
 void md_message_report_support(const struct md_message *message, enum md_severity no_effect,
                                struct md_diagnostics *diagnostics);
 
-/* Protobuf text format (https://protobuf.dev/reference/protobuf/textformat-spec/) as people write it. All errors are
- * reported with file, line and column. False if there was any. */
-bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *message, struct md_arena *arena,
-                    struct md_diagnostics *diagnostics) MD_MUST_CHECK;
+/* Protobuf text format (https://protobuf.dev/reference/protobuf/textformat-spec/) as people write
+ * it. All errors are reported with file, line and column. False if there was any. */
+bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *message,
+                    struct md_arena *arena, struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
-/* The JSON mapping of protobuf with the original field names; int64 also as strings, enums also as numbers. */
-bool md_message_parse_json(struct md_str text, const char *file, struct md_message *message, struct md_arena *arena,
-                           struct md_diagnostics *diagnostics) MD_MUST_CHECK;
-/* All single fields that are no messages are printed, set or not, as the field's server does; int64 as numbers. */
+/* The JSON mapping of protobuf with the original field names; int64 also as strings, enums also as
+ * numbers. */
+bool md_message_parse_json(struct md_str text, const char *file, struct md_message *message,
+                           struct md_arena *arena, struct md_diagnostics *diagnostics)
+    MD_MUST_CHECK;
+/* All single fields that are no messages are printed, set or not, as the field's server does; int64
+ * as numbers. */
 void md_message_print_json(const struct md_message *message, struct md_bytes *out);
 
 /* ModelConfig. */

@@ -1,6 +1,6 @@
 /*
- * The --config file: YAML, read as events. Options are scalars or lists of scalars at the top level; `models` is a list of
- * overlays, whose `config` is turned into JSON as it is read.
+ * The --config file: YAML, read as events. Options are scalars or lists of scalars at the top
+ * level; `models` is a list of overlays, whose `config` is turned into JSON as it is read.
  *
  * Aliases are refused (a small file could unfold into a huge one); size and depth are bounded.
  */
@@ -27,8 +27,8 @@ static unsigned line_of(const struct yaml *y)
 
 static bool fail(struct yaml *y, const char *text)
 {
-    return md_diagnose(y->diagnostics, MD_SEVERITY_ERROR, y->file, line_of(y), (unsigned)y->event.start_mark.column + 1, "%s",
-                       text);
+    return md_diagnose(y->diagnostics, MD_SEVERITY_ERROR, y->file, line_of(y),
+                       (unsigned)y->event.start_mark.column + 1, "%s", text);
 }
 
 static bool next(struct yaml *y)
@@ -38,7 +38,8 @@ static bool next(struct yaml *y)
         y->has_event = false;
     }
     if (!yaml_parser_parse(&y->parser, &y->event)) {
-        return md_diagnose(y->diagnostics, MD_SEVERITY_ERROR, y->file, (unsigned)y->parser.problem_mark.line + 1,
+        return md_diagnose(y->diagnostics, MD_SEVERITY_ERROR, y->file,
+                           (unsigned)y->parser.problem_mark.line + 1,
                            (unsigned)y->parser.problem_mark.column + 1, "%s",
                            y->parser.problem ? y->parser.problem : "out of memory");
     }
@@ -54,7 +55,7 @@ static struct md_str scalar(const struct yaml *y)
     return md_str_make((const char *)y->event.data.scalar.value, y->event.data.scalar.length);
 }
 
-/* --- a value as JSON --------------------------------------------------------------------------------------------------------- */
+/* --- a value as JSON -------------------- */
 
 static void append_scalar(const struct yaml *y, struct md_bytes *out)
 {
@@ -62,7 +63,8 @@ static void append_scalar(const struct yaml *y, struct md_bytes *out)
     bool plain = y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     double number;
 
-    if (plain && (md_str_eq_c(text, "true") || md_str_eq_c(text, "false") || md_json_to_f64(text, &number))) {
+    if (plain && (md_str_eq_c(text, "true") || md_str_eq_c(text, "false") ||
+                  md_json_to_f64(text, &number))) {
         md_bytes_append_str(out, text);
     } else if (plain && (text.len == 0 || md_str_eq_c(text, "null") || md_str_eq_c(text, "~"))) {
         md_bytes_append_c(out, "null");
@@ -81,7 +83,8 @@ static bool to_json(struct yaml *y, struct md_bytes *out)
     size_t depth = 0;
 
     for (;;) {
-        bool closes = y->event.type == YAML_MAPPING_END_EVENT || y->event.type == YAML_SEQUENCE_END_EVENT;
+        bool closes =
+            y->event.type == YAML_MAPPING_END_EVENT || y->event.type == YAML_SEQUENCE_END_EVENT;
         if (closes) {
             md_bytes_append_char(out, open[--depth].is_map ? '}' : ']');
         } else {
@@ -120,20 +123,22 @@ static bool to_json(struct yaml *y, struct md_bytes *out)
     }
 }
 
-/* --- the document ------------------------------------------------------------------------------------------------------------- */
+/* --- the document -------------------- */
 
 static bool read_overlay(struct yaml *y)
 {
     struct md_bytes json = {.max = FILE_MAX}, pattern = {.max = 4096};
     unsigned line = line_of(y);
-    bool ok = y->event.type == YAML_MAPPING_START_EVENT || fail(y, "an entry of 'models' has 'pattern' and 'config'");
+    bool ok = y->event.type == YAML_MAPPING_START_EVENT ||
+              fail(y, "an entry of 'models' has 'pattern' and 'config'");
 
     while (ok && (ok = next(y)) && y->event.type != YAML_MAPPING_END_EVENT) {
         if (y->event.type != YAML_SCALAR_EVENT) {
             ok = fail(y, "a key must be a plain name");
             break;
         }
-        bool is_pattern = md_str_eq_c(scalar(y), "pattern"), is_config = md_str_eq_c(scalar(y), "config");
+        bool is_pattern = md_str_eq_c(scalar(y), "pattern"),
+             is_config = md_str_eq_c(scalar(y), "config");
         if (!is_pattern && !is_config) {
             ok = fail(y, "an entry of 'models' has the keys 'pattern' and 'config' only");
         } else if (!(ok = next(y))) {
@@ -146,13 +151,16 @@ static bool read_overlay(struct yaml *y)
             }
         } else {
             md_bytes_clear(&json);
-            ok = (y->event.type == YAML_MAPPING_START_EVENT || fail(y, "'config' must be a mapping")) && to_json(y, &json);
+            ok = (y->event.type == YAML_MAPPING_START_EVENT ||
+                  fail(y, "'config' must be a mapping")) &&
+                 to_json(y, &json);
         }
     }
     if (ok && (!pattern.len || !json.len)) {
         ok = fail(y, "an entry of 'models' needs both 'pattern' and 'config'");
     }
-    ok = ok && y->target->overlay(y->target->arg, md_bytes_view(&pattern), md_bytes_view(&json), line);
+    ok = ok &&
+         y->target->overlay(y->target->arg, md_bytes_view(&pattern), md_bytes_view(&json), line);
     md_bytes_deinit(&json);
     md_bytes_deinit(&pattern);
     return ok;
@@ -200,7 +208,8 @@ static bool read_entry(struct yaml *y, struct md_arena *arena)
     if (y->event.type != YAML_SCALAR_EVENT) {
         return fail(y, "an option's value is plain, or a list");
     }
-    (void)y->target->set(y->target->arg, name, scalar(y), line_of(y)); /* reported; go on with the next */
+    (void)y->target->set(y->target->arg, name, scalar(y),
+                         line_of(y)); /* reported; go on with the next */
     return true;
 }
 
@@ -213,7 +222,8 @@ static bool read_document(struct yaml *y, struct md_arena *arena)
         if (y->event.type == YAML_STREAM_END_EVENT) {
             return true; /* an empty file */
         }
-    } while (y->event.type == YAML_STREAM_START_EVENT || y->event.type == YAML_DOCUMENT_START_EVENT);
+    } while (y->event.type == YAML_STREAM_START_EVENT ||
+             y->event.type == YAML_DOCUMENT_START_EVENT);
     if (y->event.type == YAML_SCALAR_EVENT && scalar(y).len == 0) {
         return true;
     }
@@ -231,14 +241,15 @@ static bool read_document(struct yaml *y, struct md_arena *arena)
     return false;
 }
 
-bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_target *target, struct md_arena *arena,
-                  struct md_diagnostics *diagnostics)
+bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_target *target,
+                  struct md_arena *arena, struct md_diagnostics *diagnostics)
 {
     struct yaml y = {.file = file, .target = target, .diagnostics = diagnostics};
     size_t errors_before = diagnostics->error_count;
 
     if (text.len > FILE_MAX) {
-        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "the file is larger than 1 MiB");
+        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
+                           "the file is larger than 1 MiB");
     }
     if (!yaml_parser_initialize(&y.parser)) {
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "out of memory");

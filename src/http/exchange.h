@@ -1,18 +1,19 @@
 /*
  * Exchange: one HTTP request and its response, whatever the HTTP version.
  *
- * Lives on its connection's loop; every call on that loop's thread. The session creates it when a request's head is
- * complete and frees it when the response has been written AND the handler has answered. The handler answers each
- * exchange whose on_request was called exactly once, also after on_cancel (then the answer is dropped): until then the
- * exchange stays valid. An exchange that ends before on_request needs no answer; what on_head made is undone by cleanups
- * of the arena.
+ * Lives on its connection's loop; every call on that loop's thread. The session creates it when a
+ * request's head is complete and frees it when the response has been written AND the handler has
+ * answered. The handler answers each exchange whose on_request was called exactly once, also after
+ * on_cancel (then the answer is dropped): until then the exchange stays valid. An exchange that
+ * ends before on_request needs no answer; what on_head made is undone by cleanups of the arena.
  *
- *      head -> on_head -> body arrives -> on_request -> ... -> md_exchange_respond -> written, freed
- *                 |                           |
- *                 +-- may answer at once      +-- on_cancel if the client goes away before the answer
+ *      head -> on_head -> body arrives -> on_request -> ... -> md_exchange_respond -> written,
+ * freed |                           |
+ *                 +-- may answer at once      +-- on_cancel if the client goes away before the
+ * answer
  *
- * All memory of an answer lives in the exchange's arena or is kept alive by a cleanup of that arena (unref of a block):
- * the arena is reset after the last byte has gone out.
+ * All memory of an answer lives in the exchange's arena or is kept alive by a cleanup of that arena
+ * (unref of a block): the arena is reset after the last byte has gone out.
  */
 #ifndef MD_HTTP_EXCHANGE_H
 #define MD_HTTP_EXCHANGE_H
@@ -36,7 +37,7 @@ enum md_http_method {
 };
 
 struct md_http_header {
-    struct md_str name; /* as sent; compare with md_str_eq_nocase */
+    struct md_str name;  /* as sent; compare with md_str_eq_nocase */
     struct md_str value; /* trimmed */
 };
 
@@ -56,10 +57,11 @@ enum { MD_HTTP_CAPTURES_MAX = 4 };
 
 struct md_exchange;
 
-/* A dialect's handler for what a router has found. Set by on_head's caller; all callbacks on the loop. */
+/* A dialect's handler for what a router has found. Set by on_head's caller; all callbacks on the
+ * loop. */
 struct md_http_handler {
-    /* The head is there. May set x->body_max, x->body_lead; may answer at once (an error): the body is then drained or
-     * the connection closed by the session. */
+    /* The head is there. May set x->body_max, x->body_lead; may answer at once (an error): the body
+     * is then drained or the connection closed by the session. */
     void (*on_head)(struct md_exchange *x);
     /* The whole body is in x->body (decoded from its content coding). */
     void (*on_request)(struct md_exchange *x);
@@ -68,19 +70,22 @@ struct md_http_handler {
 };
 
 struct md_exchange {
-    struct md_loop *loop;             /* borrow */
-    struct md_arena arena;            /* of this exchange */
+    struct md_loop *loop;  /* borrow */
+    struct md_arena arena; /* of this exchange */
     struct md_http_head head;
     const struct md_http_handler *handler; /* borrow */
-    const void *route_data;           /* borrow: what the router's table says of the route */
-    struct md_str captures[MD_HTTP_CAPTURES_MAX]; /* parts of the path, decoded, zero-terminated; empty if absent */
-    void *dialect;                    /* the handler's own, from the arena */
+    const void *route_data;                /* borrow: what the router's table says of the route */
+    struct md_str captures[MD_HTTP_CAPTURES_MAX]; /* parts of the path, decoded, zero-terminated;
+                                                     empty if absent */
+    void *dialect;                                /* the handler's own, from the arena */
 
     /* Set by on_head, before the body is received. */
     size_t body_max;  /* larger bodies are refused with 413; default: the session's limit */
-    size_t body_lead; /* the byte at this offset of the body will be aligned to 64 bytes (tensors after a JSON head) */
+    size_t body_lead; /* the byte at this offset of the body will be aligned to 64 bytes (tensors
+                         after a JSON head) */
 
-    /* The body: contiguous, in a block of the loop's pool (NULL when empty). The handler may keep a reference. */
+    /* The body: contiguous, in a block of the loop's pool (NULL when empty). The handler may keep a
+     * reference. */
     struct md_block *body_block;
     struct md_str body;
 
@@ -95,12 +100,12 @@ struct md_str md_exchange_header(const struct md_exchange *x, const char *name);
 
 struct md_http_response {
     unsigned status;
-    const char *content_type; /* NULL: none */
+    const char *content_type;             /* NULL: none */
     const struct md_http_header *headers; /* further ones; memory of the exchange or static */
     size_t header_count;
     const struct iovec *parts; /* body; array and bytes: memory of the exchange or kept by it */
     size_t part_count;
-    bool close; /* ask for the end of the connection */
+    bool close;        /* ask for the end of the connection */
     bool may_compress; /* compress if the client accepts it (Accept-Encoding) and it is worth it */
 };
 
@@ -108,8 +113,9 @@ struct md_http_response {
 void md_exchange_respond(struct md_exchange *x, const struct md_http_response *response);
 
 /* A body that is produced piece by piece (chunked for HTTP/1.1): begin, then write..., then end.
- * `write` takes a copy; `drained` is called when what was written has left and more is wanted (NULL: not interested);
- * it returns false when the client has gone: then only end is left to call. */
+ * `write` takes a copy; `drained` is called when what was written has left and more is wanted
+ * (NULL: not interested); it returns false when the client has gone: then only end is left to call.
+ */
 void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
                        void (*drained)(struct md_exchange *x));
 bool md_exchange_write(struct md_exchange *x, struct md_str bytes);

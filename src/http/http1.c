@@ -21,7 +21,7 @@ static bool is_token(unsigned char c)
         0x03ff6cfa, /* ! # $ % & ' * + - . 0-9 */
         0xc7fffffe, /* A-Z ^ _ */
         0x57ffffff, /* ` a-z | ~ */
-        0, 0, 0, 0,
+        0,          0, 0, 0,
     };
 
     return table[c >> 5] >> (c & 31) & 1;
@@ -33,11 +33,13 @@ static bool is_text(unsigned char c)
     return (c >= 0x20 && c != 0x7f) || c == '\t';
 }
 
-enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str data, const struct md_http1_limits *limits,
-                                    unsigned *status, struct md_error *err)
+enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str data,
+                                    const struct md_http1_limits *limits, unsigned *status,
+                                    struct md_error *err)
 {
     if (scan->at == 0 && data.len && !is_token((unsigned char)data.ptr[0])) {
-        refuse(status, 400, err, "the request does not begin with a method (is this HTTP/1.1 in plain text?)");
+        refuse(status, 400, err,
+               "the request does not begin with a method (is this HTTP/1.1 in plain text?)");
         return MD_PROGRESS_ERROR;
     }
     while (scan->at < data.len) {
@@ -56,14 +58,16 @@ enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str da
             scan->head_bytes = end + 1;
             return scan->head_bytes <= limits->max_header_bytes
                        ? MD_PROGRESS_DONE
-                       : (refuse(status, 431, err, "the request head is too large"), MD_PROGRESS_ERROR);
+                       : (refuse(status, 431, err, "the request head is too large"),
+                          MD_PROGRESS_ERROR);
         }
         scan->line_start = end + 1;
         scan->line_count++;
     }
     if (data.len >= limits->max_header_bytes) {
         refuse(status, scan->line_count ? 431 : 414, err,
-               scan->line_count ? "the request head is too large" : "the request target is too long");
+               scan->line_count ? "the request head is too large"
+                                : "the request target is too long");
         return MD_PROGRESS_ERROR;
     }
     if (scan->line_count > limits->max_header_count + 1) {
@@ -73,15 +77,16 @@ enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str da
     return MD_PROGRESS_AGAIN;
 }
 
-/* --- request line ------------------------------------------------------------------------------------------------------ */
+/* --- request line -------------------- */
 
 static enum md_http_method method_of(struct md_str name)
 {
     static const struct {
         const char *name;
         enum md_http_method method;
-    } table[] = {{"GET", MD_HTTP_GET},       {"POST", MD_HTTP_POST},       {"HEAD", MD_HTTP_HEAD},  {"PUT", MD_HTTP_PUT},
-                 {"DELETE", MD_HTTP_DELETE}, {"OPTIONS", MD_HTTP_OPTIONS}, {"PATCH", MD_HTTP_PATCH}};
+    } table[] = {{"GET", MD_HTTP_GET},    {"POST", MD_HTTP_POST},     {"HEAD", MD_HTTP_HEAD},
+                 {"PUT", MD_HTTP_PUT},    {"DELETE", MD_HTTP_DELETE}, {"OPTIONS", MD_HTTP_OPTIONS},
+                 {"PATCH", MD_HTTP_PATCH}};
 
     for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
         if (md_str_eq_c(name, table[i].name)) {
@@ -93,7 +98,8 @@ static enum md_http_method method_of(struct md_str name)
 
 static void split_target(struct md_str target, struct md_http_head *head)
 {
-    if (md_str_starts_with(target, MD_STR("http://")) || md_str_starts_with(target, MD_STR("https://"))) {
+    if (md_str_starts_with(target, MD_STR("http://")) ||
+        md_str_starts_with(target, MD_STR("https://"))) {
         size_t skip = target.ptr[4] == 's' ? 8 : 7;
         struct md_str rest = md_str_make(target.ptr + skip, target.len - skip);
         ptrdiff_t slash = md_str_find(rest, '/');
@@ -101,10 +107,12 @@ static void split_target(struct md_str target, struct md_http_head *head)
     }
     ptrdiff_t mark = md_str_find(target, '?');
     head->path = mark < 0 ? target : md_str_make(target.ptr, (size_t)mark);
-    head->query = mark < 0 ? MD_STR("") : md_str_make(target.ptr + mark + 1, target.len - (size_t)mark - 1);
+    head->query =
+        mark < 0 ? MD_STR("") : md_str_make(target.ptr + mark + 1, target.len - (size_t)mark - 1);
 }
 
-static bool parse_request_line(struct md_str line, struct md_http1_request *out, unsigned *status, struct md_error *err)
+static bool parse_request_line(struct md_str line, struct md_http1_request *out, unsigned *status,
+                               struct md_error *err)
 {
     struct md_str method, target;
     ptrdiff_t space = md_str_find(line, ' ');
@@ -140,15 +148,17 @@ static bool parse_request_line(struct md_str line, struct md_http1_request *out,
     out->head.method = method_of(method);
     out->head.method_name = method;
     split_target(target, &out->head);
-    if (out->head.path.ptr[0] != '/' && !(out->head.method == MD_HTTP_OPTIONS && md_str_eq_c(out->head.path, "*"))) {
+    if (out->head.path.ptr[0] != '/' &&
+        !(out->head.method == MD_HTTP_OPTIONS && md_str_eq_c(out->head.path, "*"))) {
         return refuse(status, 400, err, "the request target is no path");
     }
     return true;
 }
 
-/* --- header fields ------------------------------------------------------------------------------------------------------ */
+/* --- header fields -------------------- */
 
-static bool parse_header(struct md_str line, struct md_http_header *out, unsigned *status, struct md_error *err)
+static bool parse_header(struct md_str line, struct md_http_header *out, unsigned *status,
+                         struct md_error *err)
 {
     size_t colon = 0;
 
@@ -189,8 +199,8 @@ struct head_flags {
     bool has_length, has_coding;
 };
 
-static bool note_length(struct md_str value, struct md_http1_request *out, struct head_flags *flags, unsigned *status,
-                        struct md_error *err)
+static bool note_length(struct md_str value, struct md_http1_request *out, struct head_flags *flags,
+                        unsigned *status, struct md_error *err)
 {
     uint64_t length;
 
@@ -205,8 +215,8 @@ static bool note_length(struct md_str value, struct md_http1_request *out, struc
     return true;
 }
 
-static bool note_header(const struct md_http_header *header, struct md_http1_request *out, struct head_flags *flags,
-                        unsigned *status, struct md_error *err)
+static bool note_header(const struct md_http_header *header, struct md_http1_request *out,
+                        struct head_flags *flags, unsigned *status, struct md_error *err)
 {
     struct md_str name = header->name, value = header->value;
 
@@ -245,13 +255,15 @@ static bool note_header(const struct md_http_header *header, struct md_http1_req
         break;
     case 16:
         if (md_str_eq_nocase(name, MD_STR("content-encoding"))) {
-            out->content_encoding = md_str_eq_nocase(value, MD_STR("identity")) ? MD_STR("") : value;
+            out->content_encoding =
+                md_str_eq_nocase(value, MD_STR("identity")) ? MD_STR("") : value;
         }
         break;
     case 17:
         if (md_str_eq_nocase(name, MD_STR("transfer-encoding"))) {
             if (flags->has_coding || !md_str_eq_nocase(value, MD_STR("chunked"))) {
-                return refuse(status, flags->has_coding ? 400 : 501, err, "the only transfer coding is 'chunked'");
+                return refuse(status, flags->has_coding ? 400 : 501, err,
+                              "the only transfer coding is 'chunked'");
             }
             flags->has_coding = out->chunked = true;
         }
@@ -265,7 +277,8 @@ static bool note_header(const struct md_http_header *header, struct md_http1_req
     return true;
 }
 
-static bool judge(struct md_http1_request *out, const struct head_flags *flags, unsigned *status, struct md_error *err)
+static bool judge(struct md_http1_request *out, const struct head_flags *flags, unsigned *status,
+                  struct md_error *err)
 {
     if (flags->hosts > 1 || (flags->hosts == 0 && out->minor_version > 0)) {
         return refuse(status, 400, err, "a request needs exactly one Host header");
@@ -283,8 +296,9 @@ static bool judge(struct md_http1_request *out, const struct head_flags *flags, 
     return true;
 }
 
-bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limits, struct md_arena *arena,
-                         struct md_http1_request *out, unsigned *status, struct md_error *err)
+bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limits,
+                         struct md_arena *arena, struct md_http1_request *out, unsigned *status,
+                         struct md_error *err)
 {
     struct head_flags flags = {0};
     struct md_http_header *headers = NULL;
@@ -320,7 +334,8 @@ bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limit
             capacity = grown;
         }
         struct md_http_header *header = &headers[out->head.header_count++];
-        if (!parse_header(line, header, status, err) || !note_header(header, out, &flags, status, err)) {
+        if (!parse_header(line, header, status, err) ||
+            !note_header(header, out, &flags, status, err)) {
             return false;
         }
     }
@@ -328,19 +343,30 @@ bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limit
     return judge(out, &flags, status, err);
 }
 
-/* --- chunked ------------------------------------------------------------------------------------------------------------ */
+/* --- chunked -------------------- */
 
 /*
  *   SIZE -> (EXTENSION) -> SIZE_LF -> DATA -> DATA_CR -> DATA_LF -> SIZE ...
  *                             |
  *                             +-> size 0: TRAILER lines until an empty one
  */
-enum { CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF, CHUNK_TRAILER,
-       CHUNK_TRAILER_LF };
+enum {
+    CHUNK_SIZE,
+    CHUNK_EXTENSION,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_DATA_CR,
+    CHUNK_DATA_LF,
+    CHUNK_TRAILER,
+    CHUNK_TRAILER_LF
+};
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static bool chunk_size_byte(struct md_http1_chunked *chunked, char c, struct md_error *err)
@@ -355,14 +381,16 @@ static bool chunk_size_byte(struct md_http1_chunked *chunked, char c, struct md_
         return true;
     }
     if (chunked->digits == 0) {
-        return md_error_set(err, MD_REASON_MALFORMED, "a chunk does not begin with its size in hexadecimal");
+        return md_error_set(err, MD_REASON_MALFORMED,
+                            "a chunk does not begin with its size in hexadecimal");
     }
     if (c == '\r') {
         chunked->state = CHUNK_SIZE_LF;
     } else if (c == ';' || c == ' ' || c == '\t') {
         chunked->state = CHUNK_EXTENSION;
     } else {
-        return md_error_set(err, MD_REASON_MALFORMED, "a chunk size has a character that is no digit");
+        return md_error_set(err, MD_REASON_MALFORMED,
+                            "a chunk size has a character that is no digit");
     }
     return true;
 }
@@ -370,7 +398,8 @@ static bool chunk_size_byte(struct md_http1_chunked *chunked, char c, struct md_
 static bool chunk_line_feed(struct md_http1_chunked *chunked, char c, struct md_error *err)
 {
     if (c != '\n') {
-        return md_error_set(err, MD_REASON_MALFORMED, "a line of the chunked body ends without CR LF");
+        return md_error_set(err, MD_REASON_MALFORMED,
+                            "a line of the chunked body ends without CR LF");
     }
     chunked->line_bytes = 0;
     switch (chunked->state) {
@@ -398,12 +427,14 @@ static bool chunk_byte(struct md_http1_chunked *chunked, char c, bool *done, str
         if (c == '\r') {
             chunked->state = CHUNK_SIZE_LF;
         } else if (!is_text((unsigned char)c)) {
-            return md_error_set(err, MD_REASON_MALFORMED, "a chunk extension has a control character");
+            return md_error_set(err, MD_REASON_MALFORMED,
+                                "a chunk extension has a control character");
         }
         return true;
     case CHUNK_DATA_CR:
         chunked->state = CHUNK_DATA_LF;
-        return c == '\r' || md_error_set(err, MD_REASON_MALFORMED, "a chunk is longer than its size says");
+        return c == '\r' ||
+               md_error_set(err, MD_REASON_MALFORMED, "a chunk is longer than its size says");
     case CHUNK_TRAILER:
         if (++chunked->trailer_bytes > TRAILERS_MAX) {
             return md_error_set(err, MD_REASON_MALFORMED, "the trailers are too large");
@@ -427,8 +458,8 @@ static bool chunk_byte(struct md_http1_chunked *chunked, char c, bool *done, str
     }
 }
 
-enum md_progress md_http1_chunked_step(struct md_http1_chunked *chunked, struct md_str *data, struct md_str *piece,
-                                       struct md_error *err)
+enum md_progress md_http1_chunked_step(struct md_http1_chunked *chunked, struct md_str *data,
+                                       struct md_str *piece, struct md_error *err)
 {
     bool done = false;
 
@@ -454,18 +485,36 @@ enum md_progress md_http1_chunked_step(struct md_http1_chunked *chunked, struct 
     return done ? MD_PROGRESS_DONE : MD_PROGRESS_AGAIN;
 }
 
-/* --- responses ---------------------------------------------------------------------------------------------------------- */
+/* --- responses -------------------- */
 
 static const struct {
     unsigned status;
     const char *text;
 } status_table[] = {
-    {200, "OK"}, {100, "Continue"}, {202, "Accepted"}, {204, "No Content"}, {400, "Bad Request"}, {401, "Unauthorized"},
-    {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"},
-    {411, "Length Required"}, {413, "Content Too Large"}, {414, "URI Too Long"}, {417, "Expectation Failed"},
-    {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {499, "Client Closed Request"},
-    {500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
-    {505, "HTTP Version Not Supported"}, {507, "Insufficient Storage"},
+    {200, "OK"},
+    {100, "Continue"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {411, "Length Required"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {417, "Expectation Failed"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {499, "Client Closed Request"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {507, "Insufficient Storage"},
 };
 
 const char *md_http_status_text(unsigned status)

@@ -1,9 +1,10 @@
 /*
- * HTTP/1.1 as a state machine over bytes (RFC 9110, RFC 9112). No I/O, no allocation but the head's arrays.
+ * HTTP/1.1 as a state machine over bytes (RFC 9110, RFC 9112). No I/O, no allocation but the head's
+ * arrays.
  *
- * One reader a connection, one thread. Strict where request smuggling hides: bare CR or LF, white space before a colon,
- * folded lines, several or malformed Content-Length, Transfer-Encoding beside Content-Length or other than "chunked" are
- * refused, never repaired.
+ * One reader a connection, one thread. Strict where request smuggling hides: bare CR or LF, white
+ * space before a colon, folded lines, several or malformed Content-Length, Transfer-Encoding beside
+ * Content-Length or other than "chunked" are refused, never repaired.
  */
 #ifndef MD_HTTP_HTTP1_H
 #define MD_HTTP_HTTP1_H
@@ -38,14 +39,17 @@ struct md_http1_request {
     bool is_preflight;
 };
 
-/* Looks at data (all bytes of the request so far). On ERROR *status is the answer (400, 414, 431) and err the sentence. */
-enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str data, const struct md_http1_limits *limits,
-                                    unsigned *status, struct md_error *err);
+/* Looks at data (all bytes of the request so far). On ERROR *status is the answer (400, 414, 431)
+ * and err the sentence. */
+enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str data,
+                                    const struct md_http1_limits *limits, unsigned *status,
+                                    struct md_error *err);
 
-/* Parses a complete head; text must outlive the result (views into it). False: *status is 400, 413, 417, 501, 503 or
- * 505. */
-bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limits, struct md_arena *arena,
-                         struct md_http1_request *out, unsigned *status, struct md_error *err) MD_MUST_CHECK;
+/* Parses a complete head; text must outlive the result (views into it). False: *status is 400, 413,
+ * 417, 501, 503 or 505. */
+bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limits,
+                         struct md_arena *arena, struct md_http1_request *out, unsigned *status,
+                         struct md_error *err) MD_MUST_CHECK;
 
 /* Decoder of the chunked coding; zeroed at the start of a body. */
 struct md_http1_chunked {
@@ -56,10 +60,11 @@ struct md_http1_chunked {
     size_t trailer_bytes;
 };
 
-/* Takes bytes from *data. Hands out at most one piece of body a call: *piece (a view into data, maybe empty). AGAIN: call
- * again, with more data when *data is empty. DONE: the body has ended, *data begins with the next request. */
-enum md_progress md_http1_chunked_step(struct md_http1_chunked *chunked, struct md_str *data, struct md_str *piece,
-                                       struct md_error *err);
+/* Takes bytes from *data. Hands out at most one piece of body a call: *piece (a view into data,
+ * maybe empty). AGAIN: call again, with more data when *data is empty. DONE: the body has ended,
+ * *data begins with the next request. */
+enum md_progress md_http1_chunked_step(struct md_http1_chunked *chunked, struct md_str *data,
+                                       struct md_str *piece, struct md_error *err);
 
 /* Appends status line and headers. */
 enum { MD_HTTP1_CHUNKED = -1, MD_HTTP1_UNTIL_CLOSE = -2 }; /* instead of a content length */

@@ -5,7 +5,10 @@
 
 static int hex(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static bool decode(struct md_arena *arena, struct md_str raw, struct md_str *out)
@@ -35,11 +38,12 @@ static bool decode(struct md_arena *arena, struct md_str raw, struct md_str *out
 }
 
 /* Captures are noted raw here and decoded only for the route that matches. */
-static bool match(const char *template, struct md_str path, struct md_str captures[MD_HTTP_CAPTURES_MAX])
+static bool match(const char *template, struct md_str path,
+                  struct md_str captures[MD_HTTP_CAPTURES_MAX])
 {
     const char *at = path.ptr, *end = path.ptr + path.len;
 
-    for (; *template; template++) {
+    for (; *template; template ++) {
         if (*template != '{') {
             if (at == end || *at++ != *template) {
                 return false;
@@ -60,10 +64,13 @@ static bool match(const char *template, struct md_str path, struct md_str captur
 
 static unsigned method_bit(enum md_http_method method)
 {
-    return method == MD_HTTP_GET || method == MD_HTTP_HEAD ? MD_ROUTE_GET : method == MD_HTTP_POST ? MD_ROUTE_POST : 0;
+    return method == MD_HTTP_GET || method == MD_HTTP_HEAD ? MD_ROUTE_GET
+           : method == MD_HTTP_POST                        ? MD_ROUTE_POST
+                                                           : 0;
 }
 
-enum md_route_match md_router_match(const struct md_route *routes, size_t count, struct md_exchange *x)
+enum md_route_match md_router_match(const struct md_route *routes, size_t count,
+                                    struct md_exchange *x)
 {
     enum md_route_match outcome = MD_ROUTE_NOT_FOUND;
 

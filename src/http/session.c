@@ -11,8 +11,9 @@
 enum { ARENA_CHUNK_BYTES = 8192 - 64 };
 
 static const char *const refusal_names[] = {
-    [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size", [MD_REFUSAL_BODY_SIZE] = "body_size",
-    [MD_REFUSAL_TIMEOUT] = "timeout",     [MD_REFUSAL_MEMORY] = "memory",           [MD_REFUSAL_ENCODING] = "encoding",
+    [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size",
+    [MD_REFUSAL_BODY_SIZE] = "body_size", [MD_REFUSAL_TIMEOUT] = "timeout",
+    [MD_REFUSAL_MEMORY] = "memory",       [MD_REFUSAL_ENCODING] = "encoding",
 };
 
 const char *md_http_refusal_name(unsigned cause)
@@ -32,15 +33,17 @@ struct md_str md_exchange_header(const struct md_exchange *x, const char *name)
     return (struct md_str){NULL, 0};
 }
 
-/* --- time --------------------------------------------------------------------------------------------------------- */
+/* --- time -------------------- */
 
 void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
 {
     struct md_loop *loop = session->x.loop;
 
     session->deadline_ns = timeout_ns ? md_loop_now_ns(loop) + timeout_ns : 0;
-    /* The timer fires at the earliest deadline that was set and looks again: no heap work for each request. */
-    if (session->deadline_ns && (!session->timer.position || session->timer.deadline_ns > session->deadline_ns)) {
+    /* The timer fires at the earliest deadline that was set and looks again: no heap work for each
+     * request. */
+    if (session->deadline_ns &&
+        (!session->timer.position || session->timer.deadline_ns > session->deadline_ns)) {
         md_loop_timer_set(loop, &session->timer, session->deadline_ns);
     }
 }
@@ -63,12 +66,15 @@ static void timeout(struct md_loop_timer *timer)
         }
         return;
     }
-    bool in_request = (session->state == MD_SESSION_HEAD && session->in) || session->state == MD_SESSION_BODY;
+    bool in_request =
+        (session->state == MD_SESSION_HEAD && session->in) || session->state == MD_SESSION_BODY;
     if (in_request && !session->answered) {
         if (retry) {
-            md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "too many bytes are in flight: try again");
+            md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
+                              "too many bytes are in flight: try again");
         } else {
-            md_session_refuse(session, 408, MD_REFUSAL_TIMEOUT, "the request did not arrive in time");
+            md_session_refuse(session, 408, MD_REFUSAL_TIMEOUT,
+                              "the request did not arrive in time");
         }
         md_session_run(session);
     } else {
@@ -76,7 +82,7 @@ static void timeout(struct md_loop_timer *timer)
     }
 }
 
-/* --- life --------------------------------------------------------------------------------------------------------- */
+/* --- life -------------------- */
 
 static void session_free(struct md_session *session)
 {
@@ -104,7 +110,8 @@ static void session_free(struct md_session *session)
 
 static void release_when_unused(struct md_session *session)
 {
-    if (session->state == MD_SESSION_CLOSED && !session->handler_has_it && !session->running && !session->task_pending) {
+    if (session->state == MD_SESSION_CLOSED && !session->handler_has_it && !session->running &&
+        !session->task_pending) {
         session_free(session);
     }
 }
@@ -118,12 +125,14 @@ static void session_close(struct md_session *session)
     }
     session->deadline_ns = 0;
     session->state = MD_SESSION_CLOSED;
-    if (session->handler_has_it && session->answered && (!session->streaming || session->stream_ended)) {
+    if (session->handler_has_it && session->answered &&
+        (!session->streaming || session->stream_ended)) {
         session->handler_has_it = false;
     } else if (session->handler_has_it && !session->x.cancelled) {
         const bool was_running = session->running;
         session->x.cancelled = true;
-        session->running = true; /* the handler may answer from inside on_cancel: the session is freed below, not there */
+        session->running = true; /* the handler may answer from inside on_cancel: the session is
+                                    freed below, not there */
         if (session->x.handler->on_cancel) {
             session->x.handler->on_cancel(&session->x);
         }
@@ -171,7 +180,8 @@ static void ready(void *arg, uint32_t events)
 
 static const struct md_conn_handler conn_handler = {.ready = ready};
 
-void md_session_start(struct md_conn *conn, const struct md_http_config *config, struct md_session_list *list)
+void md_session_start(struct md_conn *conn, const struct md_http_config *config,
+                      struct md_session_list *list)
 {
     struct md_session *session = md_calloc(1, sizeof *session);
     struct md_loop *loop = md_conn_loop(conn);
@@ -227,7 +237,7 @@ void md_session_list_abort(struct md_session_list *list)
     }
 }
 
-/* --- head ---------------------------------------------------------------------------------------------------------- */
+/* --- head -------------------- */
 
 static void begin_exchange(struct md_session *session)
 {
@@ -254,7 +264,8 @@ static void respond_preflight(struct md_session *session)
         {.name = MD_STR("Access-Control-Allow-Headers"), .value = MD_STR("*")},
         {.name = MD_STR("Access-Control-Max-Age"), .value = MD_STR("600")},
     };
-    const struct md_http_response response = {.status = 204, .headers = headers, .header_count = MD_COUNT_OF(headers)};
+    const struct md_http_response response = {
+        .status = 204, .headers = headers, .header_count = MD_COUNT_OF(headers)};
 
     md_exchange_respond(&session->x, &response);
 }
@@ -284,7 +295,8 @@ static void take_head(struct md_session *session, struct md_str data)
     }
     x->head = session->request.head;
     session->close_after = !session->request.keep_alive;
-    if (session->request.is_preflight && x->head.method == MD_HTTP_OPTIONS && config->cors_origin_count) {
+    if (session->request.is_preflight && x->head.method == MD_HTTP_OPTIONS &&
+        config->cors_origin_count) {
         respond_preflight(session);
     } else {
         config->route(config->route_arg, x);
@@ -297,7 +309,8 @@ static void take_head(struct md_session *session, struct md_str data)
 
 static bool step_head(struct md_session *session)
 {
-    const struct md_http1_limits limits = {session->config->max_header_bytes, session->config->max_header_count};
+    const struct md_http1_limits limits = {session->config->max_header_bytes,
+                                           session->config->max_header_count};
     unsigned status = 400;
     struct md_error err;
 
@@ -310,7 +323,8 @@ static bool step_head(struct md_session *session)
         session->x.begin_ns = md_loop_now_ns(session->x.loop);
         md_session_set_deadline(session, session->config->header_timeout_ns);
     }
-    struct md_str data = md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
+    struct md_str data =
+        md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
     switch (md_http1_scan_head(&session->scan, data, &limits, &status, &err)) {
     case MD_PROGRESS_DONE:
         take_head(session, data);
@@ -321,12 +335,13 @@ static bool step_head(struct md_session *session)
         begin_exchange(session);
         session->x.head = (struct md_http_head){.path = MD_STR(""), .method_name = MD_STR("")};
         session->request = (struct md_http1_request){0};
-        md_session_refuse(session, status, status == 400 ? MD_REFUSAL_MALFORMED : MD_REFUSAL_HEADER_SIZE, err.text);
+        md_session_refuse(session, status,
+                          status == 400 ? MD_REFUSAL_MALFORMED : MD_REFUSAL_HEADER_SIZE, err.text);
         return true;
     }
 }
 
-/* --- states --------------------------------------------------------------------------------------------------------- */
+/* --- states -------------------- */
 
 static bool step_work(struct md_session *session)
 {

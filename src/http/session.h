@@ -1,10 +1,11 @@
 /*
  * Session: HTTP on one connection. Ties the protocol state machine to net and loop.
  *
- * One session for each connection, on its loop. It owns the connection. Reads go into a small buffer; bodies above it go
- * straight into the exchange's body block. Requests of one connection are answered in order (pipelining: the next is
- * parsed when the one before has been answered). Limits and timeouts below hold for every connection; each violation has
- * a clear answer (400, 408, 411, 413, 414, 417, 431, 501, 503, 505) and closes the connection.
+ * One session for each connection, on its loop. It owns the connection. Reads go into a small
+ * buffer; bodies above it go straight into the exchange's body block. Requests of one connection
+ * are answered in order (pipelining: the next is parsed when the one before has been answered).
+ * Limits and timeouts below hold for every connection; each violation has a clear answer (400, 408,
+ * 411, 413, 414, 417, 431, 501, 503, 505) and closes the connection.
  */
 #ifndef MD_HTTP_SESSION_H
 #define MD_HTTP_SESSION_H
@@ -23,25 +24,28 @@ struct md_http_counters {
     _Atomic uint64_t refused[8];   /* by cause, see md_http_refusal_name */
 };
 
-const char *md_http_refusal_name(unsigned cause); /* "malformed", "header_size", ...; NULL past the last */
+const char *md_http_refusal_name(
+    unsigned cause); /* "malformed", "header_size", ...; NULL past the last */
 
 /* Shared by all sessions of a listener; immutable while they live. */
 struct md_http_config {
-    /* Routes a request whose head is complete: sets x->handler (never NULL: an unknown path has a handler too). */
+    /* Routes a request whose head is complete: sets x->handler (never NULL: an unknown path has a
+     * handler too). */
     void (*route)(void *arg, struct md_exchange *x);
     void *route_arg;
     size_t max_header_bytes; /* request line and headers together */
     size_t max_header_count;
-    size_t max_body_bytes;     /* as sent and decoded, unless a handler sets its own */
-    uint64_t idle_timeout_ns;  /* between requests; 0 = none */
-    uint64_t header_timeout_ns; /* from the first byte of a head to its end */
-    uint64_t body_timeout_ns;   /* without any progress of a body in or out */
+    size_t max_body_bytes;             /* as sent and decoded, unless a handler sets its own */
+    uint64_t idle_timeout_ns;          /* between requests; 0 = none */
+    uint64_t header_timeout_ns;        /* from the first byte of a head to its end */
+    uint64_t body_timeout_ns;          /* without any progress of a body in or out */
     const struct md_str *cors_origins; /* allowed origins, "*" = all; none: no CORS headers */
     size_t cors_origin_count;
-    void (*access_log)(void *arg, const struct md_exchange *x, unsigned status, uint64_t sent_bytes); /* or NULL */
+    void (*access_log)(void *arg, const struct md_exchange *x, unsigned status,
+                       uint64_t sent_bytes); /* or NULL */
     void *access_log_arg;
     struct md_http_counters *counters; /* one for each loop, by index */
-    const char *server_name; /* value of the Server header; NULL: none */
+    const char *server_name;           /* value of the Server header; NULL: none */
 };
 
 /* All sessions of one loop, so that shutdown can reach them. One for each loop; zeroed = empty. */
@@ -52,7 +56,8 @@ struct md_session_list {
 };
 
 /* Takes over the connection. On failure the connection is closed and a warning logged. */
-void md_session_start(struct md_conn *conn, const struct md_http_config *config, struct md_session_list *list);
+void md_session_start(struct md_conn *conn, const struct md_http_config *config,
+                      struct md_session_list *list);
 
 /* On the list's loop: idle connections are closed, busy ones after their current answer, which says
  * `Connection: close`; new ones the same after their first answer. */

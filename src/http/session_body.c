@@ -1,9 +1,10 @@
 /*
  * Session: receiving bodies.
  *
- * A body goes into one block, contiguous. With a known length the block is as large as the body (address space alone: it
- * is counted against the budget as it fills) and what the read buffer did not hold is received straight into it. A chunked
- * body grows by factors of four. When memory is short the session stops reading and tries again.
+ * A body goes into one block, contiguous. With a known length the block is as large as the body
+ * (address space alone: it is counted against the budget as it fills) and what the read buffer did
+ * not hold is received straight into it. A chunked body grows by factors of four. When memory is
+ * short the session stops reading and tries again.
  */
 #include "http/session_internal.h"
 
@@ -46,7 +47,8 @@ static bool make_room(struct md_session *session)
     bool over_budget;
 
     if (!session->in) {
-        session->in = md_pool_alloc(md_loop_pool(session->x.loop), MD_SESSION_IN_BYTES, &over_budget);
+        session->in =
+            md_pool_alloc(md_loop_pool(session->x.loop), MD_SESSION_IN_BYTES, &over_budget);
         session->in_at = session->in_end = 0;
         return session->in != NULL;
     }
@@ -109,7 +111,7 @@ bool md_session_fill(struct md_session *session)
     return after_recv(session, outcome, count);
 }
 
-/* --- begin and end --------------------------------------------------------------------------------------------------- */
+/* --- begin and end -------------------- */
 
 static void body_complete(struct md_session *session)
 {
@@ -155,21 +157,25 @@ static void end_body(struct md_session *session)
 
 static bool knows_coding(struct md_str coding)
 {
-    return coding.len == 0 || md_str_eq_nocase(coding, MD_STR("gzip")) || md_str_eq_nocase(coding, MD_STR("deflate"));
+    return coding.len == 0 || md_str_eq_nocase(coding, MD_STR("gzip")) ||
+           md_str_eq_nocase(coding, MD_STR("deflate"));
 }
 
 static void refuse_length(struct md_session *session)
 {
-    md_session_refuse(session, 413, MD_REFUSAL_BODY_SIZE, "the request body is larger than the server accepts");
+    md_session_refuse(session, 413, MD_REFUSAL_BODY_SIZE,
+                      "the request body is larger than the server accepts");
 }
 
 static void send_continue(struct md_session *session)
 {
-    static const struct iovec part = {.iov_base = (void *)(uintptr_t) "HTTP/1.1 100 Continue\r\n\r\n", .iov_len = 25};
+    static const struct iovec part = {
+        .iov_base = (void *)(uintptr_t) "HTTP/1.1 100 Continue\r\n\r\n", .iov_len = 25};
     struct md_error err;
     size_t count;
 
-    /* 25 bytes on a connection with nothing else under way: it goes out whole, or the peer is lost */
+    /* 25 bytes on a connection with nothing else under way: it goes out whole, or the peer is lost
+     */
     if (md_conn_send(session->conn, &part, 1, &count, &err) == MD_IO_ERROR) {
         md_session_lost(session);
     }
@@ -181,7 +187,8 @@ void md_session_begin_body(struct md_session *session)
 
     session->state = MD_SESSION_BODY;
     if (!session->answered && !knows_coding(session->request.content_encoding)) {
-        md_session_refuse(session, 501, MD_REFUSAL_ENCODING, "unsupported Content-Encoding: gzip and deflate are accepted");
+        md_session_refuse(session, 501, MD_REFUSAL_ENCODING,
+                          "unsupported Content-Encoding: gzip and deflate are accepted");
         return;
     }
     if (!head->has_body) {
@@ -208,7 +215,7 @@ void md_session_begin_body(struct md_session *session)
     }
 }
 
-/* --- identity bodies -------------------------------------------------------------------------------------------------- */
+/* --- identity bodies -------------------- */
 
 static size_t lead_of(const struct md_session *session)
 {
@@ -220,8 +227,9 @@ static bool allocate_body(struct md_session *session, size_t bytes)
     bool over_budget;
 
     session->body_lead = lead_of(session);
-    session->body = md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes + session->body_lead,
-                                       md_size_min(bytes + session->body_lead, LAZY_COUNT_BYTES), &over_budget);
+    session->body =
+        md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes + session->body_lead,
+                           md_size_min(bytes + session->body_lead, LAZY_COUNT_BYTES), &over_budget);
     return session->body != NULL;
 }
 
@@ -234,11 +242,13 @@ static void take_from_buffer(struct md_session *session, size_t wanted)
         return;
     }
     if (!session->discard) {
-        memcpy(session->body->data + session->body_lead + session->body_bytes, session->in->data + session->in_at, take);
+        memcpy(session->body->data + session->body_lead + session->body_bytes,
+               session->in->data + session->in_at, take);
     }
     session->in_at += take;
     session->body_bytes += take;
-    if (session->in_at == session->in_end) { /* the rest goes straight into the body: a slow sender holds no buffer */
+    if (session->in_at ==
+        session->in_end) { /* the rest goes straight into the body: a slow sender holds no buffer */
         md_block_unref(session->in);
         session->in = NULL;
     }
@@ -254,8 +264,9 @@ static bool receive_direct(struct md_session *session, size_t wanted)
         md_session_retry_later(session);
         return false;
     }
-    enum md_io outcome = md_conn_recv(session->conn, session->body->data + session->body_lead + session->body_bytes, room,
-                                      &count, &err);
+    enum md_io outcome =
+        md_conn_recv(session->conn, session->body->data + session->body_lead + session->body_bytes,
+                     room, &count, &err);
     session->body_bytes += count;
     if (!after_recv(session, outcome, count)) {
         return false;
@@ -292,7 +303,7 @@ static bool step_sized(struct md_session *session)
     return more;
 }
 
-/* --- chunked bodies --------------------------------------------------------------------------------------------------- */
+/* --- chunked bodies -------------------- */
 
 static bool grow_body(struct md_session *session, size_t extra)
 {
@@ -316,7 +327,8 @@ static bool grow_body(struct md_session *session, size_t extra)
         return false;
     }
     if (before) {
-        memcpy(session->body->data + session->body_lead, before->data + old_lead, session->body_bytes);
+        memcpy(session->body->data + session->body_lead, before->data + old_lead,
+               session->body_bytes);
         md_block_unref(before);
     }
     return true;
@@ -330,7 +342,8 @@ static bool step_chunked(struct md_session *session)
     if (!session->in || session->in_at == session->in_end) {
         return md_session_fill(session);
     }
-    struct md_str data = md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
+    struct md_str data =
+        md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
     const struct md_http1_chunked before = session->chunked;
     const size_t before_len = data.len;
     enum md_progress progress = md_http1_chunked_step(&session->chunked, &data, &piece, &err);
@@ -348,7 +361,8 @@ static bool step_chunked(struct md_session *session)
             md_session_retry_later(session);
             return false;
         }
-        memcpy(session->body->data + session->body_lead + session->body_bytes, piece.ptr, piece.len);
+        memcpy(session->body->data + session->body_lead + session->body_bytes, piece.ptr,
+               piece.len);
         session->body_bytes += piece.len;
         md_session_set_deadline(session, session->config->body_timeout_ns);
     }
@@ -364,7 +378,7 @@ bool md_session_step_body(struct md_session *session)
     return session->request.chunked ? step_chunked(session) : step_sized(session);
 }
 
-/* --- content coding ---------------------------------------------------------------------------------------------------- */
+/* --- content coding -------------------- */
 
 static bool grow_decoded(struct md_session *session)
 {
@@ -375,9 +389,11 @@ static bool grow_decoded(struct md_session *session)
     if (before && before->capacity - lead > session->decoded_bytes) {
         return true;
     }
-    size_t capacity = before ? before->capacity * 4 : md_size_max(session->body_bytes * 4, CHUNKED_FIRST_BYTES);
-    struct md_block *larger = md_pool_alloc_lazy(md_loop_pool(session->x.loop), capacity,
-                                                 md_size_min(capacity, LAZY_COUNT_BYTES), &over_budget);
+    size_t capacity =
+        before ? before->capacity * 4 : md_size_max(session->body_bytes * 4, CHUNKED_FIRST_BYTES);
+    struct md_block *larger =
+        md_pool_alloc_lazy(md_loop_pool(session->x.loop), capacity,
+                           md_size_min(capacity, LAZY_COUNT_BYTES), &over_budget);
     if (!larger) {
         return false;
     }
@@ -392,7 +408,8 @@ static bool grow_decoded(struct md_session *session)
 static void inflated(struct md_session *session)
 {
     if (session->inflate_at != session->body_bytes) {
-        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, "bytes follow the end of the compressed body");
+        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED,
+                          "bytes follow the end of the compressed body");
         return;
     }
     md_block_unref(session->body);
@@ -412,15 +429,17 @@ bool md_session_step_inflate(struct md_session *session)
     size_t consumed, produced;
     struct md_error err;
 
-    if (!grow_decoded(session) ||
-        !md_block_charge(session->decoded, lead + session->decoded_bytes + MD_SESSION_SLICE_BYTES)) {
-        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "too many bytes are in flight: try again");
+    if (!grow_decoded(session) || !md_block_charge(session->decoded, lead + session->decoded_bytes +
+                                                                         MD_SESSION_SLICE_BYTES)) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
+                          "too many bytes are in flight: try again");
         return true;
     }
-    size_t room = md_size_min(session->decoded->capacity - lead - session->decoded_bytes, MD_SESSION_SLICE_BYTES);
-    enum md_progress progress =
-        md_inflate_step(session->inflate, in + session->inflate_at, session->body_bytes - session->inflate_at,
-                        session->decoded->data + lead + session->decoded_bytes, room, &consumed, &produced, &err);
+    size_t room = md_size_min(session->decoded->capacity - lead - session->decoded_bytes,
+                              MD_SESSION_SLICE_BYTES);
+    enum md_progress progress = md_inflate_step(
+        session->inflate, in + session->inflate_at, session->body_bytes - session->inflate_at,
+        session->decoded->data + lead + session->decoded_bytes, room, &consumed, &produced, &err);
     session->inflate_at += consumed;
     session->decoded_bytes += produced;
     if (session->decoded_bytes > session->x.body_max) {
@@ -438,7 +457,7 @@ bool md_session_step_inflate(struct md_session *session)
     return true;
 }
 
-/* --- lingering ---------------------------------------------------------------------------------------------------------- */
+/* --- lingering -------------------- */
 
 bool md_session_step_linger(struct md_session *session)
 {

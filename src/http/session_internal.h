@@ -1,5 +1,6 @@
 /*
- * What a session is made of; for session.c (states, life), session_body.c (receiving) and session_reply.c (sending).
+ * What a session is made of; for session.c (states, life), session_body.c (receiving) and
+ * session_reply.c (sending).
  *
  * States:
  *
@@ -8,8 +9,9 @@
  *       +----------------|----------------+                 |
  *       +-- answered at once, body discarded or cut short --+
  *
- * md_session_run moves from state to state until one has to wait; handlers may answer from inside it, so answering only
- * notes the answer (`answered`) and runs the session when nobody else does (`running`): no recursion.
+ * md_session_run moves from state to state until one has to wait; handlers may answer from inside
+ * it, so answering only notes the answer (`answered`) and runs the session when nobody else does
+ * (`running`): no recursion.
  */
 #ifndef MD_HTTP_SESSION_INTERNAL_H
 #define MD_HTTP_SESSION_INTERNAL_H
@@ -21,9 +23,10 @@
 #include "http/session.h"
 
 enum {
-    MD_SESSION_IN_BYTES = 16 * 1024,      /* read buffer; a larger head takes a larger block */
-    MD_SESSION_DISCARD_MAX = 1024 * 1024, /* unread body that is worth reading to keep the connection */
-    MD_SESSION_SLICE_BYTES = 64 * 1024,   /* of compression work between looks at other connections */
+    MD_SESSION_IN_BYTES = 16 * 1024, /* read buffer; a larger head takes a larger block */
+    MD_SESSION_DISCARD_MAX =
+        1024 * 1024, /* unread body that is worth reading to keep the connection */
+    MD_SESSION_SLICE_BYTES = 64 * 1024, /* of compression work between looks at other connections */
 };
 
 enum md_session_state {
@@ -33,7 +36,8 @@ enum md_session_state {
     MD_SESSION_WORK,    /* the handler has it */
     MD_SESSION_DEFLATE, /* the answer is compressed, in slices */
     MD_SESSION_REPLY,
-    MD_SESSION_LINGER, /* the answer is out, the peer may still send: read and drop until it has seen it */
+    MD_SESSION_LINGER, /* the answer is out, the peer may still send: read and drop until it has
+                          seen it */
     MD_SESSION_CLOSED,
 };
 
@@ -86,15 +90,17 @@ struct md_session {
 
     /* time */
     struct md_loop_timer timer;
-    uint64_t deadline_ns; /* 0: none */
+    uint64_t deadline_ns;     /* 0: none */
     struct md_loop_task task; /* next slice, or a retry */
     bool task_pending;
 };
 
 void md_session_run(struct md_session *session);
-void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns); /* from now; 0: none */
+void md_session_set_deadline(struct md_session *session,
+                             uint64_t timeout_ns); /* from now; 0: none */
 /* An answer of the session itself: `{"error": sentence}`; the connection ends after it. */
-void md_session_refuse(struct md_session *session, unsigned status, unsigned cause, const char *sentence);
+void md_session_refuse(struct md_session *session, unsigned status, unsigned cause,
+                       const char *sentence);
 /* Goes on in the loop's next turn. */
 void md_session_yield(struct md_session *session);
 /* Tries again after 10 ms (memory is short). */
@@ -117,13 +123,20 @@ void md_session_begin_body(struct md_session *session);
 void md_session_begin_reply(struct md_session *session);
 void md_session_release_body(struct md_session *session);
 
-enum md_refusal { MD_REFUSAL_MALFORMED, MD_REFUSAL_HEADER_SIZE, MD_REFUSAL_BODY_SIZE, MD_REFUSAL_TIMEOUT, MD_REFUSAL_MEMORY,
-                  MD_REFUSAL_ENCODING };
+enum md_refusal {
+    MD_REFUSAL_MALFORMED,
+    MD_REFUSAL_HEADER_SIZE,
+    MD_REFUSAL_BODY_SIZE,
+    MD_REFUSAL_TIMEOUT,
+    MD_REFUSAL_MEMORY,
+    MD_REFUSAL_ENCODING
+};
 
 static inline void md_counter_add(_Atomic uint64_t *counter, uint64_t amount)
 {
     /* one writer, relaxed: readers only want a recent number */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
 }
 
 #endif

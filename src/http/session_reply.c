@@ -1,14 +1,18 @@
 /*
- * Session: answers. One writev of head and body parts; what does not fit is sent when the socket takes more.
+ * Session: answers. One writev of head and body parts; what does not fit is sent when the socket
+ * takes more.
  */
 #include "http/session_internal.h"
 
 enum { COMPRESS_FROM_BYTES = 1024, PARTS_A_SEND = 64 };
 
-void md_session_refuse(struct md_session *session, unsigned status, unsigned cause, const char *sentence)
+void md_session_refuse(struct md_session *session, unsigned status, unsigned cause,
+                       const char *sentence)
 {
-    static const struct md_http_header accepted = {.name = MD_STR("Accept-Encoding"), .value = MD_STR("gzip, deflate")};
-    static const struct md_http_header retry = {.name = MD_STR("Retry-After"), .value = MD_STR("1")};
+    static const struct md_http_header accepted = {.name = MD_STR("Accept-Encoding"),
+                                                   .value = MD_STR("gzip, deflate")};
+    static const struct md_http_header retry = {.name = MD_STR("Retry-After"),
+                                                .value = MD_STR("1")};
     struct md_bytes text = {0};
     struct md_str copy;
     struct iovec *part = md_arena_alloc(&session->x.arena, sizeof *part);
@@ -22,7 +26,9 @@ void md_session_refuse(struct md_session *session, unsigned status, unsigned cau
     session->response = (struct md_http_response){
         .status = status,
         .content_type = "application/json",
-        .headers = status == 501 ? &accepted : status == 503 ? &retry : NULL,
+        .headers = status == 501   ? &accepted
+                   : status == 503 ? &retry
+                                   : NULL,
         .header_count = status == 501 || status == 503,
         .close = true,
     };
@@ -36,7 +42,7 @@ void md_session_refuse(struct md_session *session, unsigned status, unsigned cau
     md_session_begin_reply(session);
 }
 
-/* --- from the handler ------------------------------------------------------------------------------------------------ */
+/* --- from the handler -------------------- */
 
 static void note_answer(struct md_session *session, const struct md_http_response *response)
 {
@@ -114,7 +120,7 @@ void md_exchange_end(struct md_exchange *x)
     md_session_run(session);
 }
 
-/* --- head -------------------------------------------------------------------------------------------------------------- */
+/* --- head -------------------- */
 
 /* The coding that the client likes best of those we have; false: none. */
 static bool choose_coding(struct md_str accept, enum md_coding *coding)
@@ -152,7 +158,8 @@ static bool origin_allowed(const struct md_session *session)
     const struct md_http_config *config = session->config;
 
     for (size_t i = 0; i < config->cors_origin_count; i++) {
-        if (md_str_eq_c(config->cors_origins[i], "*") || md_str_eq(config->cors_origins[i], session->request.origin)) {
+        if (md_str_eq_c(config->cors_origins[i], "*") ||
+            md_str_eq(config->cors_origins[i], session->request.origin)) {
             return true;
         }
     }
@@ -160,14 +167,16 @@ static bool origin_allowed(const struct md_session *session)
 }
 
 /* CORS headers come before the handler's own; written as text, since they vary. */
-static void print_cors(struct md_session *session, struct md_http1_response_head *head, struct md_http_header extra[8])
+static void print_cors(struct md_session *session, struct md_http1_response_head *head,
+                       struct md_http_header extra[8])
 {
     size_t count = 0;
 
     if (!session->request.origin.len || !origin_allowed(session) || head->header_count > 5) {
         return;
     }
-    extra[count++] = (struct md_http_header){MD_STR("Access-Control-Allow-Origin"), session->request.origin};
+    extra[count++] =
+        (struct md_http_header){MD_STR("Access-Control-Allow-Origin"), session->request.origin};
     extra[count++] = (struct md_http_header){MD_STR("Access-Control-Expose-Headers"),
                                              MD_STR("Inference-Header-Content-Length")};
     extra[count++] = (struct md_http_header){MD_STR("Vary"), MD_STR("Origin")};
@@ -210,13 +219,15 @@ static size_t body_size(const struct md_session *session)
     return bytes;
 }
 
-static void set_parts(struct md_session *session, const struct iovec *parts, size_t count, size_t body_bytes)
+static void set_parts(struct md_session *session, const struct iovec *parts, size_t count,
+                      size_t body_bytes)
 {
     session->reply_parts = parts;
     session->reply_part_count = session->x.head.method == MD_HTTP_HEAD ? 0 : count;
     session->part_at = session->part_offset = 0;
     session->head_at = 0;
-    session->reply_left = session->head.len + (session->x.head.method == MD_HTTP_HEAD ? 0 : body_bytes);
+    session->reply_left =
+        session->head.len + (session->x.head.method == MD_HTTP_HEAD ? 0 : body_bytes);
     session->reply_bytes = session->reply_left;
     session->state = MD_SESSION_REPLY;
     md_session_set_deadline(session, session->config->body_timeout_ns);
@@ -232,13 +243,16 @@ void md_session_begin_reply(struct md_session *session)
     if (session->streaming) {
         session->stream_chunked = session->request.minor_version > 0;
         session->close_after |= !session->stream_chunked;
-        /* HTTP/1.0 has no chunks: the end of the connection ends the body, which Content-Length must not deny */
-        print_head(session, session->stream_chunked ? MD_HTTP1_CHUNKED : MD_HTTP1_UNTIL_CLOSE, NULL);
+        /* HTTP/1.0 has no chunks: the end of the connection ends the body, which Content-Length
+         * must not deny */
+        print_head(session, session->stream_chunked ? MD_HTTP1_CHUNKED : MD_HTTP1_UNTIL_CLOSE,
+                   NULL);
         set_parts(session, NULL, 0, 0);
         return;
     }
     size_t bytes = body_size(session);
-    if (response->may_compress && bytes > COMPRESS_FROM_BYTES && session->request.accept_encoding.len &&
+    if (response->may_compress && bytes > COMPRESS_FROM_BYTES &&
+        session->request.accept_encoding.len &&
         choose_coding(session->request.accept_encoding, &coding) &&
         md_deflate_create(coding, &session->deflate, &err)) {
         session->state = MD_SESSION_DEFLATE;
@@ -251,7 +265,7 @@ void md_session_begin_reply(struct md_session *session)
     set_parts(session, response->parts, response->part_count, bytes);
 }
 
-/* --- compression -------------------------------------------------------------------------------------------------------- */
+/* --- compression -------------------- */
 
 bool md_session_step_deflate(struct md_session *session)
 {
@@ -267,8 +281,9 @@ bool md_session_step_deflate(struct md_session *session)
         return false;
     }
     enum md_progress progress =
-        md_deflate_step(session->deflate, (const char *)part->iov_base + session->deflate_at, in_len, last_slice,
-                        session->deflated.data + session->deflated.len, MD_SESSION_SLICE_BYTES, &consumed, &produced);
+        md_deflate_step(session->deflate, (const char *)part->iov_base + session->deflate_at,
+                        in_len, last_slice, session->deflated.data + session->deflated.len,
+                        MD_SESSION_SLICE_BYTES, &consumed, &produced);
     session->deflate_at += consumed;
     session->deflated.len += produced;
     if (!last && session->deflate_at == part->iov_len) {
@@ -287,26 +302,28 @@ bool md_session_step_deflate(struct md_session *session)
     return true;
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------------------ */
+/* --- sending -------------------- */
 
 static int gather(struct md_session *session, struct iovec parts[PARTS_A_SEND])
 {
     int count = 0;
 
     if (session->head_at < session->head.len) {
-        parts[count++] =
-            (struct iovec){session->head.data + session->head_at, session->head.len - session->head_at};
+        parts[count++] = (struct iovec){session->head.data + session->head_at,
+                                        session->head.len - session->head_at};
     }
     size_t offset = session->part_offset;
-    for (size_t i = session->part_at; i < session->reply_part_count && count < PARTS_A_SEND - 1; i++, offset = 0) {
+    for (size_t i = session->part_at; i < session->reply_part_count && count < PARTS_A_SEND - 1;
+         i++, offset = 0) {
         const struct iovec *part = &session->reply_parts[i];
         if (part->iov_len > offset) {
-            parts[count++] = (struct iovec){(char *)part->iov_base + offset, part->iov_len - offset};
+            parts[count++] =
+                (struct iovec){(char *)part->iov_base + offset, part->iov_len - offset};
         }
     }
     if (session->streaming && session->stream_at < session->stream.len) {
-        parts[count++] =
-            (struct iovec){session->stream.data + session->stream_at, session->stream.len - session->stream_at};
+        parts[count++] = (struct iovec){session->stream.data + session->stream_at,
+                                        session->stream.len - session->stream_at};
     }
     return count;
 }
@@ -338,9 +355,11 @@ static void end_exchange(struct md_session *session)
 
     md_counter_add(&session->counters->responses[md_size_min(status / 100, 5)], 1);
     if (session->config->access_log) {
-        session->config->access_log(session->config->access_log_arg, x, status, session->reply_bytes);
+        session->config->access_log(session->config->access_log_arg, x, status,
+                                    session->reply_bytes);
     }
-    bool linger = session->close_after && (session->early || (session->in && session->in_at < session->in_end));
+    bool linger = session->close_after &&
+                  (session->early || (session->in && session->in_at < session->in_end));
     md_arena_reset(&x->arena);
     md_session_release_body(session);
     session->handler_has_it = session->answered = session->streaming = false;
@@ -366,7 +385,8 @@ static bool all_sent(struct md_session *session)
             md_bytes_clear(&session->stream);
             session->stream_at = 0;
         }
-        return session->stream_ended && session->stream.len == 0 && session->head_at == session->head.len;
+        return session->stream_ended && session->stream.len == 0 &&
+               session->head_at == session->head.len;
     }
     return session->reply_left == 0;
 }

@@ -2,10 +2,10 @@
  * Device: one mutex, the targets with waiting requests in a ring, the executors that ask for work.
  *
  * Invariants
- *  1. The mutex guards schedulers, idle lists, the ring and the counters; it is released before a backend or the
- *     responder is called.
- *  2. An instance is idle (in its target's list) or runs exactly one batch. THREAD_BOUND instances are never in a list:
- *     their own executor knows them.
+ *  1. The mutex guards schedulers, idle lists, the ring and the counters; it is released before a
+ * backend or the responder is called.
+ *  2. An instance is idle (in its target's list) or runs exactly one batch. THREAD_BOUND instances
+ * are never in a list: their own executor knows them.
  *  3. A target is in the ring if and only if requests wait in its scheduler.
  */
 #include "infer/device.h"
@@ -22,7 +22,8 @@ struct md_executor {
     struct md_device *device;
     struct md_instance *bound; /* runs this instance alone; NULL: any */
     struct md_bound_calls calls;
-    struct md_pool *pool;      /* own; NULL for a bound one, which may end before the blocks that it made */
+    struct md_pool
+        *pool; /* own; NULL for a bound one, which may end before the blocks that it made */
     struct md_os_thread thread;
     struct md_error *start_error; /* bound: where start reports, until `started` */
     bool started, start_ok, stop; /* under the mutex */
@@ -44,7 +45,7 @@ struct md_device {
 
 static _Thread_local struct md_executor *current_executor;
 
-/* --- ring of targets with waiting requests (mutex held) ------------------------------------------------------------ */
+/* --- ring of targets with waiting requests (mutex held) -------------------- */
 
 static void ring_add(struct md_device *device, struct md_target *target)
 {
@@ -86,7 +87,7 @@ static void note_queue_length(struct md_device *device, struct md_target *target
     }
 }
 
-/* --- picking (mutex held) ------------------------------------------------------------------------------------------ */
+/* --- picking (mutex held) -------------------- */
 
 static void instance_push(struct md_instance *instance)
 {
@@ -104,10 +105,11 @@ static struct md_instance *instance_pop(struct md_target *target)
     return instance;
 }
 
-static bool fill_batch(struct md_device *device, struct md_target *target, struct md_instance *instance)
+static bool fill_batch(struct md_device *device, struct md_target *target,
+                       struct md_instance *instance)
 {
-    size_t count = target->scheduler.ops->pick(&target->scheduler, instance->batch, MD_INSTANCE_BATCH_MAX,
-                                               md_clock_monotonic_ns());
+    size_t count = target->scheduler.ops->pick(&target->scheduler, instance->batch,
+                                               MD_INSTANCE_BATCH_MAX, md_clock_monotonic_ns());
 
     note_queue_length(device, target);
     instance->batch_count = count;
@@ -145,11 +147,12 @@ static struct md_instance *pick(struct md_device *device)
     return NULL;
 }
 
-/* --- running a batch ------------------------------------------------------------------------------------------------ */
+/* --- running a batch -------------------- */
 
 static struct modeld_tensor *make_inputs(struct md_request *request)
 {
-    struct modeld_tensor *tensors = md_arena_calloc(request->arena, request->input_count, sizeof *tensors);
+    struct modeld_tensor *tensors =
+        md_arena_calloc(request->arena, request->input_count, sizeof *tensors);
 
     for (size_t i = 0; tensors && i < request->input_count; i++) {
         const struct md_tensor *input = &request->inputs[i];
@@ -197,7 +200,8 @@ static void execute(struct md_instance *instance)
         .output_count = (uint32_t)request->output_count,
         .output_names = names,
     };
-    /* A copy: once the backend has finished the request, its memory may be gone while execute still runs. */
+    /* A copy: once the backend has finished the request, its memory may be gone while execute still
+     * runs. */
     char id_text[LOGGED_ID_MAX + 1];
     size_t id_len = md_size_min(request->id.len, LOGGED_ID_MAX);
     memcpy(id_text, request->id.ptr, id_len);
@@ -226,23 +230,25 @@ static void run_batch(struct md_instance *instance, bool on_loop)
     request->batch_rows = request->rows;
     execute(instance);
     if (!instance->asynchronous && !instance->finished[0]) {
-        md_request_finish(request, MODELD_INTERNAL, "the backend returned without finishing the request",
+        md_request_finish(request, MODELD_INTERNAL,
+                          "the backend returned without finishing the request",
                           MODELD_FINISH_FINAL);
     }
 }
 
-/* Learns from every execution, on a loop or on an executor, so that a target that was slow for a while comes back. One
- * outlier (a preempted thread) counts no more than twice the limit. */
+/* Learns from every execution, on a loop or on an executor, so that a target that was slow for a
+ * while comes back. One outlier (a preempted thread) counts no more than twice the limit. */
 static void learn_inline(const struct md_device *device, struct md_target *target, uint64_t ns)
 {
     ns = md_size_min(ns, 2 * device->inline_limit_ns);
     uint64_t average = atomic_load_explicit(&target->inline_ns, memory_order_relaxed);
 
-    /* relaxed: an estimate; a lost update of another loop does no harm. A quarter weight to the newest run. */
+    /* relaxed: an estimate; a lost update of another loop does no harm. A quarter weight to the
+     * newest run. */
     atomic_store_explicit(&target->inline_ns, average - average / 4 + ns / 4, memory_order_relaxed);
 }
 
-/* --- executors ------------------------------------------------------------------------------------------------------ */
+/* --- executors -------------------- */
 
 /* mutex held on entry and return */
 static void run_unlocked(struct md_device *device, struct md_instance *instance)
@@ -329,11 +335,12 @@ static bool executor_start(struct md_executor *executor, const char *name, struc
     return md_os_thread_start(&executor->thread, name, -1, executor_main, executor, err);
 }
 
-/* --- submit, withdraw, done ------------------------------------------------------------------------------------------ */
+/* --- submit, withdraw, done -------------------- */
 
 static bool may_run_inline(const struct md_device *device, const struct md_target *target)
 {
-    if (!target->inline_safe || target->inline_mode == MD_INLINE_OFF || target->scheduler.length || !target->idle) {
+    if (!target->inline_safe || target->inline_mode == MD_INLINE_OFF || target->scheduler.length ||
+        !target->idle) {
         return false;
     }
     /* relaxed: an estimate */
@@ -348,7 +355,8 @@ static void run_inline(struct md_request *request, struct md_instance *instance)
     instance->batch[0] = request;
     instance->batch_count = 1;
     request->instance = instance;
-    atomic_store_explicit(&request->state, MD_REQUEST_RUNNING, memory_order_relaxed); /* relaxed: this thread's alone */
+    atomic_store_explicit(&request->state, MD_REQUEST_RUNNING,
+                          memory_order_relaxed); /* relaxed: this thread's alone */
     run_batch(instance, true);
     learn_inline(target->device, target, request->finished_ns - request->infer_ns);
     /* The request (1) and execute itself (1): both are over. */
@@ -376,8 +384,9 @@ void md_device_submit(struct md_device *device, struct md_request *request)
     request->queued_ns = md_clock_monotonic_ns();
     pthread_mutex_lock(&device->mutex);
     if (!target->accepting) {
-        ok = md_error_set(&request->error, MD_REASON_NOT_READY, "'%s' version %s is not at ready state",
-                          target->model_name.ptr, target->version_text.ptr);
+        ok = md_error_set(&request->error, MD_REASON_NOT_READY,
+                          "'%s' version %s is not at ready state", target->model_name.ptr,
+                          target->version_text.ptr);
     } else if (may_run_inline(device, target)) {
         instance = instance_pop(target);
         target->running++;
@@ -454,7 +463,7 @@ struct md_block *md_device_block(struct md_device *device, size_t bytes)
     return md_block_create(device->budget, bytes, &over_budget);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------ */
+/* --- life -------------------- */
 
 static void stop_executors(struct md_device *device)
 {
@@ -468,14 +477,16 @@ static void stop_executors(struct md_device *device)
     }
 }
 
-bool md_device_create(const struct md_device_options *options, struct md_device **out, struct md_error *err)
+bool md_device_create(const struct md_device_options *options, struct md_device **out,
+                      struct md_error *err)
 {
     struct md_device *device = md_alloc_aligned(MD_CACHE_LINE, sizeof *device);
 
     if (!device) {
         return md_error_no_memory(err, "a device");
     }
-    *device = (struct md_device){.budget = options->budget, .inline_limit_ns = options->inline_limit_ns};
+    *device =
+        (struct md_device){.budget = options->budget, .inline_limit_ns = options->inline_limit_ns};
     pthread_mutex_init(&device->mutex, NULL);
     pthread_cond_init(&device->work, NULL);
     pthread_cond_init(&device->changed, NULL);
@@ -515,8 +526,8 @@ void md_device_destroy(struct md_device *device)
     md_free(device);
 }
 
-void md_device_attach(struct md_device *device, struct md_target *target, struct md_instance *const *instances,
-                      size_t count)
+void md_device_attach(struct md_device *device, struct md_target *target,
+                      struct md_instance *const *instances, size_t count)
 {
     pthread_mutex_lock(&device->mutex);
     target->device = device;
@@ -539,10 +550,12 @@ void md_device_detach(struct md_device *device, struct md_target *target)
 
     pthread_mutex_lock(&device->mutex);
     target->accepting = false;
-    while (target->scheduler.ops->pick(&target->scheduler, &request, 1, md_clock_monotonic_ns()) == 1) {
-        md_error_set(&request->error, MD_REASON_EXITING, "'%s' version %s is being unloaded", target->model_name.ptr,
-                     target->version_text.ptr);
-        md_request_reject(request); /* posts to its home loop: no system call but a wake-up, at the end of life */
+    while (target->scheduler.ops->pick(&target->scheduler, &request, 1, md_clock_monotonic_ns()) ==
+           1) {
+        md_error_set(&request->error, MD_REASON_EXITING, "'%s' version %s is being unloaded",
+                     target->model_name.ptr, target->version_text.ptr);
+        md_request_reject(
+            request); /* posts to its home loop: no system call but a wake-up, at the end of life */
     }
     note_queue_length(device, target);
     while (target->running > 0) {
@@ -553,8 +566,8 @@ void md_device_detach(struct md_device *device, struct md_target *target)
     pthread_mutex_unlock(&device->mutex);
 }
 
-bool md_device_bind(struct md_device *device, struct md_instance *instance, const struct md_bound_calls *calls,
-                    struct md_error *err)
+bool md_device_bind(struct md_device *device, struct md_instance *instance,
+                    const struct md_bound_calls *calls, struct md_error *err)
 {
     struct md_executor *executor = md_calloc(1, sizeof *executor);
 

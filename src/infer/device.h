@@ -1,10 +1,10 @@
 /*
  * Device: where batches run. Its executors, its one mutex, and the decision what runs next.
  *
- * Created by server/ with as many executors as the CPU plan grants. Targets are attached with their instances by model/
- * on a loader thread and detached before their mapping is destroyed. The mutex guards the queues of all its targets and
- * is never held across a system call or a backend call. An idle executor asks for (target, instance, batch); there is no
- * batcher thread between.
+ * Created by server/ with as many executors as the CPU plan grants. Targets are attached with their
+ * instances by model/ on a loader thread and detached before their mapping is destroyed. The mutex
+ * guards the queues of all its targets and is never held across a system call or a backend call. An
+ * idle executor asks for (target, instance, batch); there is no batcher thread between.
  */
 #ifndef MD_INFER_DEVICE_H
 #define MD_INFER_DEVICE_H
@@ -38,37 +38,41 @@ struct md_instance {
 struct md_device_options {
     size_t executor_count;
     struct md_budget *budget; /* shared */
-    uint64_t inline_limit_ns; /* an inline execution above this goes to the executors from then on */
+    uint64_t
+        inline_limit_ns; /* an inline execution above this goes to the executors from then on */
 };
 
-bool md_device_create(const struct md_device_options *options, struct md_device **out, struct md_error *err)
-    MD_MUST_CHECK;
+bool md_device_create(const struct md_device_options *options, struct md_device **out,
+                      struct md_error *err) MD_MUST_CHECK;
 /* Ends the executors; all targets have been detached. */
 void md_device_destroy(struct md_device *device);
 
 /* Opens the target for requests with these instances. Loader thread. */
-void md_device_attach(struct md_device *device, struct md_target *target, struct md_instance *const *instances,
-                      size_t count);
-/* Refuses further requests, fails those that wait (UNAVAILABLE, exiting), and returns when no batch of the target runs
- * any more. Loader thread. */
+void md_device_attach(struct md_device *device, struct md_target *target,
+                      struct md_instance *const *instances, size_t count);
+/* Refuses further requests, fails those that wait (UNAVAILABLE, exiting), and returns when no batch
+ * of the target runs any more. Loader thread. */
 void md_device_detach(struct md_device *device, struct md_target *target);
 
-/* An executor of its own for a THREAD_BOUND instance; `start` runs on it before anything else, `stop` as the last.
- * False if the thread cannot be created or start returned false (err is then start's). */
+/* An executor of its own for a THREAD_BOUND instance; `start` runs on it before anything else,
+ * `stop` as the last. False if the thread cannot be created or start returned false (err is then
+ * start's). */
 struct md_bound_calls {
     bool (*start)(void *start_arg, struct md_error *err);
     void (*stop)(void *stop_arg);
     void *start_arg; /* borrow during md_device_bind */
     void *stop_arg;
 };
-bool md_device_bind(struct md_device *device, struct md_instance *instance, const struct md_bound_calls *calls,
-                    struct md_error *err) MD_MUST_CHECK;
+bool md_device_bind(struct md_device *device, struct md_instance *instance,
+                    const struct md_bound_calls *calls, struct md_error *err) MD_MUST_CHECK;
 void md_device_unbind(struct md_device *device, struct md_instance *instance);
 
-/* For request.c: queue or run; take back; one request of the instance's batch was completed (the last one, or execute's
- * return, frees the instance); memory from the calling thread's pool (from the heap on foreign threads). */
+/* For request.c: queue or run; take back; one request of the instance's batch was completed (the
+ * last one, or execute's return, frees the instance); memory from the calling thread's pool (from
+ * the heap on foreign threads). */
 void md_device_submit(struct md_device *device, struct md_request *request);
-bool md_device_withdraw(struct md_device *device, struct md_request *request); /* true: it was still waiting */
+bool md_device_withdraw(struct md_device *device,
+                        struct md_request *request); /* true: it was still waiting */
 void md_device_request_done(struct md_instance *instance);
 struct md_block *md_device_block(struct md_device *device, size_t bytes);
 

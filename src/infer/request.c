@@ -4,7 +4,8 @@
  * Invariants
  *  1. `end` is called exactly once for each submitted request, on its home loop.
  *  2. Between submit and delivery the arena is touched by the execution alone.
- *  3. While the home loop is inside the backend for a request (HELD), the request is not completed: its instance lives.
+ *  3. While the home loop is inside the backend for a request (HELD), the request is not completed:
+ * its instance lives.
  */
 #include "infer/request.h"
 
@@ -18,7 +19,8 @@ enum { STREAM_CREDIT = 16 };
 void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
                      struct md_arena *arena, const struct md_responder *responder, void *dialect)
 {
-    memset(request, 0, sizeof *request - sizeof request->error); /* the error text needs no zeroes */
+    memset(request, 0,
+           sizeof *request - sizeof request->error); /* the error text needs no zeroes */
     request->target = target;
     request->loop = loop;
     request->arena = arena;
@@ -67,7 +69,7 @@ void md_request_reject(struct md_request *request)
     md_request_deliver(request);
 }
 
-/* --- holding a running request ---------------------------------------------------------------------------------- */
+/* --- holding a running request -------------------- */
 
 static bool hold(struct md_request *request, unsigned also)
 {
@@ -77,7 +79,8 @@ static bool hold(struct md_request *request, unsigned also)
         if ((state & (MD_REQUEST_RUNNING | MD_REQUEST_FINISHED)) != MD_REQUEST_RUNNING) {
             return false;
         }
-    } while (!atomic_compare_exchange_weak(&request->state, &state, state | MD_REQUEST_HELD | also));
+    } while (
+        !atomic_compare_exchange_weak(&request->state, &state, state | MD_REQUEST_HELD | also));
     return true;
 }
 
@@ -123,11 +126,12 @@ void md_infer_cancel(struct md_request *request)
 bool md_request_is_cancelled(const struct md_request *request)
 {
     /* relaxed: a hint that may come late */
-    return atomic_load_explicit(&((struct md_request *)(uintptr_t)request)->state, memory_order_relaxed) &
+    return atomic_load_explicit(&((struct md_request *)(uintptr_t)request)->state,
+                                memory_order_relaxed) &
            MD_REQUEST_CANCELLED;
 }
 
-/* --- responses -------------------------------------------------------------------------------------------------- */
+/* --- responses -------------------- */
 
 static bool inside_inputs(const struct md_request *request, const struct modeld_tensor *tensor)
 {
@@ -148,8 +152,9 @@ static void release_block(void *arg)
     md_block_unref(arg);
 }
 
-static bool take_output_memory(struct md_request *request, struct md_arena *arena, const struct modeld_output *output,
-                               struct md_tensor *tensor, struct md_error *err)
+static bool take_output_memory(struct md_request *request, struct md_arena *arena,
+                               const struct modeld_output *output, struct md_tensor *tensor,
+                               struct md_error *err)
 {
     struct md_block *block = (struct md_block *)(uintptr_t)output->buffer;
     char *copy;
@@ -158,13 +163,14 @@ static bool take_output_memory(struct md_request *request, struct md_arena *aren
     switch (output->memory) {
     case MODELD_OUTPUT_INPUT:
         return output->tensor.bytes == 0 || inside_inputs(request, &output->tensor) ||
-               md_error_set(err, MD_REASON_BACKEND, "output '%s' does not lie inside an input", output->tensor.name);
+               md_error_set(err, MD_REASON_BACKEND, "output '%s' does not lie inside an input",
+                            output->tensor.name);
     case MODELD_OUTPUT_BUFFER:
         if (!block || tensor->data < block->data || tensor->bytes > block->capacity ||
             (size_t)(tensor->data - block->data) > block->capacity - tensor->bytes) {
             md_block_unref(block);
-            return md_error_set(err, MD_REASON_BACKEND, "output '%s' does not lie inside its buffer",
-                                output->tensor.name);
+            return md_error_set(err, MD_REASON_BACKEND,
+                                "output '%s' does not lie inside its buffer", output->tensor.name);
         }
         if (!md_arena_on_reset(arena, release_block, block)) {
             md_block_unref(block);
@@ -188,35 +194,40 @@ static bool take_output_memory(struct md_request *request, struct md_arena *aren
         tensor->data = copy;
         return true;
     default:
-        return md_error_set(err, MD_REASON_BACKEND, "output '%s' has the unknown memory kind %u", output->tensor.name,
-                            output->memory);
+        return md_error_set(err, MD_REASON_BACKEND, "output '%s' has the unknown memory kind %u",
+                            output->tensor.name, output->memory);
     }
 }
 
-static bool check_output(const struct md_request *request, const struct md_tensor *tensor, struct md_error *err)
+static bool check_output(const struct md_request *request, const struct md_tensor *tensor,
+                         struct md_error *err)
 {
     size_t elements, bytes;
 
     if (!md_shape_elements(tensor->shape, tensor->rank, &elements)) {
-        return md_error_set(err, MD_REASON_BACKEND, "model '%s': output '%s' has an impossible shape",
+        return md_error_set(err, MD_REASON_BACKEND,
+                            "model '%s': output '%s' has an impossible shape",
                             request->target->model_name.ptr, tensor->name.ptr);
     }
     if (tensor->dtype == MD_DTYPE_BYTES) {
         return md_bytes_tensor_check(tensor->data, tensor->bytes, elements) ||
-               md_error_set(err, MD_REASON_BACKEND, "model '%s': output '%s' is not %zu length-prefixed elements",
+               md_error_set(err, MD_REASON_BACKEND,
+                            "model '%s': output '%s' is not %zu length-prefixed elements",
                             request->target->model_name.ptr, tensor->name.ptr, elements);
     }
-    if (md_dtype_size(tensor->dtype) == 0 || !md_size_mul(elements, md_dtype_size(tensor->dtype), &bytes) ||
-        bytes != tensor->bytes) {
-        return md_error_set(err, MD_REASON_BACKEND, "model '%s': output '%s' has %zu bytes, its shape and type %s say %zu",
+    if (md_dtype_size(tensor->dtype) == 0 ||
+        !md_size_mul(elements, md_dtype_size(tensor->dtype), &bytes) || bytes != tensor->bytes) {
+        return md_error_set(err, MD_REASON_BACKEND,
+                            "model '%s': output '%s' has %zu bytes, its shape and type %s say %zu",
                             request->target->model_name.ptr, tensor->name.ptr, tensor->bytes,
                             md_dtype_name(tensor->dtype), elements * md_dtype_size(tensor->dtype));
     }
     return true;
 }
 
-static bool take_output(struct md_request *request, struct md_arena *arena, const struct modeld_output *output,
-                        struct md_tensor *tensor, struct md_error *err)
+static bool take_output(struct md_request *request, struct md_arena *arena,
+                        const struct modeld_output *output, struct md_tensor *tensor,
+                        struct md_error *err)
 {
     const struct modeld_tensor *from = &output->tensor;
     int64_t *shape = md_arena_alloc(arena, from->rank * sizeof *shape);
@@ -239,8 +250,9 @@ static bool take_output(struct md_request *request, struct md_arena *arena, cons
 }
 
 /* Takes over what the backend hands us, all of it even when one output is refused. */
-static bool take_outputs(struct md_request *request, struct md_arena *arena, const struct modeld_response *response,
-                         struct md_response *out, struct md_error *err)
+static bool take_outputs(struct md_request *request, struct md_arena *arena,
+                         const struct modeld_response *response, struct md_response *out,
+                         struct md_error *err)
 {
     const char *at = (const char *)response->outputs;
     struct md_error ignored;
@@ -254,7 +266,8 @@ static bool take_outputs(struct md_request *request, struct md_arena *arena, con
     for (uint32_t i = 0; i < response->output_count; i++, at += response->output_stride) {
         struct md_tensor scratch;
         struct md_tensor *tensor = out->outputs ? &out->outputs[i] : &scratch;
-        if (!take_output(request, arena, (const struct modeld_output *)(const void *)at, tensor, ok ? err : &ignored)) {
+        if (!take_output(request, arena, (const struct modeld_output *)(const void *)at, tensor,
+                         ok ? err : &ignored)) {
             ok = false;
         }
     }
@@ -296,7 +309,8 @@ static int32_t respond_unary(struct md_request *request, const struct modeld_res
     struct md_error err;
 
     if (request->response_count > 0) {
-        md_error_set(&err, MD_REASON_BACKEND, "model '%s' gave a second response to one request, but is not decoupled",
+        md_error_set(&err, MD_REASON_BACKEND,
+                     "model '%s' gave a second response to one request, but is not decoupled",
                      request->target->model_name.ptr);
         return fail_request(request, &err);
     }
@@ -350,7 +364,8 @@ int32_t md_request_respond(struct md_request *request, const struct modeld_respo
     if (!request->respond_ns) {
         request->respond_ns = md_clock_monotonic_ns();
     }
-    int32_t code = request->target->decoupled ? respond_stream(request, response) : respond_unary(request, response);
+    int32_t code = request->target->decoupled ? respond_stream(request, response)
+                                              : respond_unary(request, response);
     return code == MODELD_OK && md_request_is_cancelled(request) ? MODELD_CANCELLED : code;
 }
 
@@ -363,14 +378,17 @@ static void judge_finish(struct md_request *request, int32_t code, const char *t
     }
     request->failed = true;
     if (how != MODELD_FINISH_FINAL) {
-        md_error_set(err, MD_REASON_UNSUPPORTED, "model '%s' asked to be rescheduled, which this server does not offer",
+        md_error_set(err, MD_REASON_UNSUPPORTED,
+                     "model '%s' asked to be rescheduled, which this server does not offer",
                      request->target->model_name.ptr);
-    } else if (code == MODELD_CANCELLED || (code != MODELD_OK && md_request_is_cancelled(request))) {
+    } else if (code == MODELD_CANCELLED ||
+               (code != MODELD_OK && md_request_is_cancelled(request))) {
         md_error_set(err, MD_REASON_CANCELLED, "the request was cancelled");
     } else if (code != MODELD_OK) {
         md_error_set_code(err, MD_REASON_BACKEND,
-                          code > 0 && code <= MD_CODE_UNAUTHENTICATED ? (enum md_code)code : MD_CODE_INTERNAL, "%s",
-                          text && *text ? text : "the backend failed without saying why");
+                          code > 0 && code <= MD_CODE_UNAUTHENTICATED ? (enum md_code)code
+                                                                      : MD_CODE_INTERNAL,
+                          "%s", text && *text ? text : "the backend failed without saying why");
     } else if (!request->target->decoupled && request->response_count == 0) {
         md_error_set(err, MD_REASON_BACKEND, "model '%s' finished a request without a response",
                      request->target->model_name.ptr);

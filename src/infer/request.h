@@ -1,17 +1,19 @@
 /*
  * Request: one inference, from a dialect's decoder to its responder.
  *
- * Memory: the struct and all that it points at live in the arena of the dialect's exchange. Owner: the home loop until
- * md_infer_submit, then the scheduler and the executor that runs it, then the home loop again when the responder is
- * called. While it is submitted nobody else touches the arena. Only `state` is shared: cancelling is one
- * compare-and-swap on it.
+ * Memory: the struct and all that it points at live in the arena of the dialect's exchange. Owner:
+ * the home loop until md_infer_submit, then the scheduler and the executor that runs it, then the
+ * home loop again when the responder is called. While it is submitted nobody else touches the
+ * arena. Only `state` is shared: cancelling is one compare-and-swap on it.
  *
- * State word: flags, see below. A holder (cancel, resume: always the home loop) keeps the execution from being completed
- * while it is inside the backend for this request; whoever of holder and finisher comes second completes it.
+ * State word: flags, see below. A holder (cancel, resume: always the home loop) keeps the execution
+ * from being completed while it is inside the backend for this request; whoever of holder and
+ * finisher comes second completes it.
  *
- *      submitted -> waits in the scheduler -> RUNNING -> FINISHED -> delivered to the home loop, `end` called
- *                        |                       |
- *                        +-> withdrawn           +-> CANCELLED as well: the backend was asked to stop, it still finishes
+ *      submitted -> waits in the scheduler -> RUNNING -> FINISHED -> delivered to the home loop,
+ * `end` called |                       |
+ *                        +-> withdrawn           +-> CANCELLED as well: the backend was asked to
+ * stop, it still finishes
  */
 #ifndef MD_INFER_REQUEST_H
 #define MD_INFER_REQUEST_H
@@ -41,17 +43,23 @@ struct md_response {
     struct md_loop_task task; /* carries a streamed response to the home loop */
 };
 
-/* How a dialect hears of its request. Called on the home loop; from inside md_infer_submit when the request is refused
- * or runs inline. */
+/* How a dialect hears of its request. Called on the home loop; from inside md_infer_submit when the
+ * request is refused or runs inline. */
 struct md_responder {
-    /* A response, in order; 0..n times (unary targets: exactly once before a successful end). Its memory is valid until
-     * `end` has returned and the exchange's arena is reset; for streamed ones only during the call. */
+    /* A response, in order; 0..n times (unary targets: exactly once before a successful end). Its
+     * memory is valid until `end` has returned and the exchange's arena is reset; for streamed ones
+     * only during the call. */
     void (*response)(struct md_request *request, struct md_response *response);
     /* The last call. error is NULL on success. The dialect may free the request's memory in it. */
     void (*end)(struct md_request *request, const struct md_error *error);
 };
 
-enum md_parameter_kind { MD_PARAMETER_BOOL, MD_PARAMETER_INT, MD_PARAMETER_DOUBLE, MD_PARAMETER_STRING };
+enum md_parameter_kind {
+    MD_PARAMETER_BOOL,
+    MD_PARAMETER_INT,
+    MD_PARAMETER_DOUBLE,
+    MD_PARAMETER_STRING
+};
 
 struct md_parameter {
     struct md_str name;
@@ -106,26 +114,28 @@ struct md_request {
 void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
                      struct md_arena *arena, const struct md_responder *responder, void *dialect);
 
-/* Checks inputs and wanted outputs against the target: names, dtypes, shapes, byte sizes, batch. Sets rows. Errors are
- * INVALID_ARGUMENT with the field's sentences. */
+/* Checks inputs and wanted outputs against the target: names, dtypes, shapes, byte sizes, batch.
+ * Sets rows. Errors are INVALID_ARGUMENT with the field's sentences. */
 bool md_request_check(struct md_request *request, struct md_error *err) MD_MUST_CHECK;
 
-/* Hands the request over. The responder's `end` is called exactly once, maybe before this returns. Home loop. */
+/* Hands the request over. The responder's `end` is called exactly once, maybe before this returns.
+ * Home loop. */
 void md_infer_submit(struct md_request *request);
 
-/* Nobody waits any more: drops it from the queue or asks the backend to stop. `end` is still called (CANCELLED unless it
- * was too late). Home loop; fine at any time before `end`. */
+/* Nobody waits any more: drops it from the queue or asks the backend to stop. `end` is still called
+ * (CANCELLED unless it was too late). Home loop; fine at any time before `end`. */
 void md_infer_cancel(struct md_request *request);
 
-/* For the device: a request that no backend will see fails with `request->error`; the caller owns it. */
+/* For the device: a request that no backend will see fails with `request->error`; the caller owns
+ * it. */
 void md_request_reject(struct md_request *request);
 /* For the device: calls the responder, at once for an inline request, else on the home loop. */
 void md_request_deliver(struct md_request *request);
 
-/* --- for backend/ (the host side of the ABI); any thread ------------------------------------------------------- */
+/* --- for backend/ (the host side of the ABI); any thread -------------------- */
 
-/* Memory for outputs of a running request: from the calling thread's pool, or from the heap on foreign threads. NULL
- * when out of memory or budget. */
+/* Memory for outputs of a running request: from the calling thread's pool, or from the heap on
+ * foreign threads. NULL when out of memory or budget. */
 struct md_block *md_request_block(struct md_request *request, size_t bytes);
 int32_t md_request_respond(struct md_request *request, const struct modeld_response *response);
 int32_t md_request_finish(struct md_request *request, int32_t code, const char *text, uint32_t how);

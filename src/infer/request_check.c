@@ -1,12 +1,15 @@
 /*
- * Does a request fit its target? The sentences are those of the field's server, which clients' tests match.
+ * Does a request fit its target? The sentences are those of the field's server, which clients'
+ * tests match.
  */
 #include "infer/request.h"
 
-static bool unknown_tensor(struct md_error *err, const struct md_target *target, const char *kind, struct md_str name)
+static bool unknown_tensor(struct md_error *err, const struct md_target *target, const char *kind,
+                           struct md_str name)
 {
-    return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "unexpected inference %s '%.*s' for model '%s'", kind,
-                        MD_STR_ARG(name), target->model_name.ptr);
+    return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                        "unexpected inference %s '%.*s' for model '%s'", kind, MD_STR_ARG(name),
+                        target->model_name.ptr);
 }
 
 static bool has_input(const struct md_request *request, struct md_str name)
@@ -41,11 +44,12 @@ static bool wrong_input_count(const struct md_request *request, struct md_error 
             append_name(&missing, spec->name);
         }
     }
-    md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                 "expected %zu inputs but got %zu inputs for model '%s'. Got input(s) [%.*s], but missing required "
-                 "input(s) [%.*s]. Please provide all required input(s).",
-                 target->required_input_count, request->input_count, target->model_name.ptr,
-                 MD_STR_ARG(md_bytes_view(&got)), MD_STR_ARG(md_bytes_view(&missing)));
+    md_error_set(
+        err, MD_REASON_INVALID_ARGUMENT,
+        "expected %zu inputs but got %zu inputs for model '%s'. Got input(s) [%.*s], but missing required "
+        "input(s) [%.*s]. Please provide all required input(s).",
+        target->required_input_count, request->input_count, target->model_name.ptr,
+        MD_STR_ARG(md_bytes_view(&got)), MD_STR_ARG(md_bytes_view(&missing)));
     md_bytes_deinit(&got);
     md_bytes_deinit(&missing);
     return false;
@@ -59,47 +63,53 @@ static bool wrong_shape(const struct md_target *target, const struct md_tensor_s
 
     md_shape_print(spec->shape, spec->rank, &expected);
     md_shape_print(input->shape, input->rank, &got);
-    md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                 "unexpected shape for input '%.*s' for model '%s'. Expected %.*s, got %.*s.%s",
-                 MD_STR_ARG(input->name), target->model_name.ptr, MD_STR_ARG(md_bytes_view(&expected)),
-                 MD_STR_ARG(md_bytes_view(&got)),
-                 target->max_batch_size > 0
-                     ? " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
-                       "prepended to each input shape. If you want to specify the full shape including the batch dim "
-                       "in your input dims config, try setting max_batch_size to zero. See the model configuration "
-                       "docs for more info on max_batch_size."
-                     : "");
+    md_error_set(
+        err, MD_REASON_INVALID_ARGUMENT,
+        "unexpected shape for input '%.*s' for model '%s'. Expected %.*s, got %.*s.%s",
+        MD_STR_ARG(input->name), target->model_name.ptr, MD_STR_ARG(md_bytes_view(&expected)),
+        MD_STR_ARG(md_bytes_view(&got)),
+        target->max_batch_size > 0
+            ? " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
+              "prepended to each input shape. If you want to specify the full shape including the batch dim "
+              "in your input dims config, try setting max_batch_size to zero. See the model configuration "
+              "docs for more info on max_batch_size."
+            : "");
     md_bytes_deinit(&expected);
     md_bytes_deinit(&got);
     return false;
 }
 
-static bool check_bytes(const struct md_target *target, const struct md_tensor *input, struct md_error *err)
+static bool check_bytes(const struct md_target *target, const struct md_tensor *input,
+                        struct md_error *err)
 {
     size_t elements, bytes;
 
     if (!md_shape_elements(input->shape, input->rank, &elements)) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "input '%.*s' for model '%s' has a shape with too many elements",
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "input '%.*s' for model '%s' has a shape with too many elements",
                             MD_STR_ARG(input->name), target->model_name.ptr);
     }
     if (input->dtype == MD_DTYPE_BYTES) {
         if (!md_bytes_tensor_check(input->data, input->bytes, elements)) {
-            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                                "incorrect number of string elements in input '%.*s' for model '%s': the data does not "
-                                "hold exactly %zu length-prefixed elements",
-                                MD_STR_ARG(input->name), target->model_name.ptr, elements);
+            return md_error_set(
+                err, MD_REASON_INVALID_ARGUMENT,
+                "incorrect number of string elements in input '%.*s' for model '%s': the data does not "
+                "hold exactly %zu length-prefixed elements",
+                MD_STR_ARG(input->name), target->model_name.ptr, elements);
         }
         return true;
     }
     if (!md_size_mul(elements, md_dtype_size(input->dtype), &bytes) || bytes != input->bytes) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                            "input byte size mismatch for input '%.*s' for model '%s'. Expected %zu, got %zu",
-                            MD_STR_ARG(input->name), target->model_name.ptr, bytes, input->bytes);
+        return md_error_set(
+            err, MD_REASON_INVALID_ARGUMENT,
+            "input byte size mismatch for input '%.*s' for model '%s'. Expected %zu, got %zu",
+            MD_STR_ARG(input->name), target->model_name.ptr, bytes, input->bytes);
     }
     return true;
 }
 
-static bool check_batch(struct md_request *request, const struct md_tensor *input, bool first, struct md_error *err)
+static bool check_batch(struct md_request *request, const struct md_tensor *input, bool first,
+                        struct md_error *err)
 {
     const struct md_target *target = request->target;
     int64_t rows = input->rank ? input->shape[0] : 0;
@@ -107,11 +117,13 @@ static bool check_batch(struct md_request *request, const struct md_tensor *inpu
     if (first) {
         request->rows = rows;
     } else if (rows != request->rows) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "input '%.*s' batch size does not match other inputs for '%s'",
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "input '%.*s' batch size does not match other inputs for '%s'",
                             MD_STR_ARG(input->name), target->model_name.ptr);
     }
     if (rows < 1 || rows > target->max_batch_size) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "inference request batch-size must be <= %lld for '%s'",
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "inference request batch-size must be <= %lld for '%s'",
                             (long long)target->max_batch_size, target->model_name.ptr);
     }
     return true;
@@ -121,12 +133,13 @@ static bool check_input(struct md_request *request, size_t index, struct md_erro
 {
     const struct md_target *target = request->target;
     const struct md_tensor *input = &request->inputs[index];
-    const struct md_tensor_spec *spec = target->any_io ? NULL : md_target_find_input(target, input->name);
+    const struct md_tensor_spec *spec =
+        target->any_io ? NULL : md_target_find_input(target, input->name);
 
     for (size_t i = 0; i < index; i++) {
         if (md_str_eq(request->inputs[i].name, input->name)) {
-            return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "input '%.*s' already exists in request",
-                                MD_STR_ARG(input->name));
+            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                "input '%.*s' already exists in request", MD_STR_ARG(input->name));
         }
     }
     if (!spec && !target->any_io) {
@@ -135,8 +148,8 @@ static bool check_input(struct md_request *request, size_t index, struct md_erro
     if (spec && spec->dtype != input->dtype) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
                             "inference input '%.*s' data-type is '%s', but model '%s' expects '%s'",
-                            MD_STR_ARG(input->name), md_dtype_name(input->dtype), target->model_name.ptr,
-                            md_dtype_name(spec->dtype));
+                            MD_STR_ARG(input->name), md_dtype_name(input->dtype),
+                            target->model_name.ptr, md_dtype_name(spec->dtype));
     }
     if (spec && !md_shape_matches(spec->shape, spec->rank, input->shape, input->rank)) {
         return wrong_shape(target, spec, input, err);
@@ -157,7 +170,8 @@ bool md_request_check(struct md_request *request, struct md_error *err)
         if (!check_input(request, i, err)) {
             return false;
         }
-        const struct md_tensor_spec *spec = target->any_io ? NULL : md_target_find_input(target, request->inputs[i].name);
+        const struct md_tensor_spec *spec =
+            target->any_io ? NULL : md_target_find_input(target, request->inputs[i].name);
         required += spec && !spec->optional;
     }
     if (!target->any_io && required != target->required_input_count) {

@@ -5,7 +5,8 @@
 
 #include "infer/request.h"
 
-static bool default_submit(struct md_scheduler *scheduler, struct md_request *request, struct md_error *err)
+static bool default_submit(struct md_scheduler *scheduler, struct md_request *request,
+                           struct md_error *err)
 {
     if (scheduler->length_limit && scheduler->length >= scheduler->length_limit) {
         return md_error_set(err, MD_REASON_QUEUE_FULL, "Exceeds maximum queue size");
@@ -47,7 +48,8 @@ static bool default_cancel(struct md_scheduler *scheduler, struct md_request *re
     return true;
 }
 
-static size_t default_pick(struct md_scheduler *scheduler, struct md_request **requests, size_t max, uint64_t now_ns)
+static size_t default_pick(struct md_scheduler *scheduler, struct md_request **requests, size_t max,
+                           uint64_t now_ns)
 {
     (void)now_ns;
     if (!scheduler->first || max == 0) {

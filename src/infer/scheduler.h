@@ -1,9 +1,9 @@
 /*
  * Scheduler: which waiting requests of one target form the next batch.
  *
- * Embedded in a target, called only under the mutex of the target's device; pure bookkeeping, no system calls. The
- * default scheduler hands out one request at a time in order of arrival. Dynamic batching, sequences and ensembles are
- * further tables of operations.
+ * Embedded in a target, called only under the mutex of the target's device; pure bookkeeping, no
+ * system calls. The default scheduler hands out one request at a time in order of arrival. Dynamic
+ * batching, sequences and ensembles are further tables of operations.
  */
 #ifndef MD_INFER_SCHEDULER_H
 #define MD_INFER_SCHEDULER_H
@@ -15,11 +15,13 @@ struct md_scheduler;
 
 struct md_scheduler_ops {
     /* Takes the request, or refuses it (QUEUE_FULL). */
-    bool (*submit)(struct md_scheduler *scheduler, struct md_request *request, struct md_error *err);
+    bool (*submit)(struct md_scheduler *scheduler, struct md_request *request,
+                   struct md_error *err);
     /* Takes a waiting request back out; false if it does not hold it. */
     bool (*cancel)(struct md_scheduler *scheduler, struct md_request *request);
     /* Moves the next batch into requests[0..max); returns how many, 0 = nothing to run now. */
-    size_t (*pick)(struct md_scheduler *scheduler, struct md_request **requests, size_t max, uint64_t now_ns);
+    size_t (*pick)(struct md_scheduler *scheduler, struct md_request **requests, size_t max,
+                   uint64_t now_ns);
     /* A batch of this target has ended. */
     void (*done)(struct md_scheduler *scheduler, size_t batch_count, uint64_t execution_ns);
 };

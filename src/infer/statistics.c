@@ -9,7 +9,8 @@
 static void add(_Atomic uint64_t *counter, uint64_t amount)
 {
     /* relaxed: readers only want a recent number */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
 }
 
 static void add_duration(struct md_duration *duration, uint64_t ns)
@@ -34,8 +35,8 @@ static uint64_t span(uint64_t from_ns, uint64_t to_ns)
     return to_ns > from_ns ? to_ns - from_ns : 0;
 }
 
-static void record_batch(struct md_target_shard *shard, const struct md_request *request, uint64_t input_ns,
-                         uint64_t infer_ns, uint64_t output_ns)
+static void record_batch(struct md_target_shard *shard, const struct md_request *request,
+                         uint64_t input_ns, uint64_t infer_ns, uint64_t output_ns)
 {
     struct md_batch_counters *batch = &shard->single;
 
@@ -48,7 +49,8 @@ static void record_batch(struct md_target_shard *shard, const struct md_request 
     add(&batch->output_ns, output_ns);
 }
 
-void md_statistics_record(const struct md_request *request, const struct md_error *error, uint64_t now_ns)
+void md_statistics_record(const struct md_request *request, const struct md_error *error,
+                          uint64_t now_ns)
 {
     struct md_target_shard *shard = &request->target->shards[md_loop_index(request->loop)];
     uint64_t total_ns = span(request->begin_ns, now_ns);
@@ -77,11 +79,12 @@ void md_statistics_record(const struct md_request *request, const struct md_erro
         add(&shard->execution_count, 1);
         record_batch(shard, request, input_ns, infer_ns, output_ns);
     }
-    atomic_store_explicit(&shard->last_inference_ms, md_clock_realtime_ns() / MD_NS_PER_MS, memory_order_relaxed);
+    atomic_store_explicit(&shard->last_inference_ms, md_clock_realtime_ns() / MD_NS_PER_MS,
+                          memory_order_relaxed);
 }
 
-void md_statistics_record_refusal(struct md_target *target, unsigned loop_index, enum md_reason reason,
-                                  uint64_t duration_ns)
+void md_statistics_record_refusal(struct md_target *target, unsigned loop_index,
+                                  enum md_reason reason, uint64_t duration_ns)
 {
     struct md_target_shard *shard = &target->shards[loop_index];
 

@@ -7,10 +7,11 @@
 #include "infer/request.h"
 
 /* error NULL: success. now_ns: monotonic time of the answer. */
-void md_statistics_record(const struct md_request *request, const struct md_error *error, uint64_t now_ns);
+void md_statistics_record(const struct md_request *request, const struct md_error *error,
+                          uint64_t now_ns);
 
 /* A request that failed before it was built (bad input for a known target). Home loop. */
-void md_statistics_record_refusal(struct md_target *target, unsigned loop_index, enum md_reason reason,
-                                  uint64_t duration_ns);
+void md_statistics_record_refusal(struct md_target *target, unsigned loop_index,
+                                  enum md_reason reason, uint64_t duration_ns);
 
 #endif

@@ -44,7 +44,8 @@ void md_target_deinit(struct md_target *target)
     target->shard_count = 0;
 }
 
-static const struct md_tensor_spec *find_spec(const struct md_tensor_spec *specs, size_t count, struct md_str name)
+static const struct md_tensor_spec *find_spec(const struct md_tensor_spec *specs, size_t count,
+                                              struct md_str name)
 {
     for (size_t i = 0; i < count; i++) {
         if (md_str_eq(specs[i].name, name)) {
@@ -54,12 +55,14 @@ static const struct md_tensor_spec *find_spec(const struct md_tensor_spec *specs
     return NULL;
 }
 
-const struct md_tensor_spec *md_target_find_input(const struct md_target *target, struct md_str name)
+const struct md_tensor_spec *md_target_find_input(const struct md_target *target,
+                                                  struct md_str name)
 {
     return find_spec(target->inputs, target->input_count, name);
 }
 
-const struct md_tensor_spec *md_target_find_output(const struct md_target *target, struct md_str name)
+const struct md_tensor_spec *md_target_find_output(const struct md_target *target,
+                                                   struct md_str name)
 {
     return find_spec(target->outputs, target->output_count, name);
 }
@@ -92,8 +95,8 @@ void md_target_sum(const struct md_target *target, struct md_target_totals *out)
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
         out->in_flight += peek(&shard->in_flight);
-#define SUM_DURATION(name)                                                                         \
-    out->name.count += peek(&shard->name.count);                                                   \
+#define SUM_DURATION(name)                       \
+    out->name.count += peek(&shard->name.count); \
     out->name.ns += peek(&shard->name.ns)
         SUM_DURATION(success);
         SUM_DURATION(fail);
@@ -118,14 +121,15 @@ void md_target_sum(const struct md_target *target, struct md_target_totals *out)
     }
 }
 
-bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count, uint64_t *input_ns,
-                         uint64_t *infer_ns, uint64_t *output_ns)
+bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count,
+                         uint64_t *input_ns, uint64_t *infer_ns, uint64_t *output_ns)
 {
     *count = *input_ns = *infer_ns = *output_ns = 0;
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
-        const struct md_batch_counters *batch =
-            shard->batches ? &shard->batches[batch_size] : batch_size == 1 ? &shard->single : NULL;
+        const struct md_batch_counters *batch = shard->batches    ? &shard->batches[batch_size]
+                                                : batch_size == 1 ? &shard->single
+                                                                  : NULL;
         if (batch) {
             *count += peek(&batch->count);
             *input_ns += peek(&batch->input_ns);

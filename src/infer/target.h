@@ -1,9 +1,11 @@
 /*
- * Target: what a request is aimed at (a version of a model): its tensors, its queue, its statistics.
+ * Target: what a request is aimed at (a version of a model): its tensors, its queue, its
+ * statistics.
  *
- * Embedded in model/version, which creates and destroys it; requests point at it and never further up. Specs are
- * immutable after init. The queue belongs to the device (its mutex). References and statistics are kept in one shard
- * for each loop, written by that loop alone, so that the request path shares no cache line.
+ * Embedded in model/version, which creates and destroys it; requests point at it and never further
+ * up. Specs are immutable after init. The queue belongs to the device (its mutex). References and
+ * statistics are kept in one shard for each loop, written by that loop alone, so that the request
+ * path shares no cache line.
  */
 #ifndef MD_INFER_TARGET_H
 #define MD_INFER_TARGET_H
@@ -47,7 +49,8 @@ struct md_target_shard {
     struct md_histogram phases[MD_PHASE_COUNT];
     struct md_batch_counters {
         _Atomic uint64_t count, input_ns, infer_ns, output_ns;
-    } *batches; /* own: MD_BATCH_SIZES + 1 entries, or NULL for a target that takes no batches ([0] is used then) */
+    } * batches; /* own: MD_BATCH_SIZES + 1 entries, or NULL for a target that takes no batches ([0]
+                    is used then) */
     struct md_batch_counters single;
     char padding[MD_CACHE_LINE];
 };
@@ -67,7 +70,7 @@ struct md_target {
     size_t output_count;
     int64_t max_batch_size; /* 0: no batch dimension */
     bool decoupled;
-    bool any_io;          /* takes whatever tensors come (a backend without specs) */
+    bool any_io;                    /* takes whatever tensors come (a backend without specs) */
     struct md_target_shard *shards; /* own, one for each loop */
     size_t shard_count;
     struct md_device *device; /* borrow */
@@ -78,32 +81,40 @@ struct md_target {
     size_t instance_count;
     struct md_target *ring_next; /* in the device's ring of targets with waiting requests */
     bool in_ring;
-    unsigned running;  /* batches */
-    bool has_bound;    /* its instances are THREAD_BOUND */
-    bool accepting; /* false: submit is refused (not mapped, or unmapping) */
+    unsigned running; /* batches */
+    bool has_bound;   /* its instances are THREAD_BOUND */
+    bool accepting;   /* false: submit is refused (not mapped, or unmapping) */
 
     /* shared */
     _Alignas(MD_CACHE_LINE) _Atomic uint64_t pending; /* queue_length for metrics */
-    _Atomic uint64_t inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
+    _Atomic uint64_t
+        inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
     enum md_inline_mode inline_mode; /* immutable */
     bool inline_safe;                /* immutable: the backend says so */
 };
 
 /* The caller has set the immutable fields; this creates the shards. */
-bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err) MD_MUST_CHECK;
+bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err)
+    MD_MUST_CHECK;
 void md_target_deinit(struct md_target *target);
 
-const struct md_tensor_spec *md_target_find_input(const struct md_target *target, struct md_str name);
-const struct md_tensor_spec *md_target_find_output(const struct md_target *target, struct md_str name);
+const struct md_tensor_spec *md_target_find_input(const struct md_target *target,
+                                                  struct md_str name);
+const struct md_tensor_spec *md_target_find_output(const struct md_target *target,
+                                                   struct md_str name);
 
-/* Taken before a request is built for the target and dropped when the request is over; on the loop of that index. */
+/* Taken before a request is built for the target and dropped when the request is over; on the loop
+ * of that index. */
 void md_target_ref(struct md_target *target, unsigned loop_index);
 void md_target_unref(struct md_target *target, unsigned loop_index);
 
-/* Sums of all shards; any thread. Plain numbers for the statistics endpoint and the metrics page. */
+/* Sums of all shards; any thread. Plain numbers for the statistics endpoint and the metrics page.
+ */
 struct md_target_totals {
     uint64_t in_flight, pending;
-    struct { uint64_t count, ns; } success, fail, queue, compute_input, compute_infer, compute_output;
+    struct {
+        uint64_t count, ns;
+    } success, fail, queue, compute_input, compute_infer, compute_output;
     uint64_t failures[MD_FAILURE_COUNT];
     uint64_t inference_count, execution_count, last_inference_ms;
     uint64_t phase_buckets[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1];
@@ -111,8 +122,9 @@ struct md_target_totals {
 };
 void md_target_sum(const struct md_target *target, struct md_target_totals *out);
 
-/* Totals of one batch size (1..MD_BATCH_SIZES; the last stands for all larger); false if there were none. */
-bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count, uint64_t *input_ns,
-                         uint64_t *infer_ns, uint64_t *output_ns);
+/* Totals of one batch size (1..MD_BATCH_SIZES; the last stands for all larger); false if there were
+ * none. */
+bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count,
+                         uint64_t *input_ns, uint64_t *infer_ns, uint64_t *output_ns);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * Tensors and what a model expects of them. Plain values; whoever holds one keeps the memory behind its views alive.
+ * Tensors and what a model expects of them. Plain values; whoever holds one keeps the memory behind
+ * its views alive.
  */
 #ifndef MD_INFER_TENSOR_H
 #define MD_INFER_TENSOR_H

@@ -3,13 +3,15 @@
  *
  * A turn: wait for events (or spin), handle them, run posted and deferred tasks, fire timers.
  *
- * Wake-ups. Posters push onto a lock-free stack and write to the wake-up descriptor only when the loop says that it
- * sleeps. The loop sets `sleeping` and looks at the mailbox again before it blocks; both sides use sequentially
- * consistent operations, so either the poster sees `sleeping` or the loop sees the task.
+ * Wake-ups. Posters push onto a lock-free stack and write to the wake-up descriptor only when the
+ * loop says that it sleeps. The loop sets `sleeping` and looks at the mailbox again before it
+ * blocks; both sides use sequentially consistent operations, so either the poster sees `sleeping`
+ * or the loop sees the task.
  *
- * Spinning. A blocked loop costs ~25 us of CPU and more of latency to wake. It polls without blocking for at most
- * spin_us when the last waits returned a single event each and the moving average of the gaps between events is shorter
- * than the bound: one busy connection is served in a third of the time, an idle or a broad loop never spins.
+ * Spinning. A blocked loop costs ~25 us of CPU and more of latency to wake. It polls without
+ * blocking for at most spin_us when the last waits returned a single event each and the moving
+ * average of the gaps between events is shorter than the bound: one busy connection is served in a
+ * third of the time, an idle or a broad loop never spins.
  */
 #include "loop/loop.h"
 
@@ -41,7 +43,8 @@ struct md_loop {
     uint64_t now_ns;
     struct md_timer_heap timers;
     struct md_loop_task *deferred_first, *deferred_last;
-    struct md_loop_fd *handling[EVENTS_A_TURN]; /* events of this turn; NULL when removed meanwhile */
+    struct md_loop_fd
+        *handling[EVENTS_A_TURN]; /* events of this turn; NULL when removed meanwhile */
     size_t handling_count;
     struct md_loop_timer trim_timer;
     uint64_t last_event_ns, gap_ns; /* moving average of the time between waits that had events */
@@ -57,7 +60,7 @@ struct md_loop {
 
 static _Thread_local struct md_loop *current_loop;
 
-/* --- timers ------------------------------------------------------------------------------------------------------- */
+/* --- timers -------------------- */
 
 bool md_loop_timer_reserve(struct md_loop *loop, struct md_error *err)
 {
@@ -96,7 +99,7 @@ static void fire_timers(struct md_loop *loop)
     }
 }
 
-/* --- tasks -------------------------------------------------------------------------------------------------------- */
+/* --- tasks -------------------- */
 
 void md_loop_post(struct md_loop *loop, struct md_loop_task *task)
 {
@@ -149,14 +152,16 @@ static void run_tasks(struct md_loop *loop)
     run_list(deferred);
 }
 
-/* --- descriptors --------------------------------------------------------------------------------------------------- */
+/* --- descriptors -------------------- */
 
-_Static_assert((int)MD_LOOP_READ == (int)MD_OS_POLL_READ && (int)MD_LOOP_WRITE == (int)MD_OS_POLL_WRITE &&
+_Static_assert((int)MD_LOOP_READ == (int)MD_OS_POLL_READ &&
+                   (int)MD_LOOP_WRITE == (int)MD_OS_POLL_WRITE &&
                    (int)MD_LOOP_HANGUP == (int)MD_OS_POLL_HANGUP &&
                    (int)MD_LOOP_EXCLUSIVE == (int)MD_OS_POLL_EXCLUSIVE,
                "the same events");
 
-bool md_loop_fd_add(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events, struct md_error *err)
+bool md_loop_fd_add(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events,
+                    struct md_error *err)
 {
     MD_ON_LOOP(loop);
     fd->events = fd->armed = events & ~(uint32_t)MD_LOOP_EXCLUSIVE;
@@ -175,7 +180,8 @@ void md_loop_fd_set(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events
 
     MD_ON_LOOP(loop);
     fd->events = events;
-    /* Reading that is no longer asked for stays armed until something arrives: mostly it is asked for again before. */
+    /* Reading that is no longer asked for stays armed until something arrives: mostly it is asked
+     * for again before. */
     if (differs && (differs != MD_LOOP_READ || events & MD_LOOP_READ)) {
         arm(loop, fd);
     }
@@ -211,7 +217,7 @@ static void woken(struct md_loop_fd *self, uint32_t events)
     (void)events;
 }
 
-/* --- a turn -------------------------------------------------------------------------------------------------------- */
+/* --- a turn -------------------- */
 
 static void trim_idle(struct md_loop_timer *timer)
 {
@@ -264,7 +270,8 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
     int n = 0;
 
     if (md_pool_cached_bytes(loop->pool) > KEPT_CACHE_BYTES && !loop->trim_timer.position) {
-        md_timer_heap_set(&loop->timers, &loop->trim_timer, loop->now_ns + IDLE_TRIM_MS * (uint64_t)MD_NS_PER_MS);
+        md_timer_heap_set(&loop->timers, &loop->trim_timer,
+                          loop->now_ns + IDLE_TRIM_MS * (uint64_t)MD_NS_PER_MS);
     }
     atomic_store(&loop->sleeping, true);
     if (!has_tasks(loop) && !atomic_load(&loop->stop)) {
@@ -293,7 +300,8 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
 
     if (has_tasks(loop)) {
         n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
-    } else if (loop->single_waits >= SPIN_AFTER_SINGLE_WAITS && loop->gap_ns < 2 * loop->spin_ns && timeout_ms) {
+    } else if (loop->single_waits >= SPIN_AFTER_SINGLE_WAITS && loop->gap_ns < 2 * loop->spin_ns &&
+               timeout_ms) {
         n = spin(loop, events);
         if (!n && !has_tasks(loop)) {
             n = block(loop, events, timeout_ms);
@@ -332,7 +340,8 @@ static void loop_main(void *arg)
     struct md_loop *loop = arg;
 
     current_loop = loop;
-    while (!atomic_load_explicit(&loop->stop, memory_order_relaxed)) { /* relaxed: looked at again before sleeping */
+    while (!atomic_load_explicit(
+        &loop->stop, memory_order_relaxed)) { /* relaxed: looked at again before sleeping */
         turn(loop, -1);
     }
     turn(loop, 0);
@@ -350,9 +359,10 @@ bool md_loop_run_once(struct md_loop *loop, int timeout_ms, struct md_error *err
     return true;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life -------------------- */
 
-bool md_loop_create(const struct md_loop_options *options, struct md_loop **out, struct md_error *err)
+bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
+                    struct md_error *err)
 {
     struct md_loop *loop = md_alloc_aligned(MD_CACHE_LINE, sizeof *loop);
 
@@ -366,7 +376,8 @@ bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
                              .wakeup = -1,
                              .now_ns = md_clock_monotonic_ns()};
     loop->trim_timer.fire = trim_idle;
-    loop->wakeup_fd = (struct md_loop_fd){.events = MD_LOOP_READ, .armed = MD_LOOP_READ, .ready = woken};
+    loop->wakeup_fd =
+        (struct md_loop_fd){.events = MD_LOOP_READ, .armed = MD_LOOP_READ, .ready = woken};
     if (!md_pool_create(options->budget, options->cache_bytes, &loop->pool)) {
         md_error_no_memory(err, "a loop");
         goto out;
@@ -445,5 +456,6 @@ void md_loop_count_connection(struct md_loop *loop, int change)
 
 size_t md_loop_connection_count(const struct md_loop *loop)
 {
-    return atomic_load_explicit(&((struct md_loop *)(uintptr_t)loop)->connection_count, memory_order_relaxed);
+    return atomic_load_explicit(&((struct md_loop *)(uintptr_t)loop)->connection_count,
+                                memory_order_relaxed);
 }

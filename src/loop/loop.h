@@ -1,10 +1,10 @@
 /*
  * Event loop: one thread, its file descriptors, timers, and a mailbox for other threads.
  *
- * Created and destroyed by server/; started once. Everything is called on the loop's own thread (assert with
- * MD_ON_LOOP) except what is marked "any thread". An idle loop sleeps in the kernel without a timeout unless a timer is
- * set. It spins before it blocks only when recent gaps between events say that it pays (at most spin_us, never when
- * idle).
+ * Created and destroyed by server/; started once. Everything is called on the loop's own thread
+ * (assert with MD_ON_LOOP) except what is marked "any thread". An idle loop sleeps in the kernel
+ * without a timeout unless a timer is set. It spins before it blocks only when recent gaps between
+ * events say that it pays (at most spin_us, never when idle).
  */
 #ifndef MD_LOOP_LOOP_H
 #define MD_LOOP_LOOP_H
@@ -16,10 +16,15 @@
 
 struct md_loop;
 
-/* Readiness events of a descriptor. HANGUP (the peer has closed its direction, or all) is reported without being asked
- * for, together with READ; not while only WRITE is asked for, unless the connection is broken. */
-enum { MD_LOOP_READ = 1, MD_LOOP_WRITE = 2, MD_LOOP_HANGUP = 4,
-       MD_LOOP_EXCLUSIVE = 8 /* for listeners on several loops: only one of them is woken */ };
+/* Readiness events of a descriptor. HANGUP (the peer has closed its direction, or all) is reported
+ * without being asked for, together with READ; not while only WRITE is asked for, unless the
+ * connection is broken. */
+enum {
+    MD_LOOP_READ = 1,
+    MD_LOOP_WRITE = 2,
+    MD_LOOP_HANGUP = 4,
+    MD_LOOP_EXCLUSIVE = 8 /* for listeners on several loops: only one of them is woken */
+};
 
 /* Embedded in the owner of the descriptor. */
 struct md_loop_fd {
@@ -50,30 +55,39 @@ struct md_loop_options {
     size_t cache_bytes;       /* of the loop's pool */
 };
 
-bool md_loop_create(const struct md_loop_options *options, struct md_loop **out, struct md_error *err) MD_MUST_CHECK;
-bool md_loop_start(struct md_loop *loop, struct md_error *err) MD_MUST_CHECK; /* starts the thread */
-void md_loop_stop(struct md_loop *loop);    /* any thread: leave after the current turn */
-void md_loop_join(struct md_loop *loop);    /* waits for the thread */
-void md_loop_destroy(struct md_loop *loop); /* after join; posted tasks that did not run are dropped */
+bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
+                    struct md_error *err) MD_MUST_CHECK;
+bool md_loop_start(struct md_loop *loop, struct md_error *err)
+    MD_MUST_CHECK;                       /* starts the thread */
+void md_loop_stop(struct md_loop *loop); /* any thread: leave after the current turn */
+void md_loop_join(struct md_loop *loop); /* waits for the thread */
+void md_loop_destroy(
+    struct md_loop *loop); /* after join; posted tasks that did not run are dropped */
 
-/* Runs one turn on the calling thread, waiting at most timeout_ms (-1: until something happens). For tests. */
+/* Runs one turn on the calling thread, waiting at most timeout_ms (-1: until something happens).
+ * For tests. */
 bool md_loop_run_once(struct md_loop *loop, int timeout_ms, struct md_error *err) MD_MUST_CHECK;
 
-/* Runs the task on the loop's thread. Any thread; never fails, never blocks; wakes the loop if it sleeps. Tasks of one
- * poster run in order. */
+/* Runs the task on the loop's thread. Any thread; never fails, never blocks; wakes the loop if it
+ * sleeps. Tasks of one poster run in order. */
 void md_loop_post(struct md_loop *loop, struct md_loop_task *task);
-/* Runs the task on this loop after it has looked for I/O once more (without sleeping): how long work yields. */
+/* Runs the task on this loop after it has looked for I/O once more (without sleeping): how long
+ * work yields. */
 void md_loop_defer(struct md_loop *loop, struct md_loop_task *task);
 
-void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer, uint64_t deadline_ns); /* moves one that is set */
+void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer,
+                       uint64_t deadline_ns); /* moves one that is set */
 void md_loop_timer_cancel(struct md_loop *loop, struct md_loop_timer *timer); /* fine if not set */
 /* The timer heap grows with the timers that exist: reserve before creating the owner of one. */
 bool md_loop_timer_reserve(struct md_loop *loop, struct md_error *err) MD_MUST_CHECK;
 void md_loop_timer_unreserve(struct md_loop *loop);
 
-bool md_loop_fd_add(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events, struct md_error *err) MD_MUST_CHECK;
-void md_loop_fd_set(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events); /* no system call if unchanged */
-void md_loop_fd_remove(struct md_loop *loop, struct md_loop_fd *fd); /* `ready` is not called after this */
+bool md_loop_fd_add(struct md_loop *loop, struct md_loop_fd *fd, uint32_t events,
+                    struct md_error *err) MD_MUST_CHECK;
+void md_loop_fd_set(struct md_loop *loop, struct md_loop_fd *fd,
+                    uint32_t events); /* no system call if unchanged */
+void md_loop_fd_remove(struct md_loop *loop,
+                       struct md_loop_fd *fd); /* `ready` is not called after this */
 
 uint64_t md_loop_now_ns(const struct md_loop *loop); /* monotonic time of this turn */
 unsigned md_loop_index(const struct md_loop *loop);
@@ -85,9 +99,9 @@ void md_loop_count_connection(struct md_loop *loop, int change);
 size_t md_loop_connection_count(const struct md_loop *loop);
 
 #ifdef MD_DEBUG
-#define MD_ON_LOOP(loop) assert(md_loop_current() == (loop) || md_loop_current() == NULL)
+    #define MD_ON_LOOP(loop) assert(md_loop_current() == (loop) || md_loop_current() == NULL)
 #else
-#define MD_ON_LOOP(loop) ((void)0)
+    #define MD_ON_LOOP(loop) ((void)0)
 #endif
 
 #endif

@@ -55,7 +55,8 @@ static void sift_down(struct md_timer_heap *heap, struct md_loop_timer *timer)
     size_t at = timer->position;
 
     for (size_t child; (child = at * 2) <= heap->count; at = child) {
-        if (child < heap->count && heap->timers[child + 1]->deadline_ns < heap->timers[child]->deadline_ns) {
+        if (child < heap->count &&
+            heap->timers[child + 1]->deadline_ns < heap->timers[child]->deadline_ns) {
             child++;
         }
         if (heap->timers[child]->deadline_ns >= timer->deadline_ns) {
@@ -66,7 +67,8 @@ static void sift_down(struct md_timer_heap *heap, struct md_loop_timer *timer)
     place(heap, at, timer);
 }
 
-void md_timer_heap_set(struct md_timer_heap *heap, struct md_loop_timer *timer, uint64_t deadline_ns)
+void md_timer_heap_set(struct md_timer_heap *heap, struct md_loop_timer *timer,
+                       uint64_t deadline_ns)
 {
     timer->deadline_ns = deadline_ns;
     if (!timer->position) {

@@ -1,8 +1,8 @@
 /*
  * Mapping: a version loaded by a backend, with its instances; and the target that requests see.
  *
- * What the configuration leaves out comes from the model; what it says must agree with the model. Both are named when they
- * do not.
+ * What the configuration leaves out comes from the model; what it says must agree with the model.
+ * Both are named when they do not.
  */
 #include "model/models.h"
 
@@ -55,7 +55,7 @@ static struct md_value string_value(struct build *b, const char *text)
     return (struct md_value){.as.string = md_arena_copy(b->arena, md_str_of(text))};
 }
 
-/* --- which backend ----------------------------------------------------------------------------------------------------- */
+/* --- which backend -------------------- */
 
 static struct md_str backend_of_platform(struct md_str platform)
 {
@@ -87,13 +87,14 @@ static bool find_backend_name(struct build *b, struct md_str *out)
             return true;
         }
     }
-    return md_error_set(b->err, MD_REASON_NOT_FOUND,
-                        "%s holds no model file that is known (model.onnx); name the file with default_model_filename or the "
-                        "backend with 'backend'",
-                        b->version->directory);
+    return md_error_set(
+        b->err, MD_REASON_NOT_FOUND,
+        "%s holds no model file that is known (model.onnx); name the file with default_model_filename or the "
+        "backend with 'backend'",
+        b->version->directory);
 }
 
-/* --- arguments for the backend ------------------------------------------------------------------------------------------- */
+/* --- arguments for the backend -------------------- */
 
 static bool make_parameters(struct build *b, struct modeld_model_args *args)
 {
@@ -121,13 +122,16 @@ static bool make_op_libraries(struct build *b, struct modeld_model_args *args)
     const char **paths = md_arena_calloc(b->arena, count, sizeof *paths);
 
     if (count && !b->options->options->allow_op_library) {
-        return fail_config(b, "the model wants to load native code (model_operations); start the server with "
-                              "--allow-op-library if you trust it");
+        return fail_config(
+            b, "the model wants to load native code (model_operations); start the server with "
+               "--allow-op-library if you trust it");
     }
     for (size_t i = 0; paths && i < count; i++) {
         struct md_str file = md_message_get(operations, "op_library_filename", i).as.string;
-        paths[i] = file.ptr[0] == '/' ? file.ptr
-                                      : md_arena_printf(b->arena, "%s/%s", b->version->model->files->directory, file.ptr);
+        paths[i] =
+            file.ptr[0] == '/'
+                ? file.ptr
+                : md_arena_printf(b->arena, "%s/%s", b->version->model->files->directory, file.ptr);
     }
     args->op_libraries = paths;
     args->op_library_count = (uint32_t)count;
@@ -137,13 +141,15 @@ static bool make_op_libraries(struct build *b, struct modeld_model_args *args)
 static bool make_accelerators(struct build *b, struct modeld_model_args *args)
 {
     static const char *const kinds[] = {"cpu_execution_accelerator", "gpu_execution_accelerator"};
-    const struct md_message *accelerators =
-        md_message_child(md_message_child(b->config, "optimization") ? md_message_child(b->config, "optimization") : NULL,
-                         "execution_accelerators");
+    const struct md_message *accelerators = md_message_child(
+        md_message_child(b->config, "optimization") ? md_message_child(b->config, "optimization")
+                                                    : NULL,
+        "execution_accelerators");
     const char **names = md_arena_calloc(b->arena, 64, sizeof *names);
 
     for (size_t k = 0; names && k < 2; k++) {
-        for (size_t i = 0; i < md_message_count(accelerators, kinds[k]) && args->accelerator_count < 64; i++) {
+        for (size_t i = 0;
+             i < md_message_count(accelerators, kinds[k]) && args->accelerator_count < 64; i++) {
             const struct md_message *one = md_message_get(accelerators, kinds[k], i).as.message;
             struct md_str name = md_message_get(one, "name", 0).as.string;
             names[args->accelerator_count++] = name.ptr ? name.ptr : "";
@@ -175,7 +181,9 @@ static size_t count_instances(const struct build *b)
 
     for (size_t i = 0; i < md_message_count(b->config, "instance_group"); i++) {
         const struct md_message *group = md_message_get(b->config, "instance_group", i).as.message;
-        total += md_message_has(group, "count") ? (size_t)md_message_get(group, "count", 0).as.integer : 1;
+        total += md_message_has(group, "count")
+                     ? (size_t)md_message_get(group, "count", 0).as.integer
+                     : 1;
     }
     return total ? md_size_min(total, INSTANCES_MAX) : 1;
 }
@@ -183,7 +191,8 @@ static size_t count_instances(const struct build *b)
 static bool create_model(struct build *b)
 {
     struct md_mapping *mapping = b->mapping;
-    const struct md_message *graph = md_message_child(md_message_child(b->config, "optimization"), "graph");
+    const struct md_message *graph =
+        md_message_child(md_message_child(b->config, "optimization"), "graph");
     struct md_bytes json = {0};
     struct modeld_text text = {.text = b->err->text, .capacity = sizeof b->err->text};
     struct md_str filename = md_message_get(b->config, "default_model_filename", 0).as.string;
@@ -202,10 +211,12 @@ static bool create_model(struct build *b)
     md_message_print_json(b->config, &json);
     md_bytes_append_char(&json, '\0');
     args.config_json = json.data;
-    bool ok = !json.failed && make_parameters(b, &args) && make_op_libraries(b, &args) && make_accelerators(b, &args);
+    bool ok = !json.failed && make_parameters(b, &args) && make_op_libraries(b, &args) &&
+              make_accelerators(b, &args);
     if (ok) {
         b->err->text[0] = '\0';
-        int32_t code = mapping->backend->api->model_create(mapping->backend->handle, &args, &mapping->model, &text);
+        int32_t code = mapping->backend->api->model_create(mapping->backend->handle, &args,
+                                                           &mapping->model, &text);
         ok = code == MODELD_OK;
         if (!ok) {
             mapping->model = NULL;
@@ -220,30 +231,36 @@ static bool create_model(struct build *b)
     return ok;
 }
 
-/* --- tensors ---------------------------------------------------------------------------------------------------------------- */
+/* --- tensors -------------------- */
 
-static const struct modeld_tensor_spec *info_spec(const struct build *b, bool output, uint32_t index)
+static const struct modeld_tensor_spec *info_spec(const struct build *b, bool output,
+                                                  uint32_t index)
 {
     const char *base = (const char *)(output ? b->info->outputs : b->info->inputs);
 
-    return (const struct modeld_tensor_spec *)(const void *)(base + (size_t)index * b->info->spec_stride);
+    return (const struct modeld_tensor_spec *)(const void *)(base +
+                                                             (size_t)index * b->info->spec_stride);
 }
 
 /* An entry of the configuration for a tensor that only the model names. */
-static bool complete_from_model(struct build *b, const char *field, const struct modeld_tensor_spec *spec)
+static bool complete_from_model(struct build *b, const char *field,
+                                const struct modeld_tensor_spec *spec)
 {
     int index = md_message_field(&md_model_config_desc, md_str_of(field));
     struct md_message *io = md_message_create(md_model_config_desc.fields[index].message, b->arena);
-    bool ok = io && md_message_set(io, "name", string_value(b, spec->name), b->arena) &&
-              md_message_set(io, "data_type", (struct md_value){.as.integer = spec->dtype}, b->arena);
+    bool ok =
+        io && md_message_set(io, "name", string_value(b, spec->name), b->arena) &&
+        md_message_set(io, "data_type", (struct md_value){.as.integer = spec->dtype}, b->arena);
 
-    for (uint32_t i = b->max_batch_size > 0 ? 1 : 0; ok && spec->rank != MODELD_RANK_ANY && i < spec->rank; i++) {
+    for (uint32_t i = b->max_batch_size > 0 ? 1 : 0;
+         ok && spec->rank != MODELD_RANK_ANY && i < spec->rank; i++) {
         ok = md_message_set(io, "dims", (struct md_value){.as.integer = spec->shape[i]}, b->arena);
     }
     if (ok && spec->optional && strcmp(field, "input") == 0) {
         ok = md_message_set(io, "optional", (struct md_value){.as.boolean = true}, b->arena);
     }
-    return (ok && md_message_add(b->config, (size_t)index, (struct md_value){.as.message = io}, b->arena)) ||
+    return (ok && md_message_add(b->config, (size_t)index, (struct md_value){.as.message = io},
+                                 b->arena)) ||
            md_error_no_memory(b->err, "a model's tensors");
 }
 
@@ -255,18 +272,22 @@ static bool contradiction(struct build *b, const char *field, const struct md_te
     md_shape_print(spec->shape, spec->rank, &ours);
     md_shape_print(model->shape, model->rank, &theirs);
     (void)fail_config(b, "%s '%s': %s says %s %.*s%s, the model has %s %.*s", field, spec->name.ptr,
-                      b->version->model->files->config_path ? b->version->model->files->config_path : "the configuration",
+                      b->version->model->files->config_path ? b->version->model->files->config_path
+                                                            : "the configuration",
                       md_dtype_name(spec->dtype), MD_STR_ARG(md_bytes_view(&ours)),
                       b->max_batch_size > 0 ? " (max_batch_size adds the first dimension)" : "",
-                      md_dtype_name((enum md_dtype)model->dtype), MD_STR_ARG(md_bytes_view(&theirs)));
+                      md_dtype_name((enum md_dtype)model->dtype),
+                      MD_STR_ARG(md_bytes_view(&theirs)));
     md_bytes_deinit(&ours);
     md_bytes_deinit(&theirs);
     return false;
 }
 
-static bool agrees(const struct build *b, const struct md_tensor_spec *spec, const struct modeld_tensor_spec *model)
+static bool agrees(const struct build *b, const struct md_tensor_spec *spec,
+                   const struct modeld_tensor_spec *model)
 {
-    if (b->max_batch_size > 1 && model->rank != MODELD_RANK_ANY && model->rank > 0 && model->shape[0] != -1) {
+    if (b->max_batch_size > 1 && model->rank != MODELD_RANK_ANY && model->rank > 0 &&
+        model->shape[0] != -1) {
         return false; /* no batch dimension */
     }
     if ((uint32_t)spec->dtype != model->dtype) {
@@ -286,7 +307,8 @@ static bool agrees(const struct build *b, const struct md_tensor_spec *spec, con
     return true;
 }
 
-static const struct modeld_tensor_spec *find_in_model(const struct build *b, bool output, struct md_str name)
+static const struct modeld_tensor_spec *find_in_model(const struct build *b, bool output,
+                                                      struct md_str name)
 {
     uint32_t count = output ? b->info->output_count : b->info->input_count;
 
@@ -301,7 +323,8 @@ static const struct modeld_tensor_spec *find_in_model(const struct build *b, boo
 
 static bool read_labels(struct build *b, struct md_str file, struct md_tensor_spec *spec)
 {
-    const char *path = md_arena_printf(b->arena, "%s/%s", b->version->model->files->directory, file.ptr);
+    const char *path =
+        md_arena_printf(b->arena, "%s/%s", b->version->model->files->directory, file.ptr);
     struct md_str text, line;
     size_t lines = 1;
 
@@ -336,7 +359,8 @@ static bool read_labels(struct build *b, struct md_str file, struct md_tensor_sp
 }
 
 /* One entry of the configuration as a spec, compared with the model's. */
-static bool make_spec(struct build *b, const char *field, const struct md_message *io, struct md_tensor_spec *spec)
+static bool make_spec(struct build *b, const char *field, const struct md_message *io,
+                      struct md_tensor_spec *spec)
 {
     bool output = strcmp(field, "output") == 0;
     size_t dims = md_message_count(io, "dims");
@@ -345,7 +369,8 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
 
     spec->name = md_message_get(io, "name", 0).as.string;
     const struct modeld_tensor_spec *model = find_in_model(b, output, spec->name);
-    bool from_model = model && !md_message_has(io, "dims") && model->rank != MODELD_RANK_ANY && model->rank >= lead;
+    bool from_model = model && !md_message_has(io, "dims") && model->rank != MODELD_RANK_ANY &&
+                      model->rank >= lead;
     uint32_t rank = from_model ? model->rank : (uint32_t)dims + lead;
     if (from_model) {
         shape = md_arena_alloc(b->arena, (rank + 1) * sizeof *shape);
@@ -354,16 +379,21 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
         return md_error_no_memory(b->err, "a model's tensors");
     }
     for (uint32_t i = 0; i < rank; i++) {
-        shape[i] = i < lead ? -1 : from_model ? model->shape[i] : md_message_get(io, "dims", i - lead).as.integer;
+        shape[i] = i < lead     ? -1
+                   : from_model ? model->shape[i]
+                                : md_message_get(io, "dims", i - lead).as.integer;
     }
     spec->shape = shape;
     spec->rank = rank;
-    spec->dtype = md_message_has(io, "data_type") ? (enum md_dtype)md_message_get(io, "data_type", 0).as.integer
-                  : model                         ? (enum md_dtype)model->dtype
-                                                  : MD_DTYPE_INVALID;
-    spec->optional = !output && (md_message_get(io, "optional", 0).as.boolean || (model && model->optional));
+    spec->dtype = md_message_has(io, "data_type")
+                      ? (enum md_dtype)md_message_get(io, "data_type", 0).as.integer
+                  : model ? (enum md_dtype)model->dtype
+                          : MD_DTYPE_INVALID;
+    spec->optional =
+        !output && (md_message_get(io, "optional", 0).as.boolean || (model && model->optional));
     if (!model && b->info->input_count != UINT32_MAX) {
-        return fail_config(b, "the configuration names the %s '%s', which the model does not have", field, spec->name.ptr);
+        return fail_config(b, "the configuration names the %s '%s', which the model does not have",
+                           field, spec->name.ptr);
     }
     if (spec->dtype == MD_DTYPE_INVALID) {
         return fail_config(b, "%s '%s' has no data_type", field, spec->name.ptr);
@@ -375,7 +405,8 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
     return !labels.len || read_labels(b, labels, spec);
 }
 
-static bool make_specs(struct build *b, const char *field, const struct md_tensor_spec **out, size_t *count)
+static bool make_specs(struct build *b, const char *field, const struct md_tensor_spec **out,
+                       size_t *count)
 {
     bool output = strcmp(field, "output") == 0;
     uint32_t known = output ? b->info->output_count : b->info->input_count;
@@ -384,7 +415,9 @@ static bool make_specs(struct build *b, const char *field, const struct md_tenso
         const struct modeld_tensor_spec *spec = info_spec(b, output, i);
         bool there = false;
         for (size_t k = 0; k < md_message_count(b->config, field) && !there; k++) {
-            there = md_str_eq_c(md_message_get(md_message_get(b->config, field, k).as.message, "name", 0).as.string, spec->name);
+            there = md_str_eq_c(
+                md_message_get(md_message_get(b->config, field, k).as.message, "name", 0).as.string,
+                spec->name);
         }
         if (!there && !complete_from_model(b, field, spec)) {
             return false;
@@ -404,7 +437,7 @@ static bool make_specs(struct build *b, const char *field, const struct md_tenso
     return true;
 }
 
-/* --- batch size and instances ------------------------------------------------------------------------------------------------- */
+/* --- batch size and instances -------------------- */
 
 /* default-max-batch-size of --backend-config; else 0, or 4 as the field has it. */
 static int64_t default_batch_size(const struct build *b)
@@ -414,20 +447,23 @@ static int64_t default_batch_size(const struct build *b)
 
     for (size_t i = 0; i < options->backend_config.count; i++) {
         const char *equals = strstr(options->backend_config.items[i], "default-max-batch-size=");
-        if (equals && !md_str_to_i64(md_str_of(equals + strlen("default-max-batch-size=")), &size)) {
+        if (equals &&
+            !md_str_to_i64(md_str_of(equals + strlen("default-max-batch-size=")), &size)) {
             size = 0;
         }
     }
     return size;
 }
 
-/* The model is loaded once to learn whether it can be batched; a batch size that the file gives is known before. */
+/* The model is loaded once to learn whether it can be batched; a batch size that the file gives is
+ * known before. */
 static bool decide_batch_size(struct build *b)
 {
     if (!md_message_has(b->config, "max_batch_size") && b->info->batchable) {
         b->max_batch_size = default_batch_size(b);
     }
-    return md_message_set(b->config, "max_batch_size", (struct md_value){.as.integer = b->max_batch_size}, b->arena) ||
+    return md_message_set(b->config, "max_batch_size",
+                          (struct md_value){.as.integer = b->max_batch_size}, b->arena) ||
            md_error_no_memory(b->err, "a model");
 }
 
@@ -437,8 +473,10 @@ static bool complete_groups(struct build *b)
     int index = md_message_field(&md_model_config_desc, MD_STR("instance_group"));
 
     if (!md_message_count(b->config, "instance_group")) {
-        struct md_message *group = md_message_create(md_model_config_desc.fields[index].message, b->arena);
-        if (!group || !md_message_add(b->config, (size_t)index, (struct md_value){.as.message = group}, b->arena)) {
+        struct md_message *group =
+            md_message_create(md_model_config_desc.fields[index].message, b->arena);
+        if (!group || !md_message_add(b->config, (size_t)index,
+                                      (struct md_value){.as.message = group}, b->arena)) {
             return md_error_no_memory(b->err, "a model");
         }
     }
@@ -447,20 +485,24 @@ static bool complete_groups(struct build *b)
         int64_t kind = md_message_get(group, "kind", 0).as.integer;
         enum { AUTO = 0, GPU = 1, CPU = 2 };
         if (kind == GPU && strcmp(fallback, "error") == 0) {
-            return fail_config(b, "instance_group asks for a GPU and this server has none; use KIND_CPU or --gpu-fallback=cpu");
+            return fail_config(
+                b,
+                "instance_group asks for a GPU and this server has none; use KIND_CPU or --gpu-fallback=cpu");
         }
         if (kind == GPU) {
-            md_log(MD_LOG_WARNING, "model '%s' asks for a GPU, there is none: it runs on the CPU", b->version->model->name.ptr);
+            md_log(MD_LOG_WARNING, "model '%s' asks for a GPU, there is none: it runs on the CPU",
+                   b->version->model->name.ptr);
         }
         bool ok = md_message_set(group, "kind", (struct md_value){.as.integer = CPU}, b->arena);
         if (ok && !md_message_has(group, "count")) {
             ok = md_message_set(group, "count", (struct md_value){.as.integer = 1}, b->arena);
         }
         if (ok && !md_message_has(group, "name")) {
-            ok = md_message_set(group, "name",
-                                (struct md_value){.as.string = md_str_of(md_arena_printf(b->arena, "%s_%zu",
-                                                                                          b->version->model->name.ptr, i))},
-                                b->arena);
+            ok = md_message_set(
+                group, "name",
+                (struct md_value){.as.string = md_str_of(md_arena_printf(
+                                      b->arena, "%s_%zu", b->version->model->name.ptr, i))},
+                b->arena);
         }
         if (!ok) {
             return md_error_no_memory(b->err, "a model");
@@ -480,11 +522,13 @@ static bool start_instance(void *arg, struct md_error *err)
     struct instance_start *start = arg;
     struct md_mapping *mapping = start->build->mapping;
     struct modeld_text text = {.text = err->text, .capacity = sizeof err->text};
-    const struct modeld_instance_args args = {
-        .struct_size = sizeof args, .index = (uint32_t)start->index, .name = start->build->version->model->name.ptr};
+    const struct modeld_instance_args args = {.struct_size = sizeof args,
+                                              .index = (uint32_t)start->index,
+                                              .name = start->build->version->model->name.ptr};
 
     err->text[0] = '\0';
-    int32_t code = mapping->backend->api->instance_create(mapping->model, &args, &start->instance->handle, &text);
+    int32_t code = mapping->backend->api->instance_create(mapping->model, &args,
+                                                          &start->instance->handle, &text);
     if (code != MODELD_OK) {
         err->reason = MD_REASON_BACKEND;
         err->code = (enum md_code)code;
@@ -515,7 +559,8 @@ static bool create_instance(struct build *b, size_t index)
     instance->asynchronous = mapping->backend->api->flags & MODELD_BACKEND_ASYNCHRONOUS;
     const struct md_bound_calls calls = {
         .start = start_instance, .stop = stop_instance, .start_arg = &start, .stop_arg = instance};
-    bool ok = bound ? md_device_bind(b->options->device, instance, &calls, b->err) : start_instance(&start, b->err);
+    bool ok = bound ? md_device_bind(b->options->device, instance, &calls, b->err)
+                    : start_instance(&start, b->err);
     if (!ok) {
         md_free(instance);
         return false;
@@ -524,7 +569,7 @@ static bool create_instance(struct build *b, size_t index)
     return true;
 }
 
-/* --- the target ------------------------------------------------------------------------------------------------------------------ */
+/* --- the target -------------------- */
 
 static enum md_inline_mode inline_mode(const struct build *b)
 {
@@ -536,7 +581,9 @@ static enum md_inline_mode inline_mode(const struct build *b)
             mode = md_message_get(md_message_child(entry, "value"), "string_value", 0).as.string;
         }
     }
-    return md_str_eq_c(mode, "on") ? MD_INLINE_ON : md_str_eq_c(mode, "off") ? MD_INLINE_OFF : MD_INLINE_AUTO;
+    return md_str_eq_c(mode, "on")    ? MD_INLINE_ON
+           : md_str_eq_c(mode, "off") ? MD_INLINE_OFF
+                                      : MD_INLINE_AUTO;
 }
 
 static bool make_target(struct build *b)
@@ -544,7 +591,9 @@ static bool make_target(struct build *b)
     struct md_target *target = &b->version->target;
     const struct modeld_backend_api *api = b->mapping->backend->api;
     const struct md_message *policy = md_message_child(b->config, "model_transaction_policy");
-    bool may_block = b->info->struct_size >= offsetof(struct modeld_model_info, may_block) + sizeof(uint32_t) && b->info->may_block;
+    bool may_block =
+        b->info->struct_size >= offsetof(struct modeld_model_info, may_block) + sizeof(uint32_t) &&
+        b->info->may_block;
 
     if (!make_specs(b, "input", &target->inputs, &target->input_count) ||
         !make_specs(b, "output", &target->outputs, &target->output_count)) {
@@ -558,8 +607,9 @@ static bool make_target(struct build *b)
     target->max_batch_size = b->max_batch_size;
     target->decoupled = b->info->decoupled || md_message_get(policy, "decoupled", 0).as.boolean;
     target->platform = md_message_get(b->config, "platform", 0).as.string;
-    target->inline_safe = (api->flags & MODELD_BACKEND_INLINE_SAFE) && !may_block &&
-                          !(api->flags & (MODELD_BACKEND_ASYNCHRONOUS | MODELD_BACKEND_THREAD_BOUND));
+    target->inline_safe =
+        (api->flags & MODELD_BACKEND_INLINE_SAFE) && !may_block &&
+        !(api->flags & (MODELD_BACKEND_ASYNCHRONOUS | MODELD_BACKEND_THREAD_BOUND));
     target->inline_mode = inline_mode(b);
     target->scheduler.ops = &md_scheduler_default;
     target->device = b->options->device;
@@ -570,8 +620,10 @@ static bool complete_names(struct build *b)
 {
     const struct md_backend *backend = b->mapping->backend;
     const char *platform = b->info->platform ? b->info->platform : backend->name.ptr;
-    bool ok = md_message_set(b->config, "name", (struct md_value){.as.string = b->version->model->name}, b->arena) &&
-              md_message_set(b->config, "backend", (struct md_value){.as.string = backend->name}, b->arena);
+    bool ok = md_message_set(b->config, "name",
+                             (struct md_value){.as.string = b->version->model->name}, b->arena) &&
+              md_message_set(b->config, "backend", (struct md_value){.as.string = backend->name},
+                             b->arena);
 
     if (ok && !md_message_get(b->config, "platform", 0).as.string.len) {
         ok = md_message_set(b->config, "platform", string_value(b, platform), b->arena);
@@ -582,12 +634,16 @@ static bool complete_names(struct build *b)
     }
     if (ok && !md_message_child(b->config, "version_policy")) {
         int index = md_message_field(&md_model_config_desc, MD_STR("version_policy"));
-        struct md_message *policy = md_message_create(md_model_config_desc.fields[index].message, b->arena);
+        struct md_message *policy =
+            md_message_create(md_model_config_desc.fields[index].message, b->arena);
         int latest_index = policy ? md_message_field(policy->desc, MD_STR("latest")) : 0;
-        struct md_message *latest = policy ? md_message_create(policy->desc->fields[latest_index].message, b->arena) : NULL;
-        ok = latest && md_message_set(latest, "num_versions", (struct md_value){.as.natural = 1}, b->arena) &&
+        struct md_message *latest =
+            policy ? md_message_create(policy->desc->fields[latest_index].message, b->arena) : NULL;
+        ok = latest &&
+             md_message_set(latest, "num_versions", (struct md_value){.as.natural = 1}, b->arena) &&
              md_message_set(policy, "latest", (struct md_value){.as.message = latest}, b->arena) &&
-             md_message_set(b->config, "version_policy", (struct md_value){.as.message = policy}, b->arena);
+             md_message_set(b->config, "version_policy", (struct md_value){.as.message = policy},
+                            b->arena);
     }
     return ok || md_error_no_memory(b->err, "a model");
 }
@@ -603,7 +659,7 @@ static bool publish_config(struct build *b)
     return ok || md_error_no_memory(b->err, "a model's configuration");
 }
 
-/* --- life -------------------------------------------------------------------------------------------------------------------------- */
+/* --- life -------------------- */
 
 static void mapping_free(struct md_mapping *mapping, const struct md_models_options *options)
 {
@@ -631,14 +687,16 @@ static bool build(struct build *b)
     if (!find_backend_name(b, &name)) {
         return false;
     }
-    b->mapping->backend = md_backends_get(b->options->backends, name, runtime.len ? runtime.ptr : NULL,
-                                          b->version->model->files->directory, b->version->directory, b->err);
+    b->mapping->backend =
+        md_backends_get(b->options->backends, name, runtime.len ? runtime.ptr : NULL,
+                        b->version->model->files->directory, b->version->directory, b->err);
     size_t instances = count_instances(b);
     b->mapping->instances = md_calloc(instances, sizeof *b->mapping->instances);
     if (!b->mapping->backend || !b->mapping->instances) {
         return b->mapping->instances ? false : md_error_no_memory(b->err, "instances");
     }
-    if (!create_model(b) || !decide_batch_size(b) || !complete_groups(b) || !complete_names(b) || !make_target(b)) {
+    if (!create_model(b) || !decide_batch_size(b) || !complete_groups(b) || !complete_names(b) ||
+        !make_target(b)) {
         return false;
     }
     for (size_t i = 0; i < instances; i++) {
@@ -649,7 +707,8 @@ static bool build(struct build *b)
     return publish_config(b);
 }
 
-bool md_mapping_create(struct md_version *version, const struct md_models_options *options, struct md_error *err)
+bool md_mapping_create(struct md_version *version, const struct md_models_options *options,
+                       struct md_error *err)
 {
     struct build b = {.version = version, .options = options, .arena = &version->arena, .err = err};
 
@@ -667,7 +726,8 @@ bool md_mapping_create(struct md_version *version, const struct md_models_option
     }
     version->mapping = b.mapping;
     atomic_store(&version->memory_bytes, b.info->memory_bytes);
-    md_device_attach(options->device, &version->target, b.mapping->instances, b.mapping->instance_count);
+    md_device_attach(options->device, &version->target, b.mapping->instances,
+                     b.mapping->instance_count);
     return true;
 }
 

@@ -32,10 +32,11 @@ const char *md_version_state_name(enum md_version_state state)
     return names[state];
 }
 
-/* --- configuration ----------------------------------------------------------------------------------------------------- */
+/* --- configuration -------------------- */
 
 /* The first error among the diagnostics from `from` on, as a reason. */
-static const char *first_error(const struct md_diagnostics *diagnostics, size_t from, struct md_arena *arena)
+static const char *first_error(const struct md_diagnostics *diagnostics, size_t from,
+                               struct md_arena *arena)
 {
     struct md_bytes text = {0};
     const char *reason = "the configuration is wrong";
@@ -52,7 +53,8 @@ static const char *first_error(const struct md_diagnostics *diagnostics, size_t 
     return reason;
 }
 
-static bool read_file(struct md_models *models, struct md_model *model, struct md_diagnostics *diagnostics)
+static bool read_file(struct md_models *models, struct md_model *model,
+                      struct md_diagnostics *diagnostics)
 {
     const struct md_repository_model *files = model->files;
     struct md_str text;
@@ -62,14 +64,17 @@ static bool read_file(struct md_models *models, struct md_model *model, struct m
         return true;
     }
     if (!md_os_file_read(files->config_path, CONFIG_FILE_MAX, &models->arena, &text, &err)) {
-        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, files->config_path, 0, 0, "%s", err.text);
+        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, files->config_path, 0, 0, "%s",
+                           err.text);
     }
-    return files->config_is_json
-               ? md_message_parse_json(text, files->config_path, model->config, &models->arena, diagnostics)
-               : md_pbtxt_parse(text, files->config_path, model->config, &models->arena, diagnostics);
+    return files->config_is_json ? md_message_parse_json(text, files->config_path, model->config,
+                                                         &models->arena, diagnostics)
+                                 : md_pbtxt_parse(text, files->config_path, model->config,
+                                                  &models->arena, diagnostics);
 }
 
-static bool lay_over(struct md_models *models, struct md_model *model, struct md_diagnostics *diagnostics)
+static bool lay_over(struct md_models *models, struct md_model *model,
+                     struct md_diagnostics *diagnostics)
 {
     const struct md_options *options = models->options.options;
 
@@ -79,16 +84,20 @@ static bool lay_over(struct md_models *models, struct md_model *model, struct md
             continue;
         }
         struct md_message *over = md_message_create(&md_model_config_desc, &models->arena);
-        if (!over || !md_message_parse_json(overlay->config_json, options->config_file, over, &models->arena, diagnostics) ||
+        if (!over ||
+            !md_message_parse_json(overlay->config_json, options->config_file, over, &models->arena,
+                                   diagnostics) ||
             !md_message_merge(model->config, over, &models->arena)) {
-            return md_diagnose(diagnostics, MD_SEVERITY_ERROR, options->config_file, overlay->line, 0,
-                               "the settings for '%s' cannot be applied to model '%s'", overlay->pattern, model->name.ptr);
+            return md_diagnose(diagnostics, MD_SEVERITY_ERROR, options->config_file, overlay->line,
+                               0, "the settings for '%s' cannot be applied to model '%s'",
+                               overlay->pattern, model->name.ptr);
         }
     }
     return true;
 }
 
-static bool check_tensors(const struct md_model *model, const char *field, struct md_diagnostics *diagnostics)
+static bool check_tensors(const struct md_model *model, const char *field,
+                          struct md_diagnostics *diagnostics)
 {
     size_t count = md_message_count(model->config, field);
     bool ok = true;
@@ -97,23 +106,27 @@ static bool check_tensors(const struct md_model *model, const char *field, struc
         const struct md_message *io = md_message_get(model->config, field, i).as.message;
         struct md_str name = md_message_get(io, "name", 0).as.string;
         if (!name.len) {
-            ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0, "an %s has no name", field);
+            ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
+                             "an %s has no name", field);
         }
         for (size_t k = 0; k < i; k++) {
             const struct md_message *other = md_message_get(model->config, field, k).as.message;
             if (name.len && md_str_eq(name, md_message_get(other, "name", 0).as.string)) {
-                ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0, "%s '%s' stands there twice", field,
-                                 name.ptr);
+                ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
+                                 "%s '%s' stands there twice", field, name.ptr);
             }
         }
         for (size_t k = 0; k < md_message_count(io, "dims"); k++) {
             int64_t dim = md_message_get(io, "dims", k).as.integer;
             if (dim < -1) {
                 ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
-                                 "%s '%s': a dimension is a size, or -1 for any; got %lld", field, name.ptr, (long long)dim);
+                                 "%s '%s': a dimension is a size, or -1 for any; got %lld", field,
+                                 name.ptr, (long long)dim);
             }
         }
-        struct md_str labels = strcmp(field, "output") == 0 ? md_message_get(io, "label_filename", 0).as.string : MD_STR("");
+        struct md_str labels = strcmp(field, "output") == 0
+                                   ? md_message_get(io, "label_filename", 0).as.string
+                                   : MD_STR("");
         if (labels.len && (labels.ptr[0] == '/' || strstr(labels.ptr, ".."))) {
             ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
                              "label_filename '%s' must lie inside the model's folder", labels.ptr);
@@ -122,7 +135,8 @@ static bool check_tensors(const struct md_model *model, const char *field, struc
     return ok;
 }
 
-static bool check_config(struct md_models *models, struct md_model *model, struct md_diagnostics *diagnostics)
+static bool check_config(struct md_models *models, struct md_model *model,
+                         struct md_diagnostics *diagnostics)
 {
     size_t before = diagnostics->error_count;
     struct md_message *config = model->config;
@@ -130,26 +144,29 @@ static bool check_config(struct md_models *models, struct md_model *model, struc
     const char *file = model->files->config_path;
 
     if (name.len && !md_str_eq(name, model->name) && !models->options.options->model_name) {
-        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "the name '%s' is not the folder's name '%s'", name.ptr,
-                          model->name.ptr);
+        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
+                          "the name '%s' is not the folder's name '%s'", name.ptr, model->name.ptr);
     }
     if (md_message_get(config, "max_batch_size", 0).as.integer < 0) {
-        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "max_batch_size must not be negative");
+        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
+                          "max_batch_size must not be negative");
     }
     (void)check_tensors(model, "input", diagnostics);
     (void)check_tensors(model, "output", diagnostics);
     for (size_t i = 0; i < md_message_count(config, "instance_group"); i++) {
         const struct md_message *group = md_message_get(config, "instance_group", i).as.message;
         if (md_message_has(group, "count") && md_message_get(group, "count", 0).as.integer < 1) {
-            (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, group->file, group->line, 0, "count must be at least 1");
+            (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, group->file, group->line, 0,
+                              "count must be at least 1");
         }
     }
-    md_message_report_support(config, models->options.options->check_config ? MD_SEVERITY_NOTE : MD_SEVERITY_WARNING,
-                              diagnostics);
+    md_message_report_support(
+        config, models->options.options->check_config ? MD_SEVERITY_NOTE : MD_SEVERITY_WARNING,
+        diagnostics);
     return diagnostics->error_count == before;
 }
 
-/* --- version policy ------------------------------------------------------------------------------------------------------ */
+/* --- version policy -------------------- */
 
 static bool policy_has(const struct md_model *model, size_t index)
 {
@@ -162,13 +179,16 @@ static bool policy_has(const struct md_model *model, size_t index)
     if (policy && md_message_has(policy, "specific")) {
         const struct md_message *specific = md_message_child(policy, "specific");
         for (size_t i = 0; i < md_message_count(specific, "versions"); i++) {
-            if (md_message_get(specific, "versions", i).as.integer == model->files->versions[index]) {
+            if (md_message_get(specific, "versions", i).as.integer ==
+                model->files->versions[index]) {
                 return true;
             }
         }
         return false;
     }
-    uint64_t latest = md_message_get(policy ? md_message_child(policy, "latest") : NULL, "num_versions", 0).as.natural;
+    uint64_t latest =
+        md_message_get(policy ? md_message_child(policy, "latest") : NULL, "num_versions", 0)
+            .as.natural;
     return from_end <= (latest ? latest : LATEST_DEFAULT);
 }
 
@@ -176,7 +196,8 @@ static bool make_versions(struct md_models *models, struct md_model *model, stru
 {
     size_t count = model->files->version_count;
 
-    model->versions = md_alloc_aligned(MD_CACHE_LINE, md_size_max(count, 1) * sizeof *model->versions);
+    model->versions =
+        md_alloc_aligned(MD_CACHE_LINE, md_size_max(count, 1) * sizeof *model->versions);
     if (!model->versions) {
         return md_error_no_memory(err, "the versions of a model");
     }
@@ -190,7 +211,8 @@ static bool make_versions(struct md_models *models, struct md_model *model, stru
         version->number = model->files->versions[i];
         version->reason = "";
         version->config_json = MD_STR("{}");
-        version->directory = md_repository_version_directory(model->files, version->number, &models->arena);
+        version->directory =
+            md_repository_version_directory(model->files, version->number, &models->arena);
         version->target.model_name = model->name;
         version->target.version = version->number;
         char *text = md_arena_printf(&models->arena, "%lld", (long long)version->number);
@@ -200,12 +222,13 @@ static bool make_versions(struct md_models *models, struct md_model *model, stru
         }
     }
     if (model->version_count == 0 && !*model->reason) {
-        model->reason = count ? "the version policy names no version that exists" : "the folder has no version folder";
+        model->reason = count ? "the version policy names no version that exists"
+                              : "the folder has no version folder";
     }
     return true;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------------ */
+/* --- life -------------------- */
 
 static void make_metric_labels(struct md_models *models, struct md_model *model)
 {
@@ -258,13 +281,15 @@ static void refuse_doubles(struct md_models *models, struct md_diagnostics *diag
         struct md_model *one = &models->models[i - 1], *other = &models->models[i];
         if (md_str_eq(one->name, other->name)) {
             (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, other->files->directory, 0, 0,
-                              "model '%s' stands in %s too: rename one of them", one->name.ptr, one->files->directory);
+                              "model '%s' stands in %s too: rename one of them", one->name.ptr,
+                              one->files->directory);
             one->reason = other->reason = "two repositories have a model of this name";
         }
     }
 }
 
-static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostics, struct md_error *err)
+static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostics,
+                     struct md_error *err)
 {
     const struct md_options *options = models->options.options;
     size_t total = 0;
@@ -272,8 +297,8 @@ static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostic
         md_arena_calloc(&models->arena, options->model_repository.count, sizeof *scans);
 
     for (size_t i = 0; scans && i < options->model_repository.count; i++) {
-        if (!md_repository_scan(options->model_repository.items[i], md_str_of(options->model_name), &models->arena,
-                                &scans[i], err)) {
+        if (!md_repository_scan(options->model_repository.items[i], md_str_of(options->model_name),
+                                &models->arena, &scans[i], err)) {
             return false;
         }
         total += scans[i].model_count;
@@ -299,8 +324,8 @@ static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostic
     return true;
 }
 
-bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics, struct md_models **out,
-                      struct md_error *err)
+bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics,
+                      struct md_models **out, struct md_error *err)
 {
     struct md_models *models = md_calloc(1, sizeof *models);
 
@@ -338,7 +363,7 @@ void md_models_destroy(struct md_models *models)
     md_os_memory_trim();
 }
 
-/* --- loading --------------------------------------------------------------------------------------------------------------- */
+/* --- loading -------------------- */
 
 static bool is_wanted(const struct md_models *models, const struct md_model *model)
 {
@@ -348,7 +373,8 @@ static bool is_wanted(const struct md_models *models, const struct md_model *mod
         return true;
     }
     for (size_t i = 0; i < options->load_model.count; i++) {
-        if (strcmp(options->load_model.items[i], "*") == 0 || md_str_eq_c(model->name, options->load_model.items[i])) {
+        if (strcmp(options->load_model.items[i], "*") == 0 ||
+            md_str_eq_c(model->name, options->load_model.items[i])) {
             return true;
         }
     }
@@ -366,17 +392,18 @@ static void load_version(struct md_models *models, struct md_version *version)
     atomic_store(&version->load_ns, ns);
     if (ok) {
         atomic_fetch_add(&version->load_count, 1);
-        atomic_store_explicit(&version->state, MD_VERSION_READY, memory_order_release); /* the target is complete */
-        md_log(MD_LOG_INFO, "model '%s' version %lld is ready after %.1f ms", version->model->name.ptr,
-               (long long)version->number, (double)ns / MD_NS_PER_MS);
+        atomic_store_explicit(&version->state, MD_VERSION_READY,
+                              memory_order_release); /* the target is complete */
+        md_log(MD_LOG_INFO, "model '%s' version %lld is ready after %.1f ms",
+               version->model->name.ptr, (long long)version->number, (double)ns / MD_NS_PER_MS);
         return;
     }
     char *reason = md_arena_strdup(&version->arena, err.text);
     version->reason = reason ? reason : "out of memory";
     atomic_fetch_add(&version->load_failure_count, 1);
     atomic_store_explicit(&version->state, MD_VERSION_UNAVAILABLE, memory_order_release);
-    md_log(MD_LOG_ERROR, "failed to load '%s' version %lld: %s", version->model->name.ptr, (long long)version->number,
-           err.text);
+    md_log(MD_LOG_ERROR, "failed to load '%s' version %lld: %s", version->model->name.ptr,
+           (long long)version->number, err.text);
 }
 
 /* The version with this number over all models. */
@@ -431,7 +458,8 @@ void md_models_load(struct md_models *models)
         }
     }
     warn_of_unknown_names(models);
-    size_t loaders = md_size_min(md_size_min(models->options.options->model_load_thread_count, LOADERS_MAX), wanted);
+    size_t loaders = md_size_min(
+        md_size_min(models->options.options->model_load_thread_count, LOADERS_MAX), wanted);
     for (size_t i = 1; i < loaders; i++) {
         if (!md_os_thread_start(&threads[started], "loader", -1, loader_main, models, &err)) {
             md_log(MD_LOG_WARNING, "%s", err.text);
@@ -451,7 +479,7 @@ bool md_models_are_loaded(const struct md_models *models)
     return atomic_load(&((struct md_models *)(uintptr_t)models)->loaded);
 }
 
-/* --- look-up ----------------------------------------------------------------------------------------------------------------- */
+/* --- look-up -------------------- */
 
 size_t md_models_count(const struct md_models *models)
 {
@@ -486,8 +514,8 @@ struct md_model *md_models_find(const struct md_models *models, struct md_str na
 static bool is_ready(const struct md_version *version)
 {
     /* acquire: pairs with the release after the target was completed */
-    return atomic_load_explicit(&((struct md_version *)(uintptr_t)version)->state, memory_order_acquire) ==
-           MD_VERSION_READY;
+    return atomic_load_explicit(&((struct md_version *)(uintptr_t)version)->state,
+                                memory_order_acquire) == MD_VERSION_READY;
 }
 
 size_t md_models_failed_count(const struct md_models *models)
@@ -505,18 +533,20 @@ size_t md_models_failed_count(const struct md_models *models)
     return failed;
 }
 
-struct md_version *md_models_resolve(const struct md_models *models, struct md_str name, struct md_str version,
-                                     struct md_error *err)
+struct md_version *md_models_resolve(const struct md_models *models, struct md_str name,
+                                     struct md_str version, struct md_error *err)
 {
     struct md_model *model = md_models_find(models, name);
     int64_t number = 0;
 
     if (!model) {
-        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%.*s' is not found", MD_STR_ARG(name));
+        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%.*s' is not found",
+                     MD_STR_ARG(name));
         return NULL;
     }
     if (version.len && !md_str_to_i64(version, &number)) {
-        md_error_set(err, MD_REASON_INVALID_ARGUMENT, "failed to get model version from specified version string '%.*s'",
+        md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                     "failed to get model version from specified version string '%.*s'",
                      MD_STR_ARG(version));
         return NULL;
     }
@@ -529,17 +559,19 @@ struct md_version *md_models_resolve(const struct md_models *models, struct md_s
             if (is_ready(candidate)) {
                 return candidate;
             }
-            md_error_set(err, MD_REASON_NOT_READY, "Request for unknown model: '%s' version %lld is not at ready state",
+            md_error_set(err, MD_REASON_NOT_READY,
+                         "Request for unknown model: '%s' version %lld is not at ready state",
                          model->name.ptr, (long long)number);
             return NULL;
         }
     }
     if (version.len) {
-        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%s' version %lld is not found",
-                     model->name.ptr, (long long)number);
+        md_error_set(err, MD_REASON_UNKNOWN_MODEL,
+                     "Request for unknown model: '%s' version %lld is not found", model->name.ptr,
+                     (long long)number);
     } else {
-        md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%s' has no available versions",
-                     model->name.ptr);
+        md_error_set(err, MD_REASON_UNKNOWN_MODEL,
+                     "Request for unknown model: '%s' has no available versions", model->name.ptr);
     }
     return NULL;
 }

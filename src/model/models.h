@@ -1,9 +1,9 @@
 /*
  * Models: the table of what is registered, and how a request finds its target.
  *
- * One for the process, created by server/. A version (its target: specs, queue, statistics) lives while it is registered;
- * a mapping (what a backend has loaded for it) comes and goes under it. Loading runs on loader threads. What requests read
- * is immutable once a version's state is READY.
+ * One for the process, created by server/. A version (its target: specs, queue, statistics) lives
+ * while it is registered; a mapping (what a backend has loaded for it) comes and goes under it.
+ * Loading runs on loader threads. What requests read is immutable once a version's state is READY.
  */
 #ifndef MD_MODEL_MODELS_H
 #define MD_MODEL_MODELS_H
@@ -24,7 +24,8 @@ enum md_version_state {
     MD_VERSION_UNLOADING,
     MD_VERSION_UNAVAILABLE,
 };
-const char *md_version_state_name(enum md_version_state state); /* as in the repository index; "" for REGISTERED */
+const char *md_version_state_name(
+    enum md_version_state state); /* as in the repository index; "" for REGISTERED */
 
 struct md_mapping;
 
@@ -32,8 +33,8 @@ struct md_version {
     struct md_target target; /* for requests when the state is READY */
     struct md_model *model;  /* borrow */
     int64_t number;
-    _Atomic int state;       /* enum md_version_state; stored with release when the rest is complete */
-    const char *reason;      /* why UNAVAILABLE; "" otherwise */
+    _Atomic int state;  /* enum md_version_state; stored with release when the rest is complete */
+    const char *reason; /* why UNAVAILABLE; "" otherwise */
     const char *directory;
     struct md_str config_json; /* the completed configuration as /config shows it */
     _Atomic uint64_t load_ns;  /* duration of the last load */
@@ -60,31 +61,35 @@ struct md_models_options {
     size_t loop_count;
 };
 
-/* Scans the repositories and checks every configuration; loads nothing. Problems of single models go to the diagnostics
- * and make those models UNAVAILABLE; false only when a repository cannot be read at all, or memory is short. */
-bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics, struct md_models **out,
-                      struct md_error *err) MD_MUST_CHECK;
-/* Loads what the control mode says on loader threads; returns when every load has ended. Logs progress. */
+/* Scans the repositories and checks every configuration; loads nothing. Problems of single models
+ * go to the diagnostics and make those models UNAVAILABLE; false only when a repository cannot be
+ * read at all, or memory is short. */
+bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics,
+                      struct md_models **out, struct md_error *err) MD_MUST_CHECK;
+/* Loads what the control mode says on loader threads; returns when every load has ended. Logs
+ * progress. */
 void md_models_load(struct md_models *models);
 /* After all requests have ended: unmaps and frees everything. */
 void md_models_destroy(struct md_models *models);
 
 size_t md_models_count(const struct md_models *models);
 struct md_model *md_models_at(const struct md_models *models, size_t index); /* by name */
-struct md_model *md_models_find(const struct md_models *models, struct md_str name); /* NULL: unknown */
+struct md_model *md_models_find(const struct md_models *models,
+                                struct md_str name); /* NULL: unknown */
 /* Models with a version that failed, or without any version. */
 size_t md_models_failed_count(const struct md_models *models);
 bool md_models_are_loaded(const struct md_models *models); /* md_models_load has ended */
 
-/* The version that a request means; `version` empty: the highest READY one. NULL with the field's sentences:
- * UNKNOWN_MODEL, NOT_READY. Any thread. */
-struct md_version *md_models_resolve(const struct md_models *models, struct md_str name, struct md_str version,
-                                     struct md_error *err);
+/* The version that a request means; `version` empty: the highest READY one. NULL with the field's
+ * sentences: UNKNOWN_MODEL, NOT_READY. Any thread. */
+struct md_version *md_models_resolve(const struct md_models *models, struct md_str name,
+                                     struct md_str version, struct md_error *err);
 
-/* --- model/mapping.c: loads and unloads one version; loader threads --------------------------------------------------- */
+/* --- model/mapping.c: loads and unloads one version; loader threads -------------------- */
 
 /* Fills the version's target and opens it for requests. On failure nothing is left behind. */
-bool md_mapping_create(struct md_version *version, const struct md_models_options *options, struct md_error *err) MD_MUST_CHECK;
+bool md_mapping_create(struct md_version *version, const struct md_models_options *options,
+                       struct md_error *err) MD_MUST_CHECK;
 void md_mapping_destroy(struct md_version *version, const struct md_models_options *options);
 
 #endif

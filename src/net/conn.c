@@ -33,13 +33,14 @@ struct md_conn *md_conn_create(int fd, const char *peer, struct md_loop *loop)
     return conn;
 }
 
-enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count, struct md_error *err)
+enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count,
+                        struct md_error *err)
 {
     return (enum md_io)md_os_socket_recv(conn->fd.fd, data, len, count, err);
 }
 
-enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count, size_t *count,
-                        struct md_error *err)
+enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count,
+                        size_t *count, struct md_error *err)
 {
     return (enum md_io)md_os_socket_send(conn->fd.fd, parts, part_count, count, err);
 }

@@ -1,8 +1,10 @@
 /*
- * Connection: a byte stream between a client and this server, over TCP or a unix socket (TLS joins here later).
+ * Connection: a byte stream between a client and this server, over TCP or a unix socket (TLS joins
+ * here later).
  *
- * Created by the listener on the loop that serves it for life; every call on that loop's thread. The layer above
- * (http/session) decides when to read and into which memory: nothing is buffered here.
+ * Created by the listener on the loop that serves it for life; every call on that loop's thread.
+ * The layer above (http/session) decides when to read and into which memory: nothing is buffered
+ * here.
  */
 #ifndef MD_NET_CONN_H
 #define MD_NET_CONN_H
@@ -23,11 +25,14 @@ struct md_conn_handler {
 
 enum md_io { MD_IO_OK, MD_IO_AGAIN, MD_IO_EOF, MD_IO_ERROR };
 
-/* Reads what is there, at most len; OK with *count > 0, AGAIN, EOF, ERROR (errno-like sentence in err). */
-enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count, struct md_error *err);
-/* Writes from the parts, as much as goes; OK with *count > 0, AGAIN, ERROR (also: the peer has gone). */
-enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count, size_t *count,
+/* Reads what is there, at most len; OK with *count > 0, AGAIN, EOF, ERROR (errno-like sentence in
+ * err). */
+enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count,
                         struct md_error *err);
+/* Writes from the parts, as much as goes; OK with *count > 0, AGAIN, ERROR (also: the peer has
+ * gone). */
+enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count,
+                        size_t *count, struct md_error *err);
 
 void md_conn_set_handler(struct md_conn *conn, const struct md_conn_handler *handler, void *arg);
 /* Events that `ready` is called for: MD_LOOP_READ, MD_LOOP_WRITE, both or none. */

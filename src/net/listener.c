@@ -1,6 +1,7 @@
 /*
- * Listener: one socket, watched by every loop (only one is woken for a connection). The loop that accepts hands the
- * connection to the loop with the fewest, so that a few long connections are spread as well.
+ * Listener: one socket, watched by every loop (only one is woken for a connection). The loop that
+ * accepts hands the connection to the loop with the fewest, so that a few long connections are
+ * spread as well.
  */
 #include "net/listener.h"
 
@@ -15,7 +16,7 @@ enum { ACCEPTS_A_TURN = 32, PAUSE_MS = 100 };
 /* One loop's watch on the socket. */
 struct watch {
     struct md_loop_fd fd;
-    struct md_loop_timer retry; /* out of descriptors: try again later */
+    struct md_loop_timer retry;     /* out of descriptors: try again later */
     struct md_loop_task begin, end; /* carry start and stop to the loop */
     struct md_loop *loop;
     struct md_listener *listener;
@@ -40,7 +41,8 @@ static bool may_warn(struct md_listener *listener, uint64_t now_ns)
 {
     uint64_t last = atomic_load(&listener->warned_ns);
 
-    return now_ns - last > MD_NS_PER_S && atomic_compare_exchange_strong(&listener->warned_ns, &last, now_ns);
+    return now_ns - last > MD_NS_PER_S &&
+           atomic_compare_exchange_strong(&listener->warned_ns, &last, now_ns);
 }
 
 static struct md_loop *least_loaded(const struct md_listener *listener, struct md_loop *own)
@@ -65,7 +67,8 @@ static void arrive(struct md_loop_task *task)
     struct md_error err;
 
     if (!md_loop_fd_add(conn->loop, &conn->fd, MD_LOOP_READ, &err)) {
-        md_log(MD_LOG_WARNING, "%s: connection from %s dropped: %s", listener->options.name, conn->peer, err.text);
+        md_log(MD_LOG_WARNING, "%s: connection from %s dropped: %s", listener->options.name,
+               conn->peer, err.text);
         md_conn_close(conn);
         return;
     }
@@ -78,15 +81,16 @@ static void take_connection(struct watch *watch, int fd, const char *peer)
     struct md_listener *listener = watch->listener;
     struct md_loop *loop = least_loaded(listener, watch->loop);
     struct md_conn *conn = NULL;
-    bool full = atomic_load_explicit(&listener->open_count, memory_order_relaxed) >= listener->options.max_connections;
+    bool full = atomic_load_explicit(&listener->open_count, memory_order_relaxed) >=
+                listener->options.max_connections;
 
     if (!full) {
         conn = md_conn_create(fd, peer, loop);
     }
     if (!conn) {
         if (may_warn(listener, md_loop_now_ns(watch->loop))) {
-            md_log(MD_LOG_WARNING, "%s: connection from %s refused: %s", listener->options.name, peer,
-                   full ? "--max-connections are open" : "out of memory");
+            md_log(MD_LOG_WARNING, "%s: connection from %s refused: %s", listener->options.name,
+                   peer, full ? "--max-connections are open" : "out of memory");
         }
         md_os_close(fd);
         return;
@@ -127,7 +131,8 @@ static void accept_some(struct md_loop_fd *self, uint32_t events)
         }
         if (outcome == MD_OS_ACCEPT_EXHAUSTED) {
             if (may_warn(watch->listener, md_loop_now_ns(watch->loop))) {
-                md_log(MD_LOG_WARNING, "%s: out of file descriptors: connections wait; raise the limit (ulimit -n)",
+                md_log(MD_LOG_WARNING,
+                       "%s: out of file descriptors: connections wait; raise the limit (ulimit -n)",
                        watch->listener->options.name);
             }
             watch_stop(watch);
@@ -145,9 +150,11 @@ static void watch_start(struct watch *watch)
     if (atomic_load(&watch->listener->stopped)) {
         return;
     }
-    watch->is_watching = md_loop_fd_add(watch->loop, &watch->fd, MD_LOOP_READ | MD_LOOP_EXCLUSIVE, &err);
+    watch->is_watching =
+        md_loop_fd_add(watch->loop, &watch->fd, MD_LOOP_READ | MD_LOOP_EXCLUSIVE, &err);
     if (!watch->is_watching) {
-        md_log(MD_LOG_ERROR, "%s: cannot watch the listening socket: %s", watch->listener->options.name, err.text);
+        md_log(MD_LOG_ERROR, "%s: cannot watch the listening socket: %s",
+               watch->listener->options.name, err.text);
         md_loop_timer_set(watch->loop, &watch->retry,
                           md_loop_now_ns(watch->loop) + PAUSE_MS * (uint64_t)MD_NS_PER_MS);
     }
@@ -170,7 +177,8 @@ static void begin_watch(struct md_loop_task *task)
     if (watch->has_timer) {
         watch_start(watch);
     } else {
-        md_loop_defer(watch->loop, task); /* without a timer: in each turn until there is memory for one */
+        md_loop_defer(watch->loop,
+                      task); /* without a timer: in each turn until there is memory for one */
     }
 }
 
@@ -199,7 +207,8 @@ static void end_watch(struct md_loop_task *task)
     }
 }
 
-bool md_listener_create(const struct md_listener_options *options, struct md_listener **out, struct md_error *err)
+bool md_listener_create(const struct md_listener_options *options, struct md_listener **out,
+                        struct md_error *err)
 {
     struct md_listener *listener = md_alloc_aligned(MD_CACHE_LINE, sizeof *listener);
 
@@ -213,7 +222,8 @@ bool md_listener_create(const struct md_listener_options *options, struct md_lis
         md_error_no_memory(err, "a listener");
         goto out;
     }
-    if (!md_os_socket_listen(options->address, options->port, options->reuse_port, &listener->fd, &listener->port, err)) {
+    if (!md_os_socket_listen(options->address, options->port, options->reuse_port, &listener->fd,
+                             &listener->port, err)) {
         md_error_prefix(err, "%s", options->name);
         goto out;
     }
@@ -276,10 +286,12 @@ void md_listener_destroy(struct md_listener *listener)
 
 size_t md_listener_open_count(const struct md_listener *listener)
 {
-    return atomic_load_explicit(&((struct md_listener *)(uintptr_t)listener)->open_count, memory_order_relaxed);
+    return atomic_load_explicit(&((struct md_listener *)(uintptr_t)listener)->open_count,
+                                memory_order_relaxed);
 }
 
 uint64_t md_listener_accepted_count(const struct md_listener *listener)
 {
-    return atomic_load_explicit(&((struct md_listener *)(uintptr_t)listener)->accepted_count, memory_order_relaxed);
+    return atomic_load_explicit(&((struct md_listener *)(uintptr_t)listener)->accepted_count,
+                                memory_order_relaxed);
 }

@@ -1,11 +1,12 @@
 /*
  * Listener: accepts connections on an address and gives each to a loop.
  *
- * Created on the main thread before or while loops run. TCP addresses are IPv4, IPv6 ("::1", "[::1]") or host names;
- * "unix:/path" is a unix socket (a stale socket file is replaced, a live one is an error). Each loop has its own
- * SO_REUSEPORT socket when `reuse_port` is set across processes; within the process one socket is accepted by all loops
- * through EPOLLEXCLUSIVE, and an accepting loop hands the connection to the loop with the fewest connections.
- * Out of descriptors: accepting pauses and is tried again after 100 ms, with one warning.
+ * Created on the main thread before or while loops run. TCP addresses are IPv4, IPv6 ("::1",
+ * "[::1]") or host names; "unix:/path" is a unix socket (a stale socket file is replaced, a live
+ * one is an error). Each loop has its own SO_REUSEPORT socket when `reuse_port` is set across
+ * processes; within the process one socket is accepted by all loops through EPOLLEXCLUSIVE, and an
+ * accepting loop hands the connection to the loop with the fewest connections. Out of descriptors:
+ * accepting pauses and is tried again after 100 ms, with one warning.
  */
 #ifndef MD_NET_LISTENER_H
 #define MD_NET_LISTENER_H
@@ -18,8 +19,9 @@ struct md_listener_options {
     const char *address; /* borrow during create */
     uint16_t port;       /* 0: the kernel chooses, see md_listener_port */
     bool reuse_port;
-    const char *name; /* borrow: "http", for messages; lives as long as the listener */
-    size_t max_connections; /* over all loops; beyond it new ones are closed at once, with one warning a second */
+    const char *name;             /* borrow: "http", for messages; lives as long as the listener */
+    size_t max_connections;       /* over all loops; beyond it new ones are closed at once, with one
+                                     warning a second */
     struct md_loop *const *loops; /* borrow: live as long as the listener */
     size_t loop_count;
     /* Called on the serving loop for each new connection, which it now owns. */
@@ -27,13 +29,15 @@ struct md_listener_options {
     void *arg;
 };
 
-/* Binds and listens; clients can connect (and wait) from here on. Errors name address, port and what holds it. */
+/* Binds and listens; clients can connect (and wait) from here on. Errors name address, port and
+ * what holds it. */
 bool md_listener_create(const struct md_listener_options *options, struct md_listener **out,
                         struct md_error *err) MD_MUST_CHECK;
 uint16_t md_listener_port(const struct md_listener *listener);
 /* Starts accepting on the loops. */
 bool md_listener_start(struct md_listener *listener, struct md_error *err) MD_MUST_CHECK;
-/* Stops accepting and closes the sockets; any thread. Returns at once; loops let go in their next turn. */
+/* Stops accepting and closes the sockets; any thread. Returns at once; loops let go in their next
+ * turn. */
 void md_listener_stop(struct md_listener *listener);
 void md_listener_destroy(struct md_listener *listener); /* after the loops have ended */
 

@@ -1,7 +1,8 @@
 /*
- * cgroups(7). A line of the membership file is "id:controllers:path"; v2 has id 0 and no controllers. In a container the
- * path may be that of the host while the mount shows only the container's own group: so all parents up to the mount are
- * asked, and what does not exist counts as no limit.
+ * cgroups(7). A line of the membership file is "id:controllers:path"; v2 has id 0 and no
+ * controllers. In a container the path may be that of the host while the mount shows only the
+ * container's own group: so all parents up to the mount are asked, and what does not exist counts
+ * as no limit.
  */
 #include "os/cgroup.h"
 
@@ -21,8 +22,8 @@ struct group {
 static bool read_setting(const struct group *group, const char *name, char *text, size_t size)
 {
     char path[PATH_MAX];
-    int len = snprintf(path, sizeof path, "%s/%.*s%.*s/%s", group->mount, MD_STR_ARG(group->controller),
-                       MD_STR_ARG(group->path), name);
+    int len = snprintf(path, sizeof path, "%s/%.*s%.*s/%s", group->mount,
+                       MD_STR_ARG(group->controller), MD_STR_ARG(group->path), name);
 
     return len > 0 && (size_t)len < sizeof path && md_os_file_peek(path, text, size);
 }
@@ -69,7 +70,8 @@ static void apply_v1(const struct group *group, struct md_os_cgroup *out)
     apply_memory(group, "memory.limit_in_bytes", out);
 }
 
-static void apply_with_parents(struct group *group, void (*apply)(const struct group *, struct md_os_cgroup *),
+static void apply_with_parents(struct group *group,
+                               void (*apply)(const struct group *, struct md_os_cgroup *),
                                struct md_os_cgroup *out)
 {
     while (group->path.len) {
@@ -92,7 +94,8 @@ void md_os_cgroup_read(const char *membership, const char *mount, struct md_os_c
     }
     rest = md_str_of(text);
     while (md_str_split(&rest, '\n', &line)) {
-        if (!md_str_split(&line, ':', &id) || !md_str_split(&line, ':', &controllers) || !line.ptr) {
+        if (!md_str_split(&line, ':', &id) || !md_str_split(&line, ':', &controllers) ||
+            !line.ptr) {
             continue;
         }
         struct group group = {.mount = mount, .path = line};

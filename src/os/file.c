@@ -17,8 +17,9 @@
 
 static bool fail(struct md_error *err, const char *what, const char *path)
 {
-    return md_error_set(err, errno == ENOENT || errno == ENOTDIR ? MD_REASON_NOT_FOUND : MD_REASON_IO, "cannot %s %s: %s",
-                        what, path, strerror(errno));
+    return md_error_set(err,
+                        errno == ENOENT || errno == ENOTDIR ? MD_REASON_NOT_FOUND : MD_REASON_IO,
+                        "cannot %s %s: %s", what, path, strerror(errno));
 }
 
 static bool injected(void)
@@ -30,8 +31,8 @@ static bool injected(void)
     return false;
 }
 
-static bool read_open(int fd, const char *path, size_t max_bytes, struct md_arena *arena, struct md_str *out,
-                      struct md_error *err)
+static bool read_open(int fd, const char *path, size_t max_bytes, struct md_arena *arena,
+                      struct md_str *out, struct md_error *err)
 {
     struct stat info;
 
@@ -42,8 +43,8 @@ static bool read_open(int fd, const char *path, size_t max_bytes, struct md_aren
         return md_error_set(err, MD_REASON_IO, "%s is not a regular file", path);
     }
     if ((size_t)info.st_size > max_bytes) {
-        return md_error_set(err, MD_REASON_TOO_LARGE, "%s has %lld bytes, at most %zu are read", path,
-                            (long long)info.st_size, max_bytes);
+        return md_error_set(err, MD_REASON_TOO_LARGE, "%s has %lld bytes, at most %zu are read",
+                            path, (long long)info.st_size, max_bytes);
     }
     size_t size = (size_t)info.st_size, used = 0;
     char *data = md_arena_alloc(arena, size + 1);
@@ -88,7 +89,8 @@ bool md_os_file_exists(const char *path)
 
 static int compare_entries(const void *a, const void *b)
 {
-    return strcmp(((const struct md_os_entry *)a)->name.ptr, ((const struct md_os_entry *)b)->name.ptr);
+    return strcmp(((const struct md_os_entry *)a)->name.ptr,
+                  ((const struct md_os_entry *)b)->name.ptr);
 }
 
 static bool is_directory(int folder, const struct dirent *entry)
@@ -101,8 +103,8 @@ static bool is_directory(int folder, const struct dirent *entry)
     return fstatat(folder, entry->d_name, &info, 0) == 0 && S_ISDIR(info.st_mode);
 }
 
-static bool read_entries(DIR *folder, const char *path, struct md_arena *arena, struct md_os_listing *out,
-                         struct md_error *err)
+static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
+                         struct md_os_listing *out, struct md_error *err)
 {
     size_t capacity = 0;
 
@@ -135,7 +137,8 @@ static bool read_entries(DIR *folder, const char *path, struct md_arena *arena, 
     }
 }
 
-bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *out, struct md_error *err)
+bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *out,
+                struct md_error *err)
 {
     DIR *folder = injected() ? NULL : opendir(path);
 
@@ -151,7 +154,8 @@ bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *
     return ok;
 }
 
-bool md_os_real_path(const char *path, struct md_arena *arena, const char **out, struct md_error *err)
+bool md_os_real_path(const char *path, struct md_arena *arena, const char **out,
+                     struct md_error *err)
 {
     char resolved[PATH_MAX];
 

@@ -1,6 +1,6 @@
 /*
- * Files and folders. Any thread. Paths are zero-terminated; results live in the caller's arena. Errors are NOT_FOUND or IO
- * and name the path.
+ * Files and folders. Any thread. Paths are zero-terminated; results live in the caller's arena.
+ * Errors are NOT_FOUND or IO and name the path.
  */
 #ifndef MD_OS_FILE_H
 #define MD_OS_FILE_H
@@ -29,9 +29,11 @@ bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *
                 struct md_error *err) MD_MUST_CHECK;
 
 /* Absolute path without symbolic links. */
-bool md_os_real_path(const char *path, struct md_arena *arena, const char **out, struct md_error *err) MD_MUST_CHECK;
+bool md_os_real_path(const char *path, struct md_arena *arena, const char **out,
+                     struct md_error *err) MD_MUST_CHECK;
 
-/* Bytes of a small file of /proc or /sys into text (terminated, cut at size - 1); false if it cannot be read. */
+/* Bytes of a small file of /proc or /sys into text (terminated, cut at size - 1); false if it
+ * cannot be read. */
 bool md_os_file_peek(const char *path, char *text, size_t size) MD_MUST_CHECK;
 
 #endif

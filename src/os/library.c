@@ -12,7 +12,8 @@ bool md_os_library_open(const char *path, void **library, struct md_error *err)
     *library = md_fault_hit(MD_FAULT_SYSCALL) ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!*library) {
         const char *why = dlerror();
-        return md_error_set(err, MD_REASON_IO, "cannot load library %s: %s", path, why ? why : "unknown error");
+        return md_error_set(err, MD_REASON_IO, "cannot load library %s: %s", path,
+                            why ? why : "unknown error");
     }
     return true;
 }

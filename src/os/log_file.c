@@ -1,6 +1,7 @@
 /*
- * The log sink. A line is built on the stack and leaves in one write, so lines of several threads do not mix. Names and
- * the sentence have each a share of the line, so that the end of a JSON object always has room.
+ * The log sink. A line is built on the stack and leaves in one write, so lines of several threads
+ * do not mix. Names and the sentence have each a share of the line, so that the end of a JSON
+ * object always has room.
  */
 #include "os/log_file.h"
 
@@ -43,7 +44,11 @@ static void put_c(struct line *line, const char *text)
 static size_t sequence_length(const unsigned char *text, size_t left)
 {
     static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t len = text[0] < 0x80 ? 1 : text[0] >> 5 == 6 ? 2 : text[0] >> 4 == 14 ? 3 : text[0] >> 3 == 30 ? 4 : 0;
+    size_t len = text[0] < 0x80       ? 1
+                 : text[0] >> 5 == 6  ? 2
+                 : text[0] >> 4 == 14 ? 3
+                 : text[0] >> 3 == 30 ? 4
+                                      : 0;
 
     if (len <= 1 || len > left) {
         return len > left ? 0 : len;
@@ -58,7 +63,8 @@ static size_t sequence_length(const unsigned char *text, size_t left)
     return value < least[len] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000) ? 0 : len;
 }
 
-/* Control characters would let a client forge lines; JSON needs its quotes escaped and proper UTF-8 too. */
+/* Control characters would let a client forge lines; JSON needs its quotes escaped and proper UTF-8
+ * too. */
 static void put_escaped(struct line *line, struct md_str text, bool json, size_t max_bytes)
 {
     size_t end = line->len + max_bytes;
@@ -127,8 +133,8 @@ static void put_context(struct line *line, const struct md_log_context *context)
     put_c(line, "] ");
 }
 
-static void put_line(struct line *line, enum md_log_level level, const struct md_log_context *context,
-                     struct md_str text)
+static void put_line(struct line *line, enum md_log_level level,
+                     const struct md_log_context *context, struct md_str text)
 {
     static const char letters[] = {'E', 'W', 'I', 'V'};
     struct timespec now;
@@ -138,12 +144,13 @@ static void put_line(struct line *line, enum md_log_level level, const struct md
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &parts);
     if (log_file.format == MD_LOG_FORMAT_DEFAULT) {
-        (void)snprintf(stamp, sizeof stamp, "%c%02d%02d %02d:%02d:%02d.%06ld %d ", letters[level], parts.tm_mon + 1,
-                       parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, now.tv_nsec / 1000, gettid());
-    } else {
-        (void)snprintf(stamp, sizeof stamp, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", parts.tm_year + 1900,
+        (void)snprintf(stamp, sizeof stamp, "%c%02d%02d %02d:%02d:%02d.%06ld %d ", letters[level],
                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
-                       now.tv_nsec / 1000000);
+                       now.tv_nsec / 1000, gettid());
+    } else {
+        (void)snprintf(stamp, sizeof stamp, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ",
+                       parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
+                       parts.tm_min, parts.tm_sec, now.tv_nsec / 1000000);
     }
     if (log_file.format == MD_LOG_FORMAT_JSON) {
         put_json(line, stamp, level, context, text);
@@ -158,7 +165,8 @@ static void put_line(struct line *line, enum md_log_level level, const struct md
     put_escaped(line, text, false, TEXT_BYTES);
 }
 
-static void write_line(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text)
+static void write_line(void *arg, enum md_log_level level, const struct md_log_context *context,
+                       struct md_str text)
 {
     struct line line;
 
@@ -187,7 +195,8 @@ bool md_os_log_open(const char *path, enum md_log_format format, struct md_error
     if (path) {
         int fd = open_file(path);
         if (fd < 0) {
-            return md_error_set(err, MD_REASON_IO, "cannot open log file %s: %s", path, strerror(errno));
+            return md_error_set(err, MD_REASON_IO, "cannot open log file %s: %s", path,
+                                strerror(errno));
         }
         atomic_store(&log_file.fd, fd);
     }
@@ -204,7 +213,8 @@ void md_os_log_reopen(void)
     }
     int fd = open_file(log_file.path);
     if (fd >= 0) {
-        /* dup3 keeps the number, so that a thread that is writing now never meets a closed descriptor */
+        /* dup3 keeps the number, so that a thread that is writing now never meets a closed
+         * descriptor */
         (void)dup3(fd, md_os_log_descriptor(), O_CLOEXEC);
         close(fd);
     }

@@ -1,5 +1,6 @@
 /*
- * Where log lines go: standard error or a file, one write a line, as text or JSON. One for the process.
+ * Where log lines go: standard error or a file, one write a line, as text or JSON. One for the
+ * process.
  */
 #ifndef MD_OS_LOG_FILE_H
 #define MD_OS_LOG_FILE_H
@@ -13,9 +14,10 @@ enum md_log_format {
     MD_LOG_FORMAT_JSON,    /* one object a line: time, level, message, model, version, request_id */
 };
 
-/* Installs the sink of base/log. path NULL: standard error; borrowed for good. Main thread, before others start. Times are
- * UTC; control characters are escaped; what is too long is cut. */
-bool md_os_log_open(const char *path, enum md_log_format format, struct md_error *err) MD_MUST_CHECK;
+/* Installs the sink of base/log. path NULL: standard error; borrowed for good. Main thread, before
+ * others start. Times are UTC; control characters are escaped; what is too long is cut. */
+bool md_os_log_open(const char *path, enum md_log_format format, struct md_error *err)
+    MD_MUST_CHECK;
 /* Opens the file again (it was rotated); if that fails, the old one is written on. Any thread. */
 void md_os_log_reopen(void);
 /* For a last line. Async-signal-safe. */

@@ -6,8 +6,9 @@
 
 #include <stddef.h>
 
-/* Fixes the size from which the heap uses mappings of their own, so that a model's memory really goes back to the system
- * when it is freed. Only works before the first large allocation: first thing in main. */
+/* Fixes the size from which the heap uses mappings of their own, so that a model's memory really
+ * goes back to the system when it is freed. Only works before the first large allocation: first
+ * thing in main. */
 void md_os_memory_setup(void);
 
 /* Gives free heap memory back to the system. Any thread; takes milliseconds. */

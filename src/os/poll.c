@@ -40,10 +40,12 @@ static struct epoll_event make_event(void *owner, uint32_t events)
     if (events & MD_OS_POLL_EXCLUSIVE) {
         bits = (uint32_t)EPOLLIN | (uint32_t)EPOLLEXCLUSIVE;
     } else if (!events) {
-        /* Level-triggered RDHUP would fire for ever on a half-closed peer: edge-triggered reports it once. */
+        /* Level-triggered RDHUP would fire for ever on a half-closed peer: edge-triggered reports
+         * it once. */
         bits = (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET;
     } else {
-        /* For the same reason RDHUP only joins reading, which the end of the stream makes ready anyway. */
+        /* For the same reason RDHUP only joins reading, which the end of the stream makes ready
+         * anyway. */
         bits |= events & MD_OS_POLL_READ ? (uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP : 0U;
         bits |= events & MD_OS_POLL_WRITE ? (uint32_t)EPOLLOUT : 0U;
     }
@@ -54,14 +56,16 @@ bool md_os_poll_add(int poller, int fd, void *owner, uint32_t events, struct md_
 {
     struct epoll_event event = make_event(owner, events);
 
-    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) == 0) || fail(err, "epoll_ctl");
+    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) == 0) ||
+           fail(err, "epoll_ctl");
 }
 
 void md_os_poll_set(int poller, int fd, void *owner, uint32_t events)
 {
     struct epoll_event event = make_event(owner, events);
 
-    (void)epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event); /* takes no memory: cannot fail for what was added */
+    (void)epoll_ctl(poller, EPOLL_CTL_MOD, fd,
+                    &event); /* takes no memory: cannot fail for what was added */
 }
 
 void md_os_poll_remove(int poller, int fd)
@@ -72,14 +76,17 @@ void md_os_poll_remove(int poller, int fd)
 int md_os_poll_wait(int poller, struct md_os_event *events, int max, int timeout_ms)
 {
     struct epoll_event ready[EVENTS_MAX];
-    int n = injected(EINTR) ? -1 : epoll_wait(poller, ready, max < EVENTS_MAX ? max : EVENTS_MAX, timeout_ms);
+    int n = injected(EINTR)
+                ? -1
+                : epoll_wait(poller, ready, max < EVENTS_MAX ? max : EVENTS_MAX, timeout_ms);
 
     for (int i = 0; i < n; i++) {
         uint32_t bits = ready[i].events;
         events[i].owner = ready[i].data.ptr;
-        events[i].events = (bits & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP) ? MD_OS_POLL_READ : 0U) |
-                           (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? MD_OS_POLL_WRITE : 0U) |
-                           (bits & (EPOLLHUP | EPOLLERR | EPOLLRDHUP) ? MD_OS_POLL_HANGUP : 0U);
+        events[i].events =
+            (bits & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP) ? MD_OS_POLL_READ : 0U) |
+            (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? MD_OS_POLL_WRITE : 0U) |
+            (bits & (EPOLLHUP | EPOLLERR | EPOLLRDHUP) ? MD_OS_POLL_HANGUP : 0U);
     }
     return n < 0 ? 0 : n;
 }
@@ -93,15 +100,15 @@ bool md_os_wakeup_create(int poller, void *owner, int *fd, struct md_error *err)
     if (*fd < 0) {
         return fail(err, "eventfd");
     }
-    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, *fd, &event) == 0) || fail(err, "epoll_ctl");
+    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, *fd, &event) == 0) ||
+           fail(err, "epoll_ctl");
 }
 
 void md_os_wakeup_signal(int fd)
 {
     uint64_t one = 1;
 
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
 void md_os_close(int fd)

@@ -1,6 +1,6 @@
 /*
- * Readiness of descriptors (epoll) and wake-ups (eventfd). Used by loop/ alone, each poller by one thread; a wake-up is
- * signalled by any thread.
+ * Readiness of descriptors (epoll) and wake-ups (eventfd). Used by loop/ alone, each poller by one
+ * thread; a wake-up is signalled by any thread.
  */
 #ifndef MD_OS_POLL_H
 #define MD_OS_POLL_H
@@ -20,11 +20,13 @@ struct md_os_event {
 };
 
 bool md_os_poll_create(int *poller, struct md_error *err) MD_MUST_CHECK;
-bool md_os_poll_add(int poller, int fd, void *owner, uint32_t events, struct md_error *err) MD_MUST_CHECK;
+bool md_os_poll_add(int poller, int fd, void *owner, uint32_t events, struct md_error *err)
+    MD_MUST_CHECK;
 /* events: READ, WRITE, both or none; a hang-up is reported once while none is asked for. */
 void md_os_poll_set(int poller, int fd, void *owner, uint32_t events);
 void md_os_poll_remove(int poller, int fd);
-/* Waits at most timeout_ms (-1: no limit, 0: looks only); number of events, 0 also when interrupted. */
+/* Waits at most timeout_ms (-1: no limit, 0: looks only); number of events, 0 also when
+ * interrupted. */
 int md_os_poll_wait(int poller, struct md_os_event *events, int max, int timeout_ms);
 
 /* A descriptor that becomes readable once for each signal; it is never read. */

@@ -1,6 +1,6 @@
 /*
- * The kernel's socket tables give the inode of the listening socket; the process is the one that has this inode among its
- * descriptors.
+ * The kernel's socket tables give the inode of the listening socket; the process is the one that
+ * has this inode among its descriptors.
  */
 #include "os/port_holder.h"
 
@@ -26,8 +26,8 @@ static bool find_inode(const char *table, uint16_t port, unsigned long *inode)
     }
     while (!found && fgets(line, sizeof line, file)) {
         /* "  0: 0100007F:1F40 00000000:0000 0A tx:rx timer:when retransmits uid timeout inode" */
-        found = sscanf(line, "%*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu", &local_port, &state,
-                       inode) == 3 &&
+        found = sscanf(line, "%*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu",
+                       &local_port, &state, inode) == 3 &&
                 state == STATE_LISTEN && local_port == port;
     }
     (void)fclose(file);
@@ -68,14 +68,16 @@ bool md_os_port_holder(uint16_t port, char holder[MD_OS_HOLDER_MAX])
         return false;
     }
     for (struct dirent *entry; !found && (entry = readdir(folder));) {
-        if (entry->d_name[0] < '1' || entry->d_name[0] > '9' || !has_descriptor(entry->d_name, target)) {
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9' ||
+            !has_descriptor(entry->d_name, target)) {
             continue;
         }
         (void)snprintf(path, sizeof path, "/proc/%s/comm", entry->d_name);
         found = md_os_file_peek(path, name, sizeof name);
         if (found) {
             name[strcspn(name, "\n")] = '\0';
-            (void)snprintf(holder, MD_OS_HOLDER_MAX, "%s (pid %ld)", name, strtol(entry->d_name, NULL, 10));
+            (void)snprintf(holder, MD_OS_HOLDER_MAX, "%s (pid %ld)", name,
+                           strtol(entry->d_name, NULL, 10));
         }
     }
     (void)closedir(folder);

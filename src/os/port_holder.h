@@ -8,7 +8,8 @@
 
 enum { MD_OS_HOLDER_MAX = 64 };
 
-/* "nginx (pid 4711)"; false if it cannot be found (another user's process, another network namespace). */
+/* "nginx (pid 4711)"; false if it cannot be found (another user's process, another network
+ * namespace). */
 bool md_os_port_holder(uint16_t port, char holder[MD_OS_HOLDER_MAX]) MD_MUST_CHECK;
 
 #endif

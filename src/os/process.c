@@ -27,7 +27,8 @@ bool md_os_process_directory(struct md_arena *arena, const char **out, struct md
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
 
     if (n <= 0) {
-        return md_error_set(err, MD_REASON_IO, "cannot find the running program: %s", strerror(errno));
+        return md_error_set(err, MD_REASON_IO, "cannot find the running program: %s",
+                            strerror(errno));
     }
     path[n] = '\0';
     *strrchr(path, '/') = '\0';
@@ -71,12 +72,14 @@ static bool read_stat(unsigned long long *threads, unsigned long long *start_tic
     char text[1024];
 
     return md_os_file_peek("/proc/self/stat", text, sizeof text) && strrchr(text, ')') &&
-           sscanf(strrchr(text, ')') + 1,
-                  " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu %*d %llu", threads,
-                  start_ticks) == 2;
+           sscanf(
+               strrchr(text, ')') + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %llu %*d %llu",
+               threads, start_ticks) == 2;
 }
 
-/* Read once: the difference of two clocks wavers, and a start time that changes looks like a restart. */
+/* Read once: the difference of two clocks wavers, and a start time that changes looks like a
+ * restart. */
 static double start_time_seconds;
 
 static void find_start_time(void)
@@ -86,7 +89,8 @@ static void find_start_time(void)
 
     if (read_stat(&threads, &ticks) && clock_gettime(CLOCK_BOOTTIME, &boot) == 0 &&
         clock_gettime(CLOCK_REALTIME, &now) == 0) {
-        start_time_seconds = (double)(now.tv_sec - boot.tv_sec) + (double)(now.tv_nsec - boot.tv_nsec) / 1e9 +
+        start_time_seconds = (double)(now.tv_sec - boot.tv_sec) +
+                             (double)(now.tv_nsec - boot.tv_nsec) / 1e9 +
                              (double)ticks / (double)sysconf(_SC_CLK_TCK);
     }
 }
@@ -105,7 +109,8 @@ void md_os_process_usage(struct md_os_process_usage *out)
         out->cpu_seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     }
-    if (md_os_file_peek("/proc/self/statm", text, sizeof text) && sscanf(text, "%lu %lu", &pages, &resident) == 2) {
+    if (md_os_file_peek("/proc/self/statm", text, sizeof text) &&
+        sscanf(text, "%lu %lu", &pages, &resident) == 2) {
         out->virtual_bytes = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
         out->resident_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
     }

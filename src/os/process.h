@@ -8,7 +8,8 @@
 #include "base/error.h"
 
 /* Folder of the running executable, absolute. */
-bool md_os_process_directory(struct md_arena *arena, const char **out, struct md_error *err) MD_MUST_CHECK;
+bool md_os_process_directory(struct md_arena *arena, const char **out, struct md_error *err)
+    MD_MUST_CHECK;
 
 /* Environment of the process, NULL-terminated. */
 char **md_os_process_environment(void);
@@ -25,7 +26,8 @@ struct md_os_process_usage {
 };
 void md_os_process_usage(struct md_os_process_usage *out);
 
-/* CPUs that this process may use (affinity), and the quota of its control group in CPUs (0 = none). */
+/* CPUs that this process may use (affinity), and the quota of its control group in CPUs (0 = none).
+ */
 unsigned md_os_process_cpu_count(void);
 double md_os_process_cpu_quota(void);
 

@@ -29,7 +29,8 @@ static void put(struct crash_line *line, const char *text)
 {
     for (; *text && line->len < sizeof line->text - 1; text++) {
         unsigned char c = (unsigned char)*text;
-        line->text[line->len++] = c < 0x20 || c == 0x7f ? '?' : *text; /* names may come from a client */
+        line->text[line->len++] =
+            c < 0x20 || c == 0x7f ? '?' : *text; /* names may come from a client */
     }
 }
 
@@ -75,7 +76,8 @@ static void crash(int number)
     int log = md_os_log_descriptor();
 
     describe(&line, number, md_log_get_context());
-    if (write(STDERR_FILENO, line.text, line.len) < 0 || (log != STDERR_FILENO && write(log, line.text, line.len) < 0)) {
+    if (write(STDERR_FILENO, line.text, line.len) < 0 ||
+        (log != STDERR_FILENO && write(log, line.text, line.len) < 0)) {
         /* nothing left to do */
     }
     signal(number, SIG_DFL);
@@ -87,7 +89,8 @@ void md_os_signal_setup(void)
     static char stack[64 * 1024];
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
     const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
-    struct sigaction action = {.sa_handler = crash, .sa_flags = (int)(SA_ONSTACK | SA_RESETHAND | SA_NODEFER)};
+    struct sigaction action = {.sa_handler = crash,
+                               .sa_flags = (int)(SA_ONSTACK | SA_RESETHAND | SA_NODEFER)};
     sigset_t set;
 
     waited_set(&set);
@@ -101,7 +104,8 @@ void md_os_signal_setup(void)
 
 int md_os_signal_wait(int timeout_ms)
 {
-    const struct timespec limit = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    const struct timespec limit = {.tv_sec = timeout_ms / 1000,
+                                   .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
     sigset_t set;
 
     waited_set(&set);

@@ -36,13 +36,14 @@ static const char *unix_path(const char *address)
     return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
 }
 
-/* --- unix ------------------------------------------------------------------------------------------------------------ */
+/* --- unix -------------------- */
 
 /* A socket file that nobody listens on any more. */
 static bool is_stale(const struct sockaddr_un *where)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)where, sizeof *where) < 0 && errno == ECONNREFUSED;
+    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)where, sizeof *where) < 0 &&
+                 errno == ECONNREFUSED;
 
     md_os_close(fd);
     return stale;
@@ -57,10 +58,12 @@ static bool clear_path(const struct sockaddr_un *where, struct md_error *err)
         return true; /* bind will say what is wrong, if anything */
     }
     if (!S_ISSOCK(info.st_mode)) {
-        return md_error_set(err, MD_REASON_IO, "cannot listen on %s: there is a file that is not a socket", path);
+        return md_error_set(err, MD_REASON_IO,
+                            "cannot listen on %s: there is a file that is not a socket", path);
     }
     if (!is_stale(where)) {
-        return md_error_set(err, MD_REASON_IO, "cannot listen on %s: another program is listening there", path);
+        return md_error_set(err, MD_REASON_IO,
+                            "cannot listen on %s: another program is listening there", path);
     }
     (void)unlink(path);
     return true;
@@ -71,7 +74,8 @@ static bool listen_unix(const char *path, int *out, struct md_error *err)
     struct sockaddr_un where = {.sun_family = AF_UNIX};
 
     if (!*path || strlen(path) >= sizeof where.sun_path) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "the path of socket 'unix:%s' has not 1 to %zu bytes", path,
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "the path of socket 'unix:%s' has not 1 to %zu bytes", path,
                             sizeof where.sun_path - 1);
     }
     memcpy(where.sun_path, path, strlen(path) + 1);
@@ -79,8 +83,8 @@ static bool listen_unix(const char *path, int *out, struct md_error *err)
         return false;
     }
     int fd = injected(EMFILE) ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || injected(EACCES) || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 || injected(EACCES) ||
-        listen(fd, BACKLOG) < 0) {
+    if (fd < 0 || injected(EACCES) || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 ||
+        injected(EACCES) || listen(fd, BACKLOG) < 0) {
         md_error_set(err, MD_REASON_IO, "cannot listen on %s: %s", path, strerror(errno));
         md_os_close(fd);
         return false;
@@ -89,12 +93,14 @@ static bool listen_unix(const char *path, int *out, struct md_error *err)
     return true;
 }
 
-/* --- TCP ------------------------------------------------------------------------------------------------------------- */
+/* --- TCP -------------------- */
 
-static bool resolve(const char *address, uint16_t port, struct addrinfo **found, struct md_error *err)
+static bool resolve(const char *address, uint16_t port, struct addrinfo **found,
+                    struct md_error *err)
 {
     char host[256], service[8];
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct md_str name = md_str_of(address);
 
     if (md_str_starts_with(name, MD_STR("ipv6:"))) {
@@ -110,8 +116,8 @@ static bool resolve(const char *address, uint16_t port, struct addrinfo **found,
     (void)snprintf(service, sizeof service, "%u", port);
     int code = injected(EIO) ? EAI_SYSTEM : getaddrinfo(host, service, &hints, found);
     if (code != 0) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "cannot find address '%s': %s", address,
-                            code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "cannot find address '%s': %s",
+                            address, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
     }
     return true;
 }
@@ -128,7 +134,9 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
     struct sockaddr_storage name;
     socklen_t len = sizeof name;
     int one = 1, zero = 0;
-    int fd = injected(EMFILE) ? -1 : socket(where->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = injected(EMFILE)
+                 ? -1
+                 : socket(where->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0) {
         return -1;
@@ -140,8 +148,9 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
     if (reuse_port) {
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     }
-    if (injected(EADDRINUSE) || bind(fd, where->ai_addr, where->ai_addrlen) < 0 || injected(EADDRINUSE) ||
-        listen(fd, BACKLOG) < 0 || injected(ENOBUFS) || getsockname(fd, (struct sockaddr *)&name, &len) < 0) {
+    if (injected(EADDRINUSE) || bind(fd, where->ai_addr, where->ai_addrlen) < 0 ||
+        injected(EADDRINUSE) || listen(fd, BACKLOG) < 0 || injected(ENOBUFS) ||
+        getsockname(fd, (struct sockaddr *)&name, &len) < 0) {
         int error = errno;
         close(fd);
         errno = error;
@@ -151,8 +160,8 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
     return fd;
 }
 
-static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int *out, uint16_t *bound,
-                       struct md_error *err)
+static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int *out,
+                       uint16_t *bound, struct md_error *err)
 {
     struct addrinfo *found = NULL;
     char holder[MD_OS_HOLDER_MAX];
@@ -161,7 +170,8 @@ static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int 
     if (!resolve(address, port, &found, err)) {
         return false;
     }
-    /* A name can stand for several addresses, of which the first may not exist here (IPv6 switched off). */
+    /* A name can stand for several addresses, of which the first may not exist here (IPv6 switched
+     * off). */
     for (const struct addrinfo *where = found; where && fd < 0; where = where->ai_next) {
         fd = open_listener(where, reuse_port, bound);
     }
@@ -172,20 +182,23 @@ static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int 
         return true;
     }
     if (error == EADDRINUSE) {
-        return md_error_set(err, MD_REASON_IO,
-                            "cannot listen on %s port %u: %s has this port: stop it, or choose another port", address,
-                            port, md_os_port_holder(port, holder) ? holder : "another program");
+        return md_error_set(
+            err, MD_REASON_IO,
+            "cannot listen on %s port %u: %s has this port: stop it, or choose another port",
+            address, port, md_os_port_holder(port, holder) ? holder : "another program");
     }
-    return md_error_set(err, MD_REASON_IO, "cannot listen on %s port %u: %s", address, port, strerror(error));
+    return md_error_set(err, MD_REASON_IO, "cannot listen on %s port %u: %s", address, port,
+                        strerror(error));
 }
 
-bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd, uint16_t *bound,
-                         struct md_error *err)
+bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd,
+                         uint16_t *bound, struct md_error *err)
 {
     const char *path = unix_path(address);
 
     *bound = 0;
-    return path ? listen_unix(path, fd, err) : listen_tcp(address, port, reuse_port, fd, bound, err);
+    return path ? listen_unix(path, fd, err)
+                : listen_tcp(address, port, reuse_port, fd, bound, err);
 }
 
 void md_os_socket_forget(const char *address)
@@ -197,7 +210,7 @@ void md_os_socket_forget(const char *address)
     }
 }
 
-/* --- connections ------------------------------------------------------------------------------------------------------ */
+/* --- connections -------------------- */
 
 static void print_peer(const struct sockaddr_storage *from, char peer[MD_OS_PEER_MAX])
 {
@@ -207,7 +220,8 @@ static void print_peer(const struct sockaddr_storage *from, char peer[MD_OS_PEER
         (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)from)->sin_addr, host, sizeof host);
         (void)snprintf(peer, MD_OS_PEER_MAX, "%s:%u", host, port_of(from));
     } else if (from->ss_family == AF_INET6) {
-        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)from)->sin6_addr, host, sizeof host);
+        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)from)->sin6_addr, host,
+                        sizeof host);
         (void)snprintf(peer, MD_OS_PEER_MAX, "[%s]:%u", host, port_of(from));
     } else {
         (void)snprintf(peer, MD_OS_PEER_MAX, "unix:");
@@ -220,7 +234,9 @@ enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEE
     socklen_t len = sizeof from;
     int one = 1;
 
-    *fd = injected(EMFILE) ? -1 : accept4(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    *fd = injected(EMFILE)
+              ? -1
+              : accept4(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (*fd < 0) {
         bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
         return exhausted ? MD_OS_ACCEPT_EXHAUSTED : MD_OS_ACCEPT_NONE;
@@ -252,9 +268,11 @@ enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count, s
     return n == 0 ? MD_OS_IO_EOF : io_error(err, "recv");
 }
 
-enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count, struct md_error *err)
+enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count,
+                                struct md_error *err)
 {
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = (size_t)part_count};
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
+                             .msg_iovlen = (size_t)part_count};
     ssize_t n = injected(EPIPE) ? -1 : sendmsg(fd, &message, MSG_NOSIGNAL);
 
     *count = n > 0 ? (size_t)n : 0;

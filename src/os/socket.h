@@ -1,5 +1,6 @@
 /*
- * Stream sockets: TCP over IPv4 and IPv6, unix sockets. All descriptors are non-blocking and close-on-exec.
+ * Stream sockets: TCP over IPv4 and IPv6, unix sockets. All descriptors are non-blocking and
+ * close-on-exec.
  */
 #ifndef MD_OS_SOCKET_H
 #define MD_OS_SOCKET_H
@@ -13,11 +14,12 @@ enum { MD_OS_PEER_MAX = 80 };
 
 enum md_os_io { MD_OS_IO_OK, MD_OS_IO_AGAIN, MD_OS_IO_EOF, MD_OS_IO_ERROR };
 
-/* Binds and listens. address: "127.0.0.1", "::1", "[::1]", "ipv6:[::1]", a host name, or "unix:/path". A stale unix
- * socket is replaced. Errors name address and port, and the process that holds it where it can be found. *bound is
- * the port (0 for unix). A name with several addresses: the first that can be bound. */
-bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd, uint16_t *bound,
-                         struct md_error *err) MD_MUST_CHECK;
+/* Binds and listens. address: "127.0.0.1", "::1", "[::1]", "ipv6:[::1]", a host name, or
+ * "unix:/path". A stale unix socket is replaced. Errors name address and port, and the process that
+ * holds it where it can be found. *bound is the port (0 for unix). A name with several addresses:
+ * the first that can be bound. */
+bool md_os_socket_listen(const char *address, uint16_t port, bool reuse_port, int *fd,
+                         uint16_t *bound, struct md_error *err) MD_MUST_CHECK;
 /* Removes the socket file of a unix address; nothing for others. */
 void md_os_socket_forget(const char *address);
 
@@ -25,7 +27,8 @@ enum md_os_accept { MD_OS_ACCEPT_OK, MD_OS_ACCEPT_NONE, MD_OS_ACCEPT_EXHAUSTED }
 /* EXHAUSTED: out of descriptors or memory, try again later. peer: who it is, for logs. */
 enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEER_MAX]);
 
-enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count, struct md_error *err);
+enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count,
+                                struct md_error *err);
 enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count,
                                 struct md_error *err);
 void md_os_socket_shutdown_write(int fd);

@@ -1,5 +1,6 @@
 /*
- * Threads over pthreads. Each has a stack for the crash handler, so that a stack overflow is reported too.
+ * Threads over pthreads. Each has a stack for the crash handler, so that a stack overflow is
+ * reported too.
  */
 #include "os/thread.h"
 
@@ -41,12 +42,13 @@ static void blocked_in_threads(sigset_t *set)
 
     sigfillset(set);
     for (size_t i = 0; i < MD_COUNT_OF(crashes); i++) {
-        sigdelset(set, crashes[i]); /* blocked, they would kill without a word from the crash handler */
+        sigdelset(set,
+                  crashes[i]); /* blocked, they would kill without a word from the crash handler */
     }
 }
 
-bool md_os_thread_start(struct md_os_thread *thread, const char *name, int cpu, void (*run)(void *arg), void *arg,
-                        struct md_error *err)
+bool md_os_thread_start(struct md_os_thread *thread, const char *name, int cpu,
+                        void (*run)(void *arg), void *arg, struct md_error *err)
 {
     struct thread_start *start = md_alloc(sizeof *start);
     sigset_t blocked, before;
@@ -58,18 +60,22 @@ bool md_os_thread_start(struct md_os_thread *thread, const char *name, int cpu, 
     start->arg = arg;
     blocked_in_threads(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    int code = md_fault_hit(MD_FAULT_SYSCALL) ? EAGAIN : pthread_create(&thread->id, NULL, thread_main, start);
+    int code = md_fault_hit(MD_FAULT_SYSCALL)
+                   ? EAGAIN
+                   : pthread_create(&thread->id, NULL, thread_main, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) {
         md_free(start);
-        return md_error_set(err, MD_REASON_OUT_OF_MEMORY, "cannot start thread '%s': %s", name, strerror(code));
+        return md_error_set(err, MD_REASON_OUT_OF_MEMORY, "cannot start thread '%s': %s", name,
+                            strerror(code));
     }
     pthread_setname_np(thread->id, name);
     if (cpu >= 0) {
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET((unsigned)cpu, &set);
-        (void)pthread_setaffinity_np(thread->id, sizeof set, &set); /* a wish: the CPU may be gone */
+        (void)pthread_setaffinity_np(thread->id, sizeof set,
+                                     &set); /* a wish: the CPU may be gone */
     }
     return true;
 }
@@ -88,6 +94,5 @@ void md_os_sleep_ms(unsigned ms)
 {
     struct timespec rest = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
 
-    while (nanosleep(&rest, &rest) < 0 && errno == EINTR) {
-    }
+    while (nanosleep(&rest, &rest) < 0 && errno == EINTR) {}
 }

@@ -46,10 +46,12 @@ static bool holds_model_file(const struct md_os_listing *listing)
 }
 
 /* Version folders, configuration and model files of one model's folder. */
-static bool read_model(const char *directory, struct md_str name, const struct md_os_listing *listing,
-                       struct md_arena *arena, struct md_repository_model *model, struct md_error *err)
+static bool read_model(const char *directory, struct md_str name,
+                       const struct md_os_listing *listing, struct md_arena *arena,
+                       struct md_repository_model *model, struct md_error *err)
 {
-    *model = (struct md_repository_model){.name = md_arena_copy(arena, name), .directory = directory};
+    *model =
+        (struct md_repository_model){.name = md_arena_copy(arena, name), .directory = directory};
     model->versions = md_arena_alloc(arena, (listing->count + 1) * sizeof *model->versions);
     for (size_t i = 0; i < MD_COUNT_OF(config_files) && !model->config_path; i++) {
         const struct md_os_entry *entry = find_entry(listing, config_files[i]);
@@ -63,7 +65,8 @@ static bool read_model(const char *directory, struct md_str name, const struct m
     }
     for (size_t i = 0; i < listing->count; i++) {
         const struct md_os_entry *entry = &listing->entries[i];
-        if (entry->is_directory && is_version_name(entry->name, &model->versions[model->version_count])) {
+        if (entry->is_directory &&
+            is_version_name(entry->name, &model->versions[model->version_count])) {
             model->version_count++;
         }
     }
@@ -79,11 +82,13 @@ static bool is_single_model(const struct md_os_listing *listing)
 {
     int64_t version;
 
-    if (holds_model_file(listing) || find_entry(listing, config_files[0]) || find_entry(listing, config_files[1])) {
+    if (holds_model_file(listing) || find_entry(listing, config_files[0]) ||
+        find_entry(listing, config_files[1])) {
         return true;
     }
     for (size_t i = 0; i < listing->count; i++) {
-        if (listing->entries[i].is_directory && !is_version_name(listing->entries[i].name, &version)) {
+        if (listing->entries[i].is_directory &&
+            !is_version_name(listing->entries[i].name, &version)) {
             return false;
         }
     }
@@ -97,15 +102,17 @@ static struct md_str base_name(const char *path)
     return md_str_of(slash ? slash + 1 : path);
 }
 
-static bool scan_single(const char *directory, struct md_str name, const struct md_os_listing *listing,
-                        struct md_arena *arena, struct md_repository_scan *out, struct md_error *err)
+static bool scan_single(const char *directory, struct md_str name,
+                        const struct md_os_listing *listing, struct md_arena *arena,
+                        struct md_repository_scan *out, struct md_error *err)
 {
     out->models = md_arena_calloc(arena, 1, sizeof *out->models);
     if (!out->models) {
         return md_error_no_memory(err, "the scan of a model repository");
     }
     out->model_count = 1;
-    return read_model(directory, name.len ? name : base_name(directory), listing, arena, out->models, err);
+    return read_model(directory, name.len ? name : base_name(directory), listing, arena,
+                      out->models, err);
 }
 
 bool md_repository_scan(const char *directory, struct md_str single_name, struct md_arena *arena,
@@ -144,8 +151,8 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
     return true;
 }
 
-const char *md_repository_version_directory(const struct md_repository_model *model, int64_t version,
-                                            struct md_arena *arena)
+const char *md_repository_version_directory(const struct md_repository_model *model,
+                                            int64_t version, struct md_arena *arena)
 {
     if (model->files_in_directory) {
         return model->directory;

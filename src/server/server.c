@@ -1,10 +1,10 @@
 /*
  * Start, wiring, drain, shutdown.
  *
- * Start: options -> repositories scanned -> loops, listeners bound -> HTTP answers (live, not ready) -> models loaded ->
- * ready. End (SIGTERM, /v2/drain): readiness turns -> after --drain-delay-secs listeners close and connections are told ->
- * requests in flight finish within --exit-timeout-secs -> everything is freed in the reverse order. A second signal ends at
- * once.
+ * Start: options -> repositories scanned -> loops, listeners bound -> HTTP answers (live, not
+ * ready) -> models loaded -> ready. End (SIGTERM, /v2/drain): readiness turns -> after
+ * --drain-delay-secs listeners close and connections are told -> requests in flight finish within
+ * --exit-timeout-secs -> everything is freed in the reverse order. A second signal ends at once.
  */
 #include "server/server.h"
 
@@ -67,7 +67,7 @@ struct server {
     atomic_size_t probes; /* loops that have not answered the current probe */
 };
 
-/* --- what dialects ask ------------------------------------------------------------------------------------------------------ */
+/* --- what dialects ask -------------------- */
 
 static bool is_live(void *arg)
 {
@@ -98,9 +98,10 @@ static void drain(void *arg)
     }
 }
 
-/* --- options ------------------------------------------------------------------------------------------------------------------- */
+/* --- options -------------------- */
 
-static bool read_config_file(void *arg, const char *path, struct md_arena *arena, struct md_str *out, struct md_error *err)
+static bool read_config_file(void *arg, const char *path, struct md_arena *arena,
+                             struct md_str *out, struct md_error *err)
 {
     (void)arg;
     return md_os_file_read(path, CONFIG_FILE_MAX, arena, out, err);
@@ -138,15 +139,17 @@ static void print_version(struct md_bytes *out)
 static bool open_log(struct server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
-    enum md_log_format format = strcmp(options->log_format, "json") == 0      ? MD_LOG_FORMAT_JSON
-                                : strcmp(options->log_format, "ISO8601") == 0 ? MD_LOG_FORMAT_ISO8601
-                                                                              : MD_LOG_FORMAT_DEFAULT;
+    enum md_log_format format = strcmp(options->log_format, "json") == 0 ? MD_LOG_FORMAT_JSON
+                                : strcmp(options->log_format, "ISO8601") == 0
+                                    ? MD_LOG_FORMAT_ISO8601
+                                    : MD_LOG_FORMAT_DEFAULT;
 
     md_log_set_enabled(MD_LOG_INFO, options->log_info);
     md_log_set_enabled(MD_LOG_WARNING, options->log_warning);
     md_log_set_enabled(MD_LOG_ERROR, options->log_error);
     md_log_set_enabled(MD_LOG_VERBOSE, options->log_verbose > 0);
-    return md_os_log_open(options->log_file && *options->log_file ? options->log_file : NULL, format, err);
+    return md_os_log_open(options->log_file && *options->log_file ? options->log_file : NULL,
+                          format, err);
 }
 
 static void log_diagnostics(const struct md_diagnostics *diagnostics, size_t from)
@@ -161,15 +164,16 @@ static void log_diagnostics(const struct md_diagnostics *diagnostics, size_t fro
     }
 }
 
-/* --- wiring ---------------------------------------------------------------------------------------------------------------------- */
+/* --- wiring -------------------- */
 
 static void access_log(void *arg, const struct md_exchange *x, unsigned status, uint64_t sent_bytes)
 {
     uint64_t us = (md_clock_monotonic_ns() - x->begin_ns) / MD_NS_PER_US;
 
     (void)arg;
-    md_log(MD_LOG_INFO, "access %s %.*s %.*s %u %llu bytes %llu us", x->peer, MD_STR_ARG(x->head.method_name),
-           MD_STR_ARG(x->head.path), status, (unsigned long long)sent_bytes, (unsigned long long)us);
+    md_log(MD_LOG_INFO, "access %s %.*s %.*s %u %llu bytes %llu us", x->peer,
+           MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path), status,
+           (unsigned long long)sent_bytes, (unsigned long long)us);
 }
 
 static uint64_t seconds(uint64_t value)
@@ -180,10 +184,13 @@ static uint64_t seconds(uint64_t value)
 static bool configure_http(struct server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
-    struct md_str *origins = md_arena_alloc(&server->arena, options->http_cors_allow_origin.count * sizeof *origins);
+    struct md_str *origins =
+        md_arena_alloc(&server->arena, options->http_cors_allow_origin.count * sizeof *origins);
 
-    server->http_counters = md_alloc_aligned(MD_CACHE_LINE, server->loop_count * sizeof *server->http_counters);
-    server->metrics_counters = md_alloc_aligned(MD_CACHE_LINE, server->loop_count * sizeof *server->metrics_counters);
+    server->http_counters =
+        md_alloc_aligned(MD_CACHE_LINE, server->loop_count * sizeof *server->http_counters);
+    server->metrics_counters =
+        md_alloc_aligned(MD_CACHE_LINE, server->loop_count * sizeof *server->metrics_counters);
     if (!origins || !server->http_counters || !server->metrics_counters) {
         return md_error_no_memory(err, "the HTTP configuration");
     }
@@ -242,18 +249,21 @@ static void accepted_http(void *arg, struct md_conn *conn)
 {
     struct server *server = arg;
 
-    md_session_start(conn, &server->http_config, &server->parts[md_loop_index(md_conn_loop(conn))].http);
+    md_session_start(conn, &server->http_config,
+                     &server->parts[md_loop_index(md_conn_loop(conn))].http);
 }
 
 static void accepted_metrics(void *arg, struct md_conn *conn)
 {
     struct server *server = arg;
 
-    md_session_start(conn, &server->metrics_config, &server->parts[md_loop_index(md_conn_loop(conn))].metrics);
+    md_session_start(conn, &server->metrics_config,
+                     &server->parts[md_loop_index(md_conn_loop(conn))].metrics);
 }
 
-static bool listen_on(struct server *server, const char *name, const char *address, uint64_t port, size_t connections,
-                      void (*accepted)(void *arg, struct md_conn *conn), struct md_listener **out, struct md_error *err)
+static bool listen_on(struct server *server, const char *name, const char *address, uint64_t port,
+                      size_t connections, void (*accepted)(void *arg, struct md_conn *conn),
+                      struct md_listener **out, struct md_error *err)
 {
     const struct md_listener_options options = {
         .address = address,
@@ -270,7 +280,8 @@ static bool listen_on(struct server *server, const char *name, const char *addre
     if (!md_listener_create(&options, out, err)) {
         return false;
     }
-    md_log(MD_LOG_INFO, "%s on %s%s%.0u", name, address, md_listener_port(*out) ? " port " : "", md_listener_port(*out));
+    md_log(MD_LOG_INFO, "%s on %s%s%.0u", name, address, md_listener_port(*out) ? " port " : "",
+           md_listener_port(*out));
     return true;
 }
 
@@ -279,28 +290,33 @@ static bool listen_all(struct server *server, struct md_error *err)
     const struct md_options *options = &server->options;
     char unix_address[4096];
 
-    if (options->allow_http && !listen_on(server, "http", options->http_address, options->http_port, options->max_connections,
-                                          accepted_http, &server->http, err)) {
+    if (options->allow_http &&
+        !listen_on(server, "http", options->http_address, options->http_port,
+                   options->max_connections, accepted_http, &server->http, err)) {
         return false;
     }
     if (options->http_unix_socket) {
         (void)snprintf(unix_address, sizeof unix_address, "unix:%s", options->http_unix_socket);
-        if (!listen_on(server, "http", unix_address, 0, options->max_connections, accepted_http, &server->unix_socket, err)) {
+        if (!listen_on(server, "http", unix_address, 0, options->max_connections, accepted_http,
+                       &server->unix_socket, err)) {
             return false;
         }
     }
-    return !options->allow_metrics || listen_on(server, "metrics", options->metrics_address, options->metrics_port,
-                                                METRICS_CONNECTIONS, accepted_metrics, &server->metrics_listener, err);
+    return !options->allow_metrics ||
+           listen_on(server, "metrics", options->metrics_address, options->metrics_port,
+                     METRICS_CONNECTIONS, accepted_metrics, &server->metrics_listener, err);
 }
 
-/* --- backends' options ------------------------------------------------------------------------------------------------------------ */
+/* --- backends' options -------------------- */
 
 static bool create_backends(struct server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
-    struct md_backend_setting *settings = md_arena_calloc(&server->arena, options->backend_config.count, sizeof *settings);
+    struct md_backend_setting *settings =
+        md_arena_calloc(&server->arena, options->backend_config.count, sizeof *settings);
     const char **directories = md_arena_calloc(&server->arena, 3, sizeof *directories);
-    struct md_backends_options backends = {.settings = settings, .directories = directories,
+    struct md_backends_options backends = {.settings = settings,
+                                           .directories = directories,
                                            .engine_threads = server->plan.engine_threads};
     const char *program;
 
@@ -321,8 +337,10 @@ static bool create_backends(struct server *server, struct md_error *err)
     if (options->backend_directory) {
         directories[backends.directory_count++] = options->backend_directory;
     } else {
-        directories[backends.directory_count++] = md_arena_printf(&server->arena, "%s/backends", program);
-        directories[backends.directory_count++] = md_arena_printf(&server->arena, "%s/../lib/modeld/backends", program);
+        directories[backends.directory_count++] =
+            md_arena_printf(&server->arena, "%s/backends", program);
+        directories[backends.directory_count++] =
+            md_arena_printf(&server->arena, "%s/../lib/modeld/backends", program);
     }
     return md_backends_create(&backends, &server->backends, err);
 }
@@ -341,16 +359,21 @@ static void make_plan(struct server *server)
 
     md_cpu_plan_make(&grant, &server->plan);
     size_t inflight = options->inflight_bytes ? options->inflight_bytes : md_os_memory_limit() / 8;
-    md_budget_init(&server->budget, md_size_max(inflight, options->inflight_bytes ? 1 : INFLIGHT_LEAST));
-    md_log(MD_LOG_INFO, "modeld %s: %u CPUs, %u loops, %u executors, %u engine threads, %zu MiB may be in flight",
-           MODELD_VERSION, server->plan.cpus, server->plan.loops, server->plan.executors, server->plan.engine_threads,
-           server->budget.limit_bytes >> 20);
+    md_budget_init(&server->budget,
+                   md_size_max(inflight, options->inflight_bytes ? 1 : INFLIGHT_LEAST));
+    md_log(
+        MD_LOG_INFO,
+        "modeld %s: %u CPUs, %u loops, %u executors, %u engine threads, %zu MiB may be in flight",
+        MODELD_VERSION, server->plan.cpus, server->plan.loops, server->plan.executors,
+        server->plan.engine_threads, server->budget.limit_bytes >> 20);
 }
 
 static bool create_models(struct server *server, struct md_error *err)
 {
-    const struct md_models_options options = {.options = &server->options, .backends = server->backends,
-                                              .device = server->device, .loop_count = server->loop_count};
+    const struct md_models_options options = {.options = &server->options,
+                                              .backends = server->backends,
+                                              .device = server->device,
+                                              .loop_count = server->loop_count};
     size_t before = server->diagnostics.count;
 
     if (!md_models_create(&options, &server->diagnostics, &server->models, err)) {
@@ -364,11 +387,13 @@ static bool create_models(struct server *server, struct md_error *err)
 
 static bool wire(struct server *server, struct md_error *err)
 {
-    const struct md_device_options device = {
-        .executor_count = server->plan.executors, .budget = &server->budget, .inline_limit_ns = INLINE_LIMIT_NS};
+    const struct md_device_options device = {.executor_count = server->plan.executors,
+                                             .budget = &server->budget,
+                                             .inline_limit_ns = INLINE_LIMIT_NS};
 
-    if (!create_loops(server, err) || !configure_http(server, err) || !create_backends(server, err) ||
-        !md_device_create(&device, &server->device, err) || !create_models(server, err)) {
+    if (!create_loops(server, err) || !configure_http(server, err) ||
+        !create_backends(server, err) || !md_device_create(&device, &server->device, err) ||
+        !create_models(server, err)) {
         return false;
     }
     server->oip = (struct md_oip){
@@ -387,7 +412,8 @@ static bool wire(struct server *server, struct md_error *err)
     server->metrics.loop_count = server->loop_count;
     server->metrics.budget = &server->budget;
     server->metrics.version = MODELD_VERSION;
-    if (!md_metrics_configure(&server->metrics, &server->options.metrics_config, err) || !listen_all(server, err)) {
+    if (!md_metrics_configure(&server->metrics, &server->options.metrics_config, err) ||
+        !listen_all(server, err)) {
         return false;
     }
     server->metrics.listener = server->http;
@@ -414,7 +440,7 @@ static bool start_loops(struct server *server, struct md_error *err)
     return true;
 }
 
-/* --- end --------------------------------------------------------------------------------------------------------------------------- */
+/* --- end -------------------- */
 
 static void drain_sessions(struct md_loop_task *task)
 {
@@ -440,7 +466,8 @@ static void probe_sessions(struct md_loop_task *task)
     atomic_fetch_sub(&part->server->probes, 1);
 }
 
-/* Waits until no session is left, a signal comes (true), or the time is over. Every step asks the loops anew. */
+/* Waits until no session is left, a signal comes (true), or the time is over. Every step asks the
+ * loops anew. */
 static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool *interrupted)
 {
     for (;;) {
@@ -498,7 +525,9 @@ static int end_sessions(struct server *server)
     if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns, &interrupted)) {
         return 0;
     }
-    md_log(MD_LOG_WARNING, interrupted ? "ending at once" : "--exit-timeout-secs is over: requests in flight are cut off");
+    md_log(MD_LOG_WARNING, interrupted
+                               ? "ending at once"
+                               : "--exit-timeout-secs is over: requests in flight are cut off");
     post_all(server, abort_sessions, true);
     if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S, &interrupted)) {
         /* A backend does not let go of a request: nothing can be freed safely. */
@@ -531,7 +560,7 @@ static void unwire(struct server *server)
     md_free(server->parts);
 }
 
-/* --- run ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- run -------------------- */
 
 /* Until SIGTERM or SIGINT; then the drain delay. */
 static void serve(struct server *server)
@@ -571,13 +600,14 @@ static int run(struct server *server)
     md_models_load(server->models);
     size_t failed = md_models_failed_count(server->models);
     if (failed && server->options.exit_on_error) {
-        md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says", failed,
-               md_models_count(server->models));
+        md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says",
+               failed, md_models_count(server->models));
         goto out;
     }
     atomic_store(&server->phase, PHASE_SERVING);
-    md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", md_models_count(server->models) - failed,
-           md_models_count(server->models), (double)(md_clock_monotonic_ns() - begin_ns) / MD_NS_PER_MS);
+    md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start",
+           md_models_count(server->models) - failed, md_models_count(server->models),
+           (double)(md_clock_monotonic_ns() - begin_ns) / MD_NS_PER_MS);
     serve(server);
     status = end_sessions(server);
 out:
@@ -595,7 +625,8 @@ static int check_config(struct server *server)
     }
     print_diagnostics(&server->diagnostics, 0);
     struct md_bytes text = {0};
-    md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n", server->models ? md_models_count(server->models) : 0,
+    md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n",
+                    server->models ? md_models_count(server->models) : 0,
                     server->diagnostics.error_count, server->diagnostics.warning_count);
     md_os_process_write(1, md_bytes_view(&text));
     md_bytes_deinit(&text);
@@ -608,8 +639,11 @@ static int with_options(struct server *server)
     struct md_error err;
 
     if (server->options.model_repository.count == 0) {
-        md_os_process_write(2, MD_STR("modeld: --model-repository is missing; name a folder with models (--help lists all "
-                                      "options)\n"));
+        md_os_process_write(
+            2,
+            MD_STR(
+                "modeld: --model-repository is missing; name a folder with models (--help lists all "
+                "options)\n"));
         return EXIT_OPTIONS;
     }
     if (server->options.check_config) {
@@ -637,8 +671,9 @@ int md_server_main(int argc, char *const *argv)
     memset(server, 0, sizeof *server);
     md_arena_init(&server->arena, 64 * 1024);
     md_diagnostics_init(&server->diagnostics, &server->arena);
-    bool ok = md_options_parse(argc, argv, md_os_process_environment(), md_os_process_in_container(), &reader,
-                               &server->arena, &server->options, &server->diagnostics);
+    bool ok =
+        md_options_parse(argc, argv, md_os_process_environment(), md_os_process_in_container(),
+                         &reader, &server->arena, &server->options, &server->diagnostics);
     if (server->options.help || server->options.help_markdown || server->options.version) {
         print_page(server->options.help            ? md_options_print_help
                    : server->options.help_markdown ? md_options_print_markdown

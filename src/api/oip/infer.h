@@ -1,5 +1,6 @@
 /*
- * Inference over REST: decode (infer_decode.c), submit, encode (infer_encode.c). On the loop of the exchange.
+ * Inference over REST: decode (infer_decode.c), submit, encode (infer_encode.c). On the loop of the
+ * exchange.
  */
 #ifndef MD_API_OIP_INFER_H
 #define MD_API_OIP_INFER_H
@@ -9,7 +10,9 @@
 #include "codec/tensor_json.h"
 #include "infer/request.h"
 
-enum { MD_OIP_SLICE_BYTES = 64 * 1024 }; /* of decoding or encoding between looks at other connections */
+enum {
+    MD_OIP_SLICE_BYTES = 64 * 1024
+}; /* of decoding or encoding between looks at other connections */
 
 /* An output that the client named, or the default for all. */
 struct md_oip_output {
@@ -40,9 +43,9 @@ struct md_oip_infer {
 
     /* decoding */
     struct md_json json;
-    size_t json_bytes;       /* of the body; the rest is binary */
-    bool raw;                /* the body is one tensor */
-    unsigned place;          /* where in the document, see infer_decode.c */
+    size_t json_bytes; /* of the body; the rest is binary */
+    bool raw;          /* the body is one tensor */
+    unsigned place;    /* where in the document, see infer_decode.c */
     struct md_oip_input *inputs;
     size_t input_count, input_capacity;
     struct md_oip_output *outputs;

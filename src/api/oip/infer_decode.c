@@ -1,8 +1,9 @@
 /*
  * Decoding of inference requests.
  *
- * The document is read with the pull reader; `place` says in which part of it the reader stands. Numbers of `data` go
- * straight into the tensor's memory. After a slice the work yields to the loop's other connections.
+ * The document is read with the pull reader; `place` says in which part of it the reader stands.
+ * Numbers of `data` go straight into the tensor's memory. After a slice the work yields to the
+ * loop's other connections.
  */
 #include "api/oip/infer.h"
 
@@ -15,7 +16,7 @@
 enum { PLACE_BEGIN, PLACE_TOP, PLACE_INPUTS, PLACE_INPUT, PLACE_OUTPUTS, PLACE_OUTPUT, PLACE_END };
 enum { SMALL_TENSOR_BYTES = 1024, TENSOR_ALIGNMENT = 64 };
 
-/* --- errors ---------------------------------------------------------------------------------------------------------- */
+/* --- errors -------------------- */
 
 static void drop_target(void *arg)
 {
@@ -28,8 +29,8 @@ static void drop_target(void *arg)
 
 static void refuse(struct md_oip_infer *infer, const struct md_error *err)
 {
-    md_statistics_record_refusal(&infer->version->target, md_loop_index(infer->x->loop), err->reason,
-                                 md_loop_now_ns(infer->x->loop) - infer->x->begin_ns);
+    md_statistics_record_refusal(&infer->version->target, md_loop_index(infer->x->loop),
+                                 err->reason, md_loop_now_ns(infer->x->loop) - infer->x->begin_ns);
     md_oip_reply_error(infer->x, err);
 }
 
@@ -53,7 +54,7 @@ static bool no_memory(struct md_oip_infer *infer)
     return md_error_no_memory(&infer->json.error, "the request");
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------------ */
+/* --- memory -------------------- */
 
 static void release_block(void *arg)
 {
@@ -78,14 +79,16 @@ static char *tensor_memory(struct md_oip_infer *infer, size_t bytes)
     if (!block || !md_arena_on_reset(&x->arena, release_block, block)) {
         md_block_unref(block);
         infer->json.failed = true;
-        (void)md_error_set(&infer->json.error, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
+        (void)md_error_set(&infer->json.error, MD_REASON_INFLIGHT_BYTES,
+                           "too many bytes are in flight: try again");
         return NULL;
     }
     return block->data;
 }
 
 /* Room for one more item in an arena array. */
-static bool grow(struct md_oip_infer *infer, void **items, size_t count, size_t *capacity, size_t size)
+static bool grow(struct md_oip_infer *infer, void **items, size_t count, size_t *capacity,
+                 size_t size)
 {
     if (count < *capacity) {
         return true;
@@ -110,10 +113,11 @@ static bool copy_text(struct md_oip_infer *infer, struct md_str *out)
     return out->ptr || no_memory(infer);
 }
 
-/* --- parameters ---------------------------------------------------------------------------------------------------------- */
+/* --- parameters -------------------- */
 
 /* Reads the value of a parameter; token is its first. */
-static bool read_parameter_value(struct md_oip_infer *infer, enum md_json_token token, struct md_parameter *out)
+static bool read_parameter_value(struct md_oip_infer *infer, enum md_json_token token,
+                                 struct md_parameter *out)
 {
     switch (token) {
     case MD_JSON_TRUE:
@@ -130,11 +134,14 @@ static bool read_parameter_value(struct md_oip_infer *infer, enum md_json_token 
             return true;
         }
         out->kind = MD_PARAMETER_DOUBLE;
-        return md_json_to_f64(infer->json.text, &out->value.number) || fail(infer, "a parameter is not a number");
+        return md_json_to_f64(infer->json.text, &out->value.number) ||
+               fail(infer, "a parameter is not a number");
     case MD_JSON_ERROR:
         return false;
     default:
-        return fail(infer, "parameter '%s' has an unsupported type, must be string, number or boolean", out->name.ptr);
+        return fail(infer,
+                    "parameter '%s' has an unsupported type, must be string, number or boolean",
+                    out->name.ptr);
     }
 }
 
@@ -151,7 +158,8 @@ static bool read_parameters(struct md_oip_infer *infer, parameter_taker take)
     while ((token = md_json_next(&infer->json)) == MD_JSON_KEY) {
         struct md_parameter parameter;
         if (!copy_text(infer, &parameter.name) ||
-            !read_parameter_value(infer, md_json_next(&infer->json), &parameter) || !take(infer, &parameter)) {
+            !read_parameter_value(infer, md_json_next(&infer->json), &parameter) ||
+            !take(infer, &parameter)) {
             return false;
         }
     }
@@ -162,15 +170,17 @@ static bool take_request_parameter(struct md_oip_infer *infer, const struct md_p
 {
     if (md_str_eq_c(parameter->name, "binary_data_output")) {
         infer->binary_output = parameter->kind == MD_PARAMETER_BOOL && parameter->value.boolean;
-        return parameter->kind == MD_PARAMETER_BOOL || fail(infer, "'binary_data_output' must be a boolean");
+        return parameter->kind == MD_PARAMETER_BOOL ||
+               fail(infer, "'binary_data_output' must be a boolean");
     }
     if (md_str_starts_with(parameter->name, MD_STR("triton_"))) {
-        return fail(infer,
-                    "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
-                    "starting with 'triton_' are allowed: ");
+        return fail(
+            infer,
+            "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
+            "starting with 'triton_' are allowed: ");
     }
-    if (!grow(infer, (void **)&infer->parameters, infer->parameter_count, &infer->parameter_capacity,
-              sizeof *infer->parameters)) {
+    if (!grow(infer, (void **)&infer->parameters, infer->parameter_count,
+              &infer->parameter_capacity, sizeof *infer->parameters)) {
         return false;
     }
     infer->parameters[infer->parameter_count++] = *parameter;
@@ -180,8 +190,9 @@ static bool take_request_parameter(struct md_oip_infer *infer, const struct md_p
 static bool refuse_shared_memory(struct md_oip_infer *infer)
 {
     infer->json.failed = true;
-    return md_error_set(&infer->json.error, MD_REASON_UNSUPPORTED,
-                        "shared memory is not implemented yet; send the tensor as JSON or binary data");
+    return md_error_set(
+        &infer->json.error, MD_REASON_UNSUPPORTED,
+        "shared memory is not implemented yet; send the tensor as JSON or binary data");
 }
 
 static bool take_input_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
@@ -210,16 +221,18 @@ static bool take_output_parameter(struct md_oip_infer *infer, const struct md_pa
     }
     if (md_str_eq_c(parameter->name, "binary_data")) {
         output->binary = parameter->kind == MD_PARAMETER_BOOL && parameter->value.boolean;
-        return parameter->kind == MD_PARAMETER_BOOL || fail(infer, "'binary_data' must be a boolean");
+        return parameter->kind == MD_PARAMETER_BOOL ||
+               fail(infer, "'binary_data' must be a boolean");
     }
     if (md_str_eq_c(parameter->name, "classification")) {
         output->class_count = parameter->kind == MD_PARAMETER_INT ? parameter->value.integer : 0;
-        return output->class_count > 0 || fail(infer, "'classification' must be a number greater than 0");
+        return output->class_count > 0 ||
+               fail(infer, "'classification' must be a number greater than 0");
     }
     return true;
 }
 
-/* --- data ------------------------------------------------------------------------------------------------------------------ */
+/* --- data -------------------- */
 
 static bool begin_tensor(struct md_oip_infer *infer, struct md_oip_input *input)
 {
@@ -228,9 +241,11 @@ static bool begin_tensor(struct md_oip_infer *infer, struct md_oip_input *input)
 
     if (!md_shape_elements(input->tensor.shape, input->tensor.rank, &elements) ||
         !md_size_mul(elements, md_size_max(md_dtype_size(input->tensor.dtype), 1), &bytes)) {
-        return fail(infer, "input '%s' has a shape with too many elements", input->tensor.name.ptr ? input->tensor.name.ptr : "");
+        return fail(infer, "input '%s' has a shape with too many elements",
+                    input->tensor.name.ptr ? input->tensor.name.ptr : "");
     }
-    /* An element takes a byte of JSON at least: a shape beyond the body is wrong before memory is taken for it. */
+    /* An element takes a byte of JSON at least: a shape beyond the body is wrong before memory is
+     * taken for it. */
     if (elements > infer->json_bytes) {
         return fail(infer, "the data of input '%s' has fewer than the %zu elements of its shape",
                     input->tensor.name.ptr ? input->tensor.name.ptr : "", elements);
@@ -269,7 +284,7 @@ static bool end_tensor(struct md_oip_infer *infer)
     return true;
 }
 
-/* --- inputs ------------------------------------------------------------------------------------------------------------------ */
+/* --- inputs -------------------- */
 
 static bool read_shape(struct md_oip_infer *infer, struct md_oip_input *input)
 {
@@ -333,7 +348,8 @@ static bool read_data(struct md_oip_infer *infer, struct md_oip_input *input)
 
 static bool begin_input(struct md_oip_infer *infer)
 {
-    if (!grow(infer, (void **)&infer->inputs, infer->input_count, &infer->input_capacity, sizeof *infer->inputs)) {
+    if (!grow(infer, (void **)&infer->inputs, infer->input_count, &infer->input_capacity,
+              sizeof *infer->inputs)) {
         return false;
     }
     infer->input_count++;
@@ -349,16 +365,21 @@ static bool end_input(struct md_oip_infer *infer)
     infer->place = PLACE_INPUTS;
     if (!input->has_name || !input->has_dtype || !input->has_shape) {
         return fail(infer, "an input '%s' lacks its %s", name,
-                    !input->has_name ? "'name'" : !input->has_dtype ? "'datatype'" : "'shape'");
+                    !input->has_name    ? "'name'"
+                    : !input->has_dtype ? "'datatype'"
+                                        : "'shape'");
     }
     if (input->has_data == input->has_binary_size) {
-        return fail(infer, "must specify exactly one of 'data', 'binary_data_size' and 'shared_memory_region' for input '%s'",
-                    name);
+        return fail(
+            infer,
+            "must specify exactly one of 'data', 'binary_data_size' and 'shared_memory_region' for input '%s'",
+            name);
     }
     if (input->data_at) {
         infer->reads_late = true;
         infer->tensor_json = infer->json;
-        md_json_init(&infer->tensor_json, md_str_make(input->data_at, (size_t)(infer->json.end - input->data_at)),
+        md_json_init(&infer->tensor_json,
+                     md_str_make(input->data_at, (size_t)(infer->json.end - input->data_at)),
                      &infer->x->arena, infer->json.max_depth);
         input->data_at = NULL;
         return begin_tensor(infer, input);
@@ -373,7 +394,8 @@ static bool input_field(struct md_oip_infer *infer)
 
     if (md_str_eq_c(key, "name")) {
         input->has_name = true;
-        return (md_json_next(&infer->json) == MD_JSON_STRING || fail(infer, "the 'name' of an input must be a string")) &&
+        return (md_json_next(&infer->json) == MD_JSON_STRING ||
+                fail(infer, "the 'name' of an input must be a string")) &&
                copy_text(infer, &input->tensor.name);
     }
     if (md_str_eq_c(key, "datatype")) {
@@ -391,11 +413,12 @@ static bool input_field(struct md_oip_infer *infer)
     return md_json_skip(&infer->json);
 }
 
-/* --- outputs ------------------------------------------------------------------------------------------------------------------ */
+/* --- outputs -------------------- */
 
 static bool begin_output(struct md_oip_infer *infer)
 {
-    if (!grow(infer, (void **)&infer->outputs, infer->output_count, &infer->output_capacity, sizeof *infer->outputs)) {
+    if (!grow(infer, (void **)&infer->outputs, infer->output_count, &infer->output_capacity,
+              sizeof *infer->outputs)) {
         return false;
     }
     infer->output_count++;
@@ -425,7 +448,8 @@ static bool output_field(struct md_oip_infer *infer)
     struct md_str key = infer->json.text;
 
     if (md_str_eq_c(key, "name")) {
-        return (md_json_next(&infer->json) == MD_JSON_STRING || fail(infer, "the 'name' of an output must be a string")) &&
+        return (md_json_next(&infer->json) == MD_JSON_STRING ||
+                fail(infer, "the 'name' of an output must be a string")) &&
                copy_text(infer, &output->name);
     }
     if (md_str_eq_c(key, "parameters")) {
@@ -434,7 +458,7 @@ static bool output_field(struct md_oip_infer *infer)
     return md_json_skip(&infer->json);
 }
 
-/* --- the document --------------------------------------------------------------------------------------------------------------- */
+/* --- the document -------------------- */
 
 static bool top_field(struct md_oip_infer *infer)
 {
@@ -447,7 +471,8 @@ static bool top_field(struct md_oip_infer *infer)
                fail(infer, "'%s' must be an array", inputs ? "inputs" : "outputs");
     }
     if (md_str_eq_c(key, "id")) {
-        return (md_json_next(&infer->json) == MD_JSON_STRING || fail(infer, "'id' must be a string")) &&
+        return (md_json_next(&infer->json) == MD_JSON_STRING ||
+                fail(infer, "'id' must be a string")) &&
                copy_text(infer, &infer->request.id);
     }
     if (md_str_eq_c(key, "parameters")) {
@@ -481,7 +506,8 @@ static bool decode_step(struct md_oip_infer *infer)
             return true;
         }
         if (token != MD_JSON_OBJECT_BEGIN) {
-            return fail(infer, "'%s' must hold objects", infer->place == PLACE_INPUTS ? "inputs" : "outputs");
+            return fail(infer, "'%s' must hold objects",
+                        infer->place == PLACE_INPUTS ? "inputs" : "outputs");
         }
         return infer->place == PLACE_INPUTS ? begin_input(infer) : begin_output(infer);
     case PLACE_INPUT:
@@ -491,11 +517,12 @@ static bool decode_step(struct md_oip_infer *infer)
     }
 }
 
-/* --- binary tensors and submit ------------------------------------------------------------------------------------------------------ */
+/* --- binary tensors and submit -------------------- */
 
 static bool take_binary(struct md_oip_infer *infer)
 {
-    struct md_str rest = md_str_make(infer->x->body.ptr + infer->json_bytes, infer->x->body.len - infer->json_bytes);
+    struct md_str rest =
+        md_str_make(infer->x->body.ptr + infer->json_bytes, infer->x->body.len - infer->json_bytes);
 
     for (size_t i = 0; i < infer->input_count; i++) {
         struct md_oip_input *input = &infer->inputs[i];
@@ -503,14 +530,18 @@ static bool take_binary(struct md_oip_infer *infer)
             continue;
         }
         if (input->binary_size > rest.len) {
-            return fail(infer, "unexpected size for input '%s', expecting %zu additional bytes for model '%s'",
-                        input->tensor.name.ptr, input->binary_size - rest.len, infer->request.target->model_name.ptr);
+            return fail(
+                infer,
+                "unexpected size for input '%s', expecting %zu additional bytes for model '%s'",
+                input->tensor.name.ptr, input->binary_size - rest.len,
+                infer->request.target->model_name.ptr);
         }
         input->tensor.data = rest.ptr;
         input->tensor.bytes = input->binary_size;
         rest = md_str_make(rest.ptr + input->binary_size, rest.len - input->binary_size);
     }
-    return rest.len == 0 || fail(infer, "unexpected additional input data for model '%s'", infer->request.target->model_name.ptr);
+    return rest.len == 0 || fail(infer, "unexpected additional input data for model '%s'",
+                                 infer->request.target->model_name.ptr);
 }
 
 static void submit(struct md_oip_infer *infer)
@@ -539,10 +570,12 @@ static void submit(struct md_oip_infer *infer)
     request->parameter_count = infer->parameter_count;
     request->begin_ns = infer->x->begin_ns;
     if (!md_request_check(request, err)) {
-        (void)md_error_prefix(err, "[request id: %s]", request->id.len ? request->id.ptr : "<id_unknown>");
+        (void)md_error_prefix(err, "[request id: %s]",
+                              request->id.len ? request->id.ptr : "<id_unknown>");
         char *colon = strstr(err->text, "]: ");
         if (colon) {
-            memmove(colon + 1, colon + 2, strlen(colon + 2) + 1); /* the field writes a space alone */
+            memmove(colon + 1, colon + 2,
+                    strlen(colon + 2) + 1); /* the field writes a space alone */
         }
         refuse(infer, err);
         return;
@@ -551,7 +584,7 @@ static void submit(struct md_oip_infer *infer)
     md_infer_submit(request);
 }
 
-/* --- slices -------------------------------------------------------------------------------------------------------------------------- */
+/* --- slices -------------------- */
 
 static void run_slice(struct md_loop_task *task);
 
@@ -576,7 +609,8 @@ static void decode(struct md_oip_infer *infer)
     while (infer->place != PLACE_END) {
         if (infer->phase == MD_OIP_DECODE_TENSOR) {
             struct md_json *json = infer->reads_late ? &infer->tensor_json : &infer->json;
-            enum md_progress progress = md_tensor_reader_step(&infer->reader, json, MD_OIP_SLICE_BYTES);
+            enum md_progress progress =
+                md_tensor_reader_step(&infer->reader, json, MD_OIP_SLICE_BYTES);
             if (progress == MD_PROGRESS_AGAIN) {
                 yield(infer);
                 return;
@@ -610,7 +644,7 @@ static void run_slice(struct md_loop_task *task)
     }
 }
 
-/* --- raw binary: the body is the only input -------------------------------------------------------------------------------------------- */
+/* --- raw binary: the body is the only input -------------------- */
 
 static void infer_raw(struct md_oip_infer *infer)
 {
@@ -619,8 +653,8 @@ static void infer_raw(struct md_oip_infer *infer)
     const struct md_tensor_spec *spec = target->inputs;
 
     if (target->input_count != 1) {
-        (void)fail(infer, "raw binary input needs a model with one input, model '%s' has %zu", target->model_name.ptr,
-                   target->input_count);
+        (void)fail(infer, "raw binary input needs a model with one input, model '%s' has %zu",
+                   target->model_name.ptr, target->input_count);
         refuse(infer, &infer->json.error);
         return;
     }
@@ -632,10 +666,12 @@ static void infer_raw(struct md_oip_infer *infer)
         variable += shape[i] < 0;
         known *= shape[i] < 0 ? 1 : (size_t)shape[i];
     }
-    if (!shape || !grow(infer, (void **)&infer->inputs, 0, &infer->input_capacity, sizeof *infer->inputs)) {
+    if (!shape ||
+        !grow(infer, (void **)&infer->inputs, 0, &infer->input_capacity, sizeof *infer->inputs)) {
         (void)no_memory(infer);
     } else if (variable > 1) {
-        (void)fail(infer, "raw binary input needs at most one variable dimension in input '%s'", spec->name.ptr);
+        (void)fail(infer, "raw binary input needs at most one variable dimension in input '%s'",
+                   spec->name.ptr);
     } else if (spec->dtype == MD_DTYPE_BYTES) {
         char *data = tensor_memory(infer, body.len + 4);
         uint32_t len = (uint32_t)body.len;
@@ -656,14 +692,18 @@ static void infer_raw(struct md_oip_infer *infer)
         bool bytes = spec->dtype == MD_DTYPE_BYTES;
         shape[i] = shape[i] >= 0 ? shape[i] : bytes ? 1 : known ? (int64_t)(body.len / known) : 0;
     }
-    infer->inputs[0].tensor = (struct md_tensor){
-        .name = spec->name, .dtype = spec->dtype, .rank = spec->rank, .shape = shape, .data = body.ptr, .bytes = body.len};
+    infer->inputs[0].tensor = (struct md_tensor){.name = spec->name,
+                                                 .dtype = spec->dtype,
+                                                 .rank = spec->rank,
+                                                 .shape = shape,
+                                                 .data = body.ptr,
+                                                 .bytes = body.len};
     infer->input_count = 1;
     infer->binary_output = true;
     submit(infer);
 }
 
-/* --- handler ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- handler -------------------- */
 
 static bool read_header_length(struct md_oip_infer *infer, struct md_error *err)
 {
@@ -676,9 +716,10 @@ static bool read_header_length(struct md_oip_infer *infer, struct md_error *err)
         return true;
     }
     if (!md_str_to_u64(text, &length)) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                            "Unable to parse Inference-Header-Content-Length '%.*s': a natural number was expected",
-                            MD_STR_ARG(text));
+        return md_error_set(
+            err, MD_REASON_INVALID_ARGUMENT,
+            "Unable to parse Inference-Header-Content-Length '%.*s': a natural number was expected",
+            MD_STR_ARG(text));
     }
     infer->json_bytes = length;
     infer->raw = length == 0;
@@ -712,7 +753,9 @@ static void on_head(struct md_exchange *x)
     md_target_ref(target, md_loop_index(x->loop));
     md_request_init(&infer->request, target, x->loop, &x->arena, &md_oip_responder, infer);
     if (target->decoupled) {
-        (void)md_error_set(&err, MD_REASON_UNSUPPORTED, "HTTP end point doesn't support models with decoupled transaction policy");
+        (void)md_error_set(
+            &err, MD_REASON_UNSUPPORTED,
+            "HTTP end point doesn't support models with decoupled transaction policy");
         refuse(infer, &err);
     } else if (!read_header_length(infer, &err)) {
         refuse(infer, &err);
@@ -729,10 +772,12 @@ static void on_request(struct md_exchange *x)
     if (infer->json_bytes == SIZE_MAX) {
         infer->json_bytes = x->body.len;
     }
-    md_json_init(&infer->json, md_str_make(x->body.ptr, md_size_min(infer->json_bytes, x->body.len)), &x->arena,
+    md_json_init(&infer->json,
+                 md_str_make(x->body.ptr, md_size_min(infer->json_bytes, x->body.len)), &x->arena,
                  (uint32_t)infer->oip->options->json_max_depth);
     if (infer->json_bytes > x->body.len) {
-        (void)fail(infer, "Inference-Header-Content-Length is %zu, the body has %zu bytes", infer->json_bytes, x->body.len);
+        (void)fail(infer, "Inference-Header-Content-Length is %zu, the body has %zu bytes",
+                   infer->json_bytes, x->body.len);
         refuse(infer, &infer->json.error);
     } else if (infer->raw) {
         infer_raw(infer);
@@ -751,4 +796,5 @@ static void on_cancel(struct md_exchange *x)
     }
 }
 
-const struct md_http_handler md_oip_infer_handler = {.on_head = on_head, .on_request = on_request, .on_cancel = on_cancel};
+const struct md_http_handler md_oip_infer_handler = {
+    .on_head = on_head, .on_request = on_request, .on_cancel = on_cancel};

@@ -1,8 +1,9 @@
 /*
- * Encoding of inference responses: the JSON head, then binary tensors straight from the memory that the engine wrote.
+ * Encoding of inference responses: the JSON head, then binary tensors straight from the memory that
+ * the engine wrote.
  *
- * JSON data is printed in slices; between them other connections have their turn. The classification extension turns an
- * output into BYTES "value:index[:label]", the best first.
+ * JSON data is printed in slices; between them other connections have their turn. The
+ * classification extension turns an output into BYTES "value:index[:label]", the best first.
  */
 #include "api/oip/infer.h"
 
@@ -28,7 +29,7 @@ static bool is_binary(const struct md_oip_infer *infer, struct md_str name)
     return output ? output->binary : infer->output_count == 0 && infer->binary_output;
 }
 
-/* --- classification ---------------------------------------------------------------------------------------------------- */
+/* --- classification -------------------- */
 
 static double element(const struct md_tensor *tensor, size_t index)
 {
@@ -77,14 +78,15 @@ static double element(const struct md_tensor *tensor, size_t index)
 }
 
 /* Appends one class as an element of a BYTES tensor. */
-static void append_class(const struct md_tensor *tensor, size_t at, size_t index, const struct md_tensor_spec *spec,
-                         struct md_bytes *out)
+static void append_class(const struct md_tensor *tensor, size_t at, size_t index,
+                         const struct md_tensor_spec *spec, struct md_bytes *out)
 {
     char text[512];
     bool is_float = tensor->dtype >= MD_DTYPE_FP16 && tensor->dtype != MD_DTYPE_BYTES;
     int len = is_float ? snprintf(text, sizeof text, "%f:%zu", element(tensor, at), index)
                        : snprintf(text, sizeof text, "%.0f:%zu", element(tensor, at), index);
-    struct md_str label = spec && index < spec->class_label_count ? spec->class_labels[index] : MD_STR("");
+    struct md_str label =
+        spec && index < spec->class_label_count ? spec->class_labels[index] : MD_STR("");
     uint32_t total = (uint32_t)((size_t)len + (label.len ? label.len + 1 : 0));
 
     md_bytes_append(out, &total, sizeof total);
@@ -96,8 +98,8 @@ static void append_class(const struct md_tensor *tensor, size_t at, size_t index
 }
 
 /* The k largest of one row, by insertion into a short list. */
-static void classify_row(const struct md_tensor *tensor, size_t first, size_t classes, size_t k, size_t *best,
-                         const struct md_tensor_spec *spec, struct md_bytes *out)
+static void classify_row(const struct md_tensor *tensor, size_t first, size_t classes, size_t k,
+                         size_t *best, const struct md_tensor_spec *spec, struct md_bytes *out)
 {
     size_t count = 0;
 
@@ -118,7 +120,8 @@ static void classify_row(const struct md_tensor *tensor, size_t first, size_t cl
     }
 }
 
-static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64_t class_count, struct md_error *err)
+static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64_t class_count,
+                     struct md_error *err)
 {
     const struct md_target *target = infer->request.target;
     bool batched = target->max_batch_size > 0 && tensor->rank > 0;
@@ -126,9 +129,12 @@ static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64
     size_t elements;
     struct md_bytes out = {0};
 
-    if (tensor->dtype == MD_DTYPE_BYTES || !md_shape_elements(tensor->shape, tensor->rank, &elements)) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "class result not available for output '%s' due to unsupported type '%s'",
-                            tensor->name.ptr, md_dtype_name(tensor->dtype));
+    if (tensor->dtype == MD_DTYPE_BYTES ||
+        !md_shape_elements(tensor->shape, tensor->rank, &elements)) {
+        return md_error_set(
+            err, MD_REASON_INVALID_ARGUMENT,
+            "class result not available for output '%s' due to unsupported type '%s'",
+            tensor->name.ptr, md_dtype_name(tensor->dtype));
     }
     size_t classes = rows ? elements / rows : 0;
     size_t k = md_size_min((size_t)class_count, classes);
@@ -154,7 +160,7 @@ static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64
     return true;
 }
 
-/* --- head ------------------------------------------------------------------------------------------------------------------ */
+/* --- head -------------------- */
 
 static void begin_document(struct md_oip_infer *infer)
 {
@@ -199,7 +205,7 @@ static void begin_output(struct md_oip_infer *infer, const struct md_tensor *ten
     }
 }
 
-/* --- answer ------------------------------------------------------------------------------------------------------------------ */
+/* --- answer -------------------- */
 
 static void answer(struct md_oip_infer *infer)
 {
@@ -221,11 +227,15 @@ static void answer(struct md_oip_infer *infer)
             binary += tensor->bytes;
         }
     }
-    struct md_http_response answer = {.status = 200, .content_type = "application/json", .parts = parts, .part_count = count,
+    struct md_http_response answer = {.status = 200,
+                                      .content_type = "application/json",
+                                      .parts = parts,
+                                      .part_count = count,
                                       .may_compress = true};
     if (binary) {
         char *length = md_arena_printf(arena, "%zu", infer->head.len);
-        *header = (struct md_http_header){MD_STR("Inference-Header-Content-Length"), md_str_of(length ? length : "0")};
+        *header = (struct md_http_header){MD_STR("Inference-Header-Content-Length"),
+                                          md_str_of(length ? length : "0")};
         answer.content_type = "application/octet-stream";
         answer.headers = header;
         answer.header_count = 1;
@@ -242,7 +252,8 @@ void md_oip_encode_step(struct md_oip_infer *infer)
             begin_output(infer, &response->outputs[infer->output_at]);
         }
         if (infer->writes) {
-            enum md_progress progress = md_tensor_writer_step(&infer->writer, &infer->head, MD_OIP_SLICE_BYTES);
+            enum md_progress progress =
+                md_tensor_writer_step(&infer->writer, &infer->head, MD_OIP_SLICE_BYTES);
             if (progress == MD_PROGRESS_AGAIN) {
                 md_loop_defer(infer->x->loop, &infer->task);
                 return;
@@ -264,7 +275,7 @@ void md_oip_encode_begin(struct md_oip_infer *infer, const struct md_response *r
     begin_document(infer);
 }
 
-/* --- responder ------------------------------------------------------------------------------------------------------------------ */
+/* --- responder -------------------- */
 
 static void on_response(struct md_request *request, struct md_response *response)
 {

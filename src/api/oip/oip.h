@@ -1,9 +1,9 @@
 /*
- * The Open Inference Protocol over REST, as the field's server speaks it: routes, inference, metadata, configuration,
- * statistics, repository index, logging, health.
+ * The Open Inference Protocol over REST, as the field's server speaks it: routes, inference,
+ * metadata, configuration, statistics, repository index, logging, health.
  *
- * One context for the process, filled by server/ and immutable while requests are served; everything runs on the loop of
- * the connection.
+ * One context for the process, filled by server/ and immutable while requests are served;
+ * everything runs on the loop of the connection.
  */
 #ifndef MD_API_OIP_OIP_H
 #define MD_API_OIP_OIP_H
@@ -23,7 +23,8 @@ struct md_oip {
     void (*drain)(void *server);
 };
 
-/* For md_http_config: finds the handler of a request, also for paths that do not exist. arg: struct md_oip. */
+/* For md_http_config: finds the handler of a request, also for paths that do not exist. arg: struct
+ * md_oip. */
 void md_oip_route(void *arg, struct md_exchange *x);
 
 #endif

@@ -11,21 +11,39 @@ static const struct {
     unsigned status;
     bool retry;
 } reason_table[] = {
-    {MD_REASON_DEADLINE, 504, false},       {MD_REASON_RESTRICTED, 403, false}, {MD_REASON_TOO_LARGE, 413, false},
-    {MD_REASON_QUEUE_FULL, 503, true},      {MD_REASON_INFLIGHT_BYTES, 503, true}, {MD_REASON_OUT_OF_MEMORY, 503, true},
-    {MD_REASON_DEADLINE_UNREACHABLE, 503, true}, {MD_REASON_LOAD_WAIT, 503, true}, {MD_REASON_EXITING, 503, true},
+    {MD_REASON_DEADLINE, 504, false},
+    {MD_REASON_RESTRICTED, 403, false},
+    {MD_REASON_TOO_LARGE, 413, false},
+    {MD_REASON_QUEUE_FULL, 503, true},
+    {MD_REASON_INFLIGHT_BYTES, 503, true},
+    {MD_REASON_OUT_OF_MEMORY, 503, true},
+    {MD_REASON_DEADLINE_UNREACHABLE, 503, true},
+    {MD_REASON_LOAD_WAIT, 503, true},
+    {MD_REASON_EXITING, 503, true},
 };
 
 static const unsigned code_table[] = {
-    [MD_CODE_OK] = 200,          [MD_CODE_CANCELLED] = 499,        [MD_CODE_UNKNOWN] = 400,
-    [MD_CODE_INVALID_ARGUMENT] = 400, [MD_CODE_DEADLINE_EXCEEDED] = 504, [MD_CODE_NOT_FOUND] = 404,
-    [MD_CODE_ALREADY_EXISTS] = 400, [MD_CODE_PERMISSION_DENIED] = 403, [MD_CODE_RESOURCE_EXHAUSTED] = 503,
-    [MD_CODE_FAILED_PRECONDITION] = 400, [MD_CODE_ABORTED] = 503,  [MD_CODE_OUT_OF_RANGE] = 400,
-    [MD_CODE_UNIMPLEMENTED] = 501, [MD_CODE_INTERNAL] = 500,       [MD_CODE_UNAVAILABLE] = 503,
-    [MD_CODE_DATA_LOSS] = 500,   [MD_CODE_UNAUTHENTICATED] = 401,
+    [MD_CODE_OK] = 200,
+    [MD_CODE_CANCELLED] = 499,
+    [MD_CODE_UNKNOWN] = 400,
+    [MD_CODE_INVALID_ARGUMENT] = 400,
+    [MD_CODE_DEADLINE_EXCEEDED] = 504,
+    [MD_CODE_NOT_FOUND] = 404,
+    [MD_CODE_ALREADY_EXISTS] = 400,
+    [MD_CODE_PERMISSION_DENIED] = 403,
+    [MD_CODE_RESOURCE_EXHAUSTED] = 503,
+    [MD_CODE_FAILED_PRECONDITION] = 400,
+    [MD_CODE_ABORTED] = 503,
+    [MD_CODE_OUT_OF_RANGE] = 400,
+    [MD_CODE_UNIMPLEMENTED] = 501,
+    [MD_CODE_INTERNAL] = 500,
+    [MD_CODE_UNAVAILABLE] = 503,
+    [MD_CODE_DATA_LOSS] = 500,
+    [MD_CODE_UNAUTHENTICATED] = 401,
 };
 
-static const struct md_http_header retry_after = {.name = MD_STR("Retry-After"), .value = MD_STR("1")};
+static const struct md_http_header retry_after = {.name = MD_STR("Retry-After"),
+                                                  .value = MD_STR("1")};
 
 unsigned md_oip_status(const struct md_error *err)
 {
@@ -47,7 +65,8 @@ static bool may_retry(enum md_reason reason)
     return false;
 }
 
-static void reply_text(struct md_exchange *x, unsigned status, struct md_str text, const struct md_http_header *header)
+static void reply_text(struct md_exchange *x, unsigned status, struct md_str text,
+                       const struct md_http_header *header)
 {
     struct iovec *part = md_arena_alloc(&x->arena, sizeof *part);
     struct md_str copy = md_arena_copy(&x->arena, text);

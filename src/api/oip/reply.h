@@ -1,5 +1,6 @@
 /*
- * Answers of the dialect that are no inference: JSON documents and errors. On the loop of the exchange.
+ * Answers of the dialect that are no inference: JSON documents and errors. On the loop of the
+ * exchange.
  */
 #ifndef MD_API_OIP_REPLY_H
 #define MD_API_OIP_REPLY_H
@@ -11,7 +12,8 @@
 /* HTTP status of an error, as the field maps codes. */
 unsigned md_oip_status(const struct md_error *err);
 
-/* {"error":"..."} with the status that belongs to the error; Retry-After where trying again may help. */
+/* {"error":"..."} with the status that belongs to the error; Retry-After where trying again may
+ * help. */
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err);
 void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *sentence);
 /* Takes over the text and frees it; an error answer if building it failed. */

@@ -5,7 +5,7 @@
 #include "api/oip/reply.h"
 #include "http/router.h"
 
-/* --- health ------------------------------------------------------------------------------------------------------------ */
+/* --- health -------------------- */
 
 static const struct md_oip *oip_of(const struct md_exchange *x)
 {
@@ -26,7 +26,8 @@ static void get_ready(struct md_exchange *x)
     if (oip->is_exiting(oip->server)) {
         md_oip_reply_sentence(x, 503, "Server exiting");
     } else {
-        md_oip_reply_empty(x, oip->is_ready(oip->server) ? 200 : (unsigned)oip->options->not_ready_status);
+        md_oip_reply_empty(
+            x, oip->is_ready(oip->server) ? 200 : (unsigned)oip->options->not_ready_status);
     }
 }
 
@@ -38,12 +39,13 @@ static void drain(struct md_exchange *x)
     md_oip_reply_empty(x, 200);
 }
 
-/* --- server metadata ------------------------------------------------------------------------------------------------------ */
+/* --- server metadata -------------------- */
 
 static void get_server(struct md_exchange *x)
 {
-    static const char *const extensions[] = {"classification", "model_configuration", "binary_tensor_data", "parameters",
-                                             "statistics", "logging"};
+    static const char *const extensions[] = {"classification",     "model_configuration",
+                                             "binary_tensor_data", "parameters",
+                                             "statistics",         "logging"};
     const struct md_oip *oip = oip_of(x);
     struct md_bytes text = {0};
 
@@ -59,13 +61,14 @@ static void get_server(struct md_exchange *x)
     md_oip_reply_json(x, 200, &text);
 }
 
-/* --- models ------------------------------------------------------------------------------------------------------------------ */
+/* --- models -------------------- */
 
 /* The version of the path, or an answered error. */
 static struct md_version *resolve(struct md_exchange *x)
 {
     struct md_error err;
-    struct md_version *version = md_models_resolve(oip_of(x)->models, x->captures[0], x->captures[1], &err);
+    struct md_version *version =
+        md_models_resolve(oip_of(x)->models, x->captures[0], x->captures[1], &err);
 
     if (!version) {
         md_oip_reply_error(x, &err);
@@ -128,7 +131,8 @@ static void get_model_ready(struct md_exchange *x)
     if (md_models_resolve(oip->models, x->captures[0], x->captures[1], &err)) {
         md_oip_reply_empty(x, 200);
     } else if (md_models_find(oip->models, x->captures[0]) && err.reason == MD_REASON_NOT_READY) {
-        md_oip_reply_sentence(x, (unsigned)oip->options->not_ready_status, "Model version not ready");
+        md_oip_reply_sentence(x, (unsigned)oip->options->not_ready_status,
+                              "Model version not ready");
     } else {
         md_oip_reply_error(x, &err);
     }
@@ -145,11 +149,12 @@ static void get_config(struct md_exchange *x)
     }
 }
 
-/* --- statistics ---------------------------------------------------------------------------------------------------------------- */
+/* --- statistics -------------------- */
 
 static void append_duration(struct md_bytes *text, const char *name, uint64_t count, uint64_t ns)
 {
-    md_bytes_printf(text, "\"%s\":{\"count\":%llu,\"ns\":%llu}", name, (unsigned long long)count, (unsigned long long)ns);
+    md_bytes_printf(text, "\"%s\":{\"count\":%llu,\"ns\":%llu}", name, (unsigned long long)count,
+                    (unsigned long long)ns);
 }
 
 static void append_batches(struct md_bytes *text, const struct md_target *target)
@@ -179,10 +184,12 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
     md_target_sum(&version->target, &t);
     md_bytes_append_c(text, "{\"name\":");
     md_json_append_string(text, version->model->name);
-    md_bytes_printf(text, ",\"version\":\"%lld\",\"last_inference\":%llu,\"inference_count\":%llu,\"execution_count\":%llu,"
-                          "\"inference_stats\":{",
-                    (long long)version->number, (unsigned long long)t.last_inference_ms,
-                    (unsigned long long)t.inference_count, (unsigned long long)t.execution_count);
+    md_bytes_printf(
+        text,
+        ",\"version\":\"%lld\",\"last_inference\":%llu,\"inference_count\":%llu,\"execution_count\":%llu,"
+        "\"inference_stats\":{",
+        (long long)version->number, (unsigned long long)t.last_inference_ms,
+        (unsigned long long)t.inference_count, (unsigned long long)t.execution_count);
     const struct {
         const char *name;
         uint64_t count, ns;
@@ -207,7 +214,8 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
     md_bytes_append_c(text, "],\"memory_usage\":[");
     uint64_t memory = atomic_load(&((struct md_version *)(uintptr_t)version)->memory_bytes);
     if (memory) {
-        md_bytes_printf(text, "{\"type\":\"CPU\",\"id\":0,\"byte_size\":%llu}", (unsigned long long)memory);
+        md_bytes_printf(text, "{\"type\":\"CPU\",\"id\":0,\"byte_size\":%llu}",
+                        (unsigned long long)memory);
     }
     md_bytes_append_c(text, "],\"response_stats\":{}}");
 }
@@ -255,9 +263,10 @@ static void get_all_stats(struct md_exchange *x)
     md_oip_reply_json(x, 200, &text);
 }
 
-/* --- repository index ------------------------------------------------------------------------------------------------------------- */
+/* --- repository index -------------------- */
 
-static void append_entry(struct md_bytes *text, struct md_str name, int64_t version, const char *state, const char *reason)
+static void append_entry(struct md_bytes *text, struct md_str name, int64_t version,
+                         const char *state, const char *reason)
 {
     md_bytes_append_c(text, text->len > 1 ? ",{\"name\":" : "{\"name\":");
     md_json_append_string(text, name);
@@ -315,15 +324,18 @@ static void post_index(struct md_exchange *x)
     for (size_t i = 0; i < md_models_count(models); i++) {
         const struct md_model *model = md_models_at(models, i);
         if (*model->reason && !ready_only) {
-            append_entry(&text, model->name, model->version_count ? model->versions[model->version_count - 1].number : 0,
+            append_entry(&text, model->name,
+                         model->version_count ? model->versions[model->version_count - 1].number
+                                              : 0,
                          "UNAVAILABLE", model->reason);
         }
         for (size_t k = 0; k < model->version_count && !*model->reason; k++) {
             const struct md_version *version = &model->versions[k];
-            enum md_version_state state =
-                (enum md_version_state)atomic_load(&((struct md_version *)(uintptr_t)version)->state);
+            enum md_version_state state = (enum md_version_state)atomic_load(
+                &((struct md_version *)(uintptr_t)version)->state);
             if (!ready_only || state == MD_VERSION_READY) {
-                append_entry(&text, model->name, version->number, md_version_state_name(state), version->reason);
+                append_entry(&text, model->name, version->number, md_version_state_name(state),
+                             version->reason);
             }
         }
     }
@@ -331,7 +343,7 @@ static void post_index(struct md_exchange *x)
     md_oip_reply_json(x, 200, &text);
 }
 
-/* --- logging ------------------------------------------------------------------------------------------------------------------------ */
+/* --- logging -------------------- */
 
 static const struct {
     const char *name;
@@ -350,19 +362,21 @@ static void reply_log_settings(struct md_exchange *x)
         md_bytes_printf(&text, ",\"%s\":%s", log_switches[i].name,
                         md_log_is_enabled(log_switches[i].level) ? "true" : "false");
     }
-    md_bytes_printf(&text, ",\"log_verbose_level\":%d,\"log_format\":\"%s\"}", md_log_is_enabled(MD_LOG_VERBOSE) ? 1 : 0,
-                    options->log_format);
+    md_bytes_printf(&text, ",\"log_verbose_level\":%d,\"log_format\":\"%s\"}",
+                    md_log_is_enabled(MD_LOG_VERBOSE) ? 1 : 0, options->log_format);
     md_oip_reply_json(x, 200, &text);
 }
 
-static bool set_log(struct md_json *json, struct md_str key, enum md_json_token token, struct md_error *err)
+static bool set_log(struct md_json *json, struct md_str key, enum md_json_token token,
+                    struct md_error *err)
 {
     uint64_t level;
 
     for (size_t i = 0; i < MD_COUNT_OF(log_switches); i++) {
         if (md_str_eq_c(key, log_switches[i].name)) {
             if (token != MD_JSON_TRUE && token != MD_JSON_FALSE) {
-                return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'%s' must be a boolean", log_switches[i].name);
+                return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'%s' must be a boolean",
+                                    log_switches[i].name);
             }
             md_log_set_enabled(log_switches[i].level, token == MD_JSON_TRUE);
             return true;
@@ -370,15 +384,18 @@ static bool set_log(struct md_json *json, struct md_str key, enum md_json_token 
     }
     if (md_str_eq_c(key, "log_verbose_level")) {
         if (token != MD_JSON_NUMBER || !md_json_to_u64(json->text, &level)) {
-            return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'log_verbose_level' must be a natural number");
+            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                "'log_verbose_level' must be a natural number");
         }
         md_log_set_enabled(MD_LOG_VERBOSE, level > 0);
         return true;
     }
     if (md_str_eq_c(key, "log_file") || md_str_eq_c(key, "log_format")) {
-        return md_error_set(err, MD_REASON_UNSUPPORTED, "'%.*s' cannot be changed while the server runs", MD_STR_ARG(key));
+        return md_error_set(err, MD_REASON_UNSUPPORTED,
+                            "'%.*s' cannot be changed while the server runs", MD_STR_ARG(key));
     }
-    return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "unknown log setting '%.*s'", MD_STR_ARG(key));
+    return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "unknown log setting '%.*s'",
+                        MD_STR_ARG(key));
 }
 
 static void post_logging(struct md_exchange *x)
@@ -405,7 +422,7 @@ static void post_logging(struct md_exchange *x)
     }
 }
 
-/* --- routes ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- routes -------------------- */
 
 static void not_found(struct md_exchange *x)
 {
@@ -419,22 +436,27 @@ static void wrong_method(struct md_exchange *x)
 
 static void no_load(struct md_exchange *x)
 {
-    md_oip_reply_sentence(x, 501, "models are loaded at start for now: restart the server with --load-model to change them");
+    md_oip_reply_sentence(
+        x, 501,
+        "models are loaded at start for now: restart the server with --load-model to change them");
 }
 
 static void no_generate(struct md_exchange *x)
 {
-    md_oip_reply_sentence(x, 501, "the generate extension is not implemented yet: send tensors to .../infer");
+    md_oip_reply_sentence(
+        x, 501, "the generate extension is not implemented yet: send tensors to .../infer");
 }
 
 static void no_shared_memory(struct md_exchange *x)
 {
-    md_oip_reply_sentence(x, 501, "shared memory is not implemented yet: send tensors as JSON or binary data");
+    md_oip_reply_sentence(
+        x, 501, "shared memory is not implemented yet: send tensors as JSON or binary data");
 }
 
 static void no_trace(struct md_exchange *x)
 {
-    md_oip_reply_sentence(x, 501, "traces are not implemented yet: the metrics page has histograms of each phase");
+    md_oip_reply_sentence(
+        x, 501, "traces are not implemented yet: the metrics page has histograms of each phase");
 }
 
 #define SIMPLE(name, function) static const struct md_http_handler name = {.on_request = function}
@@ -488,7 +510,8 @@ static const struct md_route routes[] = {
     {"/v2/systemsharedmemory/unregister", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
     {"/v2/systemsharedmemory/region/{0}/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
     {"/v2/systemsharedmemory/region/{0}/register", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
-    {"/v2/systemsharedmemory/region/{0}/unregister", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
+    {"/v2/systemsharedmemory/region/{0}/unregister", MD_ROUTE_POST, &no_shared_memory_handler,
+     NULL},
     {"/v2/cudasharedmemory/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
     {"/v2/cudasharedmemory/unregister", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
     {"/v2/cudasharedmemory/region/{0}/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
