@@ -1,5 +1,6 @@
-// The yardstick beside bench_codec: the bare loop that reads an image's worth of FP32 values with simdjson and prints
-// them with std::to_chars, both the fastest found for their half. Same texts, same lines of output.
+// The yardstick beside bench_codec: the bare loop that reads an image's worth of FP32 values with
+// simdjson and prints them with std::to_chars, both the fastest found for their half. Same texts,
+// same lines of output.
 #include <simdjson.h>
 
 #include <charconv>
@@ -74,10 +75,10 @@ int main(int argc, char **argv)
             return 1;
         }
         double length = static_cast<double>(text.size()), n = static_cast<double>(count);
-        printf("%-10s %-8s %8.3f ms %7.1f ns/value %7.0f MB/s\n", names[t], "to_chars", best_print, best_print * 1e6 / n,
-               length / best_print / 1e3);
-        printf("%-10s %-8s %8.3f ms %7.1f ns/value %7.0f MB/s\n", names[t], "simdjson", best_read, best_read * 1e6 / n,
-               length / best_read / 1e3);
+        printf("%-10s %-8s %8.3f ms %7.1f ns/value %7.0f MB/s\n", names[t], "to_chars", best_print,
+               best_print * 1e6 / n, length / best_print / 1e3);
+        printf("%-10s %-8s %8.3f ms %7.1f ns/value %7.0f MB/s\n", names[t], "simdjson", best_read,
+               best_read * 1e6 / n, length / best_read / 1e3);
     }
     return 0;
 }

@@ -499,7 +499,9 @@ static void other_path(struct md_exchange *x)
 
 void md_metrics_route(void *arg, struct md_exchange *x)
 {
-    static const struct md_http_handler page_handler = {.on_request = get_metrics};
+    /* a client that goes away in the middle: nobody asks for more, so the answer ends here */
+    static const struct md_http_handler page_handler = {.on_request = get_metrics,
+                                                        .on_cancel = md_exchange_end};
     static const struct md_http_handler other_handler = {.on_request = other_path};
     bool is_page = md_str_eq_c(x->head.path, "/metrics") &&
                    (x->head.method == MD_HTTP_GET || x->head.method == MD_HTTP_HEAD);

@@ -28,10 +28,14 @@ void md_base64_encode(struct md_str data, struct md_bytes *out)
         out->failed = true;
         return;
     }
+    if (data.len == 0) {
+        return; /* perhaps there is no memory to point into */
+    }
     char *at = out->data + out->len;
     for (size_t i = 0; i < data.len; i += 3) {
         size_t left = data.len - i;
-        uint32_t group = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+        uint32_t group = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
+                         (left > 2 ? in[i + 2] : 0);
         *at++ = alphabet[group >> 18];
         *at++ = alphabet[group >> 12 & 63];
         *at++ = left > 1 ? alphabet[group >> 6 & 63] : '=';
@@ -61,12 +65,14 @@ static bool decode_group(const char *text, size_t pads, unsigned char *out)
 bool md_base64_decode(struct md_str text, struct md_bytes *out, struct md_error *err)
 {
     if (text.len % 4) {
-        return md_error_set(err, MD_REASON_MALFORMED, "base64 text of %zu characters: not a multiple of 4", text.len);
+        return md_error_set(err, MD_REASON_MALFORMED,
+                            "base64 text of %zu characters: not a multiple of 4", text.len);
     }
     size_t room = text.len / 4 * 3;
     if (!md_bytes_reserve(out, room)) {
         bool too_large = out->max && out->len + room > out->max;
-        return too_large ? md_error_set(err, MD_REASON_TOO_LARGE, "base64 text says more than %zu bytes", out->max)
+        return too_large ? md_error_set(err, MD_REASON_TOO_LARGE,
+                                        "base64 text says more than %zu bytes", out->max)
                          : md_error_no_memory(err, "base64 data");
     }
     for (size_t i = 0; i < text.len; i += 4) {

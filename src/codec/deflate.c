@@ -72,8 +72,9 @@ void md_inflate_destroy(struct md_inflate *inflate)
     }
 }
 
-enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, size_t in_len, void *out, size_t out_len,
-                                 size_t *consumed, size_t *produced, struct md_error *err)
+enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, size_t in_len,
+                                 void *out, size_t out_len, size_t *consumed, size_t *produced,
+                                 struct md_error *err)
 {
     z_stream *z = &inflate->z;
 
@@ -110,7 +111,8 @@ bool md_deflate_create(enum md_coding coding, struct md_deflate **out, struct md
     }
     deflate->z.zalloc = z_alloc;
     deflate->z.zfree = z_free;
-    if (deflateInit2(&deflate->z, LEVEL, Z_DEFLATED, window_bits(coding), 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+    if (deflateInit2(&deflate->z, LEVEL, Z_DEFLATED, window_bits(coding), 8, Z_DEFAULT_STRATEGY) !=
+        Z_OK) {
         md_free(deflate);
         return md_error_no_memory(err, "compression");
     }
@@ -126,8 +128,9 @@ void md_deflate_destroy(struct md_deflate *deflate)
     }
 }
 
-enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, size_t in_len, bool last, void *out,
-                                 size_t out_len, size_t *consumed, size_t *produced)
+enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, size_t in_len,
+                                 bool last, void *out, size_t out_len, size_t *consumed,
+                                 size_t *produced)
 {
     z_stream *z = &deflate->z;
 

@@ -1,7 +1,8 @@
 /*
  * JSON pull reader: a state byte and one bit a level instead of recursion.
  *
- * State: what may come next. After a value the reader is in AFTER_VALUE, or in AFTER_DOCUMENT at depth 0.
+ * State: what may come next. After a value the reader is in AFTER_VALUE, or in AFTER_DOCUMENT at
+ * depth 0.
  */
 #include "codec/json.h"
 
@@ -13,16 +14,17 @@
 #include <stdio.h>
 
 enum {
-    EXPECT_VALUE,        /* document start, after ':' , after ',' in an array */
-    EXPECT_FIRST_VALUE,  /* after '[': a value or ']' */
-    EXPECT_FIRST_KEY,    /* after '{': a key or '}' */
-    EXPECT_KEY,          /* after ',' in an object */
-    AFTER_KEY,           /* ':' */
-    AFTER_VALUE,         /* ',' or the closing bracket */
+    EXPECT_VALUE,       /* document start, after ':' , after ',' in an array */
+    EXPECT_FIRST_VALUE, /* after '[': a value or ']' */
+    EXPECT_FIRST_KEY,   /* after '{': a key or '}' */
+    EXPECT_KEY,         /* after ',' in an object */
+    AFTER_KEY,          /* ':' */
+    AFTER_VALUE,        /* ',' or the closing bracket */
     AFTER_DOCUMENT,
 };
 
-void md_json_init(struct md_json *json, struct md_str text, struct md_arena *arena, uint32_t max_depth)
+void md_json_init(struct md_json *json, struct md_str text, struct md_arena *arena,
+                  uint32_t max_depth)
 {
     memset(json, 0, offsetof(struct md_json, is_object));
     json->begin = json->at = text.ptr ? text.ptr : "";
@@ -44,13 +46,15 @@ bool md_json_fail(struct md_json *json, const char *format, ...)
     (void)vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
     json->failed = true;
-    return md_error_set(&json->error, MD_REASON_MALFORMED, "failed to parse the request JSON: %s at byte %zu", sentence,
+    return md_error_set(&json->error, MD_REASON_MALFORMED,
+                        "failed to parse the request JSON: %s at byte %zu", sentence,
                         (size_t)(json->at - json->begin));
 }
 
 static void skip_space(struct md_json *json)
 {
-    while (json->at < json->end && (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t')) {
+    while (json->at < json->end &&
+           (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t')) {
         json->at++;
     }
 }
@@ -62,9 +66,10 @@ static bool in_object(const struct md_json *json)
     return json->is_object[level / 64] >> (level % 64) & 1;
 }
 
-/* --- strings ---------------------------------------------------------------------------------------------------------- */
+/* --- strings -------------------- */
 
-/* Length of the run of ASCII that stands for itself in a string; looks at whole groups of eight only. */
+/* Length of the run of ASCII that stands for itself in a string; looks at whole groups of eight
+ * only. */
 static size_t plain_run(const char *at, size_t len)
 {
     const uint64_t ones = 0x0101010101010101ULL, tops = 0x8080808080808080ULL;
@@ -75,7 +80,8 @@ static size_t plain_run(const char *at, size_t len)
         memcpy(&chunk, at + run, sizeof chunk);
         uint64_t quote = chunk ^ ones * '"', backslash = chunk ^ ones * '\\';
         /* a borrow only spoils bytes behind the first that is special */
-        uint64_t special = (chunk | (chunk - ones * 0x20) | (quote - ones) | (backslash - ones)) & tops;
+        uint64_t special =
+            (chunk | (chunk - ones * 0x20) | (quote - ones) | (backslash - ones)) & tops;
         if (special) {
             return run + (size_t)__builtin_ctzll(special) / 8;
         }
@@ -92,7 +98,10 @@ static int hex4(const char *at, const char *end)
     }
     for (int i = 0; i < 4; i++) {
         char c = at[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) {
             return -1;
         }
@@ -142,7 +151,9 @@ static bool unescape_one(struct md_json *json, const char *end, char **out)
     }
     uint32_t full = (uint32_t)point;
     if (point >= 0xd800 && point < 0xdc00) {
-        int low = end - json->at >= 6 && json->at[0] == '\\' && json->at[1] == 'u' ? hex4(json->at + 2, end) : -1;
+        int low = end - json->at >= 6 && json->at[0] == '\\' && json->at[1] == 'u'
+                      ? hex4(json->at + 2, end)
+                      : -1;
         if (low < 0xdc00 || low >= 0xe000) {
             return md_json_fail(json, "a high surrogate without a low one in a string");
         }
@@ -153,7 +164,8 @@ static bool unescape_one(struct md_json *json, const char *end, char **out)
     return true;
 }
 
-/* Decodes the string's raw text to `out`, which has room for as many bytes; *len is what it takes. */
+/* Decodes the string's raw text to `out`, which has room for as many bytes; *len is what it takes.
+ */
 static bool unescape(struct md_json *json, struct md_str raw, char *out, size_t *len)
 {
     const char *end = raw.ptr + raw.len, *begin = out;
@@ -176,7 +188,8 @@ static bool unescape(struct md_json *json, struct md_str raw, char *out, size_t 
     return true;
 }
 
-/* json->at is at the opening quote, and behind the closing one afterwards. The raw text is valid UTF-8. */
+/* json->at is at the opening quote, and behind the closing one afterwards. The raw text is valid
+ * UTF-8. */
 static bool scan_string(struct md_json *json, struct md_str *raw, bool *escapes)
 {
     const char *begin = ++json->at;
@@ -240,7 +253,7 @@ static bool read_string(struct md_json *json)
     return true;
 }
 
-bool md_json_take_string(struct md_json *json, struct md_bytes *out)
+bool md_json_take_string(struct md_json *json, size_t gap, struct md_bytes *out)
 {
     struct md_str raw;
     bool escapes;
@@ -249,27 +262,30 @@ bool md_json_take_string(struct md_json *json, struct md_bytes *out)
         return false;
     }
     const char *behind = json->at;
-    if (!md_bytes_reserve(out, raw.len)) {
-        if (!out->max || out->len + raw.len <= out->max) {
+    if (!md_bytes_reserve(out, gap + raw.len)) {
+        if (!out->max || gap + raw.len <= out->max - out->len) {
             return fail_no_memory(json);
         }
         json->failed = true;
-        return md_error_set(&json->error, MD_REASON_TOO_LARGE, "the strings exceed %zu bytes", out->max);
+        return md_error_set(&json->error, MD_REASON_TOO_LARGE, "the strings exceed %zu bytes",
+                            out->max);
     }
+    if (gap + raw.len == 0) {
+        return true; /* nothing to write, and perhaps nowhere */
+    }
+    char *text = out->data + out->len + gap;
+    size_t len = raw.len;
     if (!escapes) {
-        md_bytes_append_str(out, raw);
-        return true;
-    }
-    size_t len;
-    if (!unescape(json, raw, out->data + out->len, &len)) {
+        memcpy(text, raw.ptr, len);
+    } else if (!unescape(json, raw, text, &len)) {
         return false;
     }
-    out->len += len;
+    out->len += gap + len;
     json->at = behind;
     return true;
 }
 
-/* --- numbers ------------------------------------------------------------------------------------------------------------ */
+/* --- numbers -------------------- */
 
 static const char *digits(const char *at, const char *end)
 {
@@ -326,7 +342,7 @@ static bool read_number(struct md_json *json)
     return true;
 }
 
-/* --- tokens ------------------------------------------------------------------------------------------------------------- */
+/* --- tokens -------------------- */
 
 void md_json_value_taken(struct md_json *json)
 {
@@ -385,11 +401,13 @@ static enum md_json_token value_kind(char c)
     case 'n':
         return MD_JSON_NULL;
     default:
-        return (c >= '0' && c <= '9') || c == '-' || c == 'N' || c == 'I' ? MD_JSON_NUMBER : MD_JSON_ERROR;
+        return (c >= '0' && c <= '9') || c == '-' || c == 'N' || c == 'I' ? MD_JSON_NUMBER
+                                                                          : MD_JSON_ERROR;
     }
 }
 
-/* What its first byte says that the next token is; ERROR: *wanted says what should have been there. */
+/* What its first byte says that the next token is; ERROR: *wanted says what should have been there.
+ */
 static enum md_json_token next_kind(struct md_json *json, const char **wanted)
 {
     if (json->at == json->end) {
@@ -397,10 +415,12 @@ static enum md_json_token next_kind(struct md_json *json, const char **wanted)
         return json->state == AFTER_DOCUMENT ? MD_JSON_END : MD_JSON_ERROR;
     }
     char c = *json->at;
-    if ((json->state == EXPECT_FIRST_KEY || json->state == AFTER_VALUE) && in_object(json) && c == '}') {
+    if ((json->state == EXPECT_FIRST_KEY || json->state == AFTER_VALUE) && in_object(json) &&
+        c == '}') {
         return MD_JSON_OBJECT_END;
     }
-    if ((json->state == EXPECT_FIRST_VALUE || json->state == AFTER_VALUE) && !in_object(json) && c == ']') {
+    if ((json->state == EXPECT_FIRST_VALUE || json->state == AFTER_VALUE) && !in_object(json) &&
+        c == ']') {
         return MD_JSON_ARRAY_END;
     }
     switch (json->state) {
@@ -495,7 +515,7 @@ bool md_json_skip(struct md_json *json)
     return true;
 }
 
-/* --- values --------------------------------------------------------------------------------------------------------------- */
+/* --- values -------------------- */
 
 bool md_json_to_i64(struct md_str number, int64_t *out)
 {
@@ -509,7 +529,8 @@ bool md_json_to_u64(struct md_str number, uint64_t *out)
 
 bool md_json_to_f64(struct md_str number, double *out)
 {
-    return md_number_parse_f64(number, out) && (!isinf(*out) || !memchr("0123456789", number.ptr[number.len - 1], 10));
+    return md_number_parse_f64(number, out) &&
+           (!isinf(*out) || !memchr("0123456789", number.ptr[number.len - 1], 10));
 }
 
 static void append_escape(struct md_bytes *out, unsigned char c)
@@ -546,7 +567,8 @@ void md_json_append_text(struct md_bytes *out, struct md_str text)
         if (width) {
             append_escape(out, c);
         } else {
-            md_bytes_append_str(out, MD_STR("\xef\xbf\xbd")); /* U+FFFD for a byte that is no UTF-8 */
+            md_bytes_append_str(out,
+                                MD_STR("\xef\xbf\xbd")); /* U+FFFD for a byte that is no UTF-8 */
         }
         from = ++i;
     }

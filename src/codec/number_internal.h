@@ -1,14 +1,20 @@
 /*
- * What reading and printing numbers share: powers of ten and the shapes of the binary formats. Constants; any thread.
+ * What reading and printing numbers share: powers of ten and the shapes of the binary formats.
+ * Constants; any thread.
  */
 #ifndef MD_CODEC_NUMBER_INTERNAL_H
 #define MD_CODEC_NUMBER_INTERNAL_H
 
 #include "base/compiler.h"
 
-enum { MD_POWER_LOW = -342, MD_POWER_HIGH = 324, MD_POWER_EXACT = 27 /* 5^27 is the last that fits 64 bits */ };
+enum {
+    MD_POWER_LOW = -342,
+    MD_POWER_HIGH = 324,
+    MD_POWER_EXACT = 27 /* 5^27 is the last that fits 64 bits */
+};
 
-/* The 128 leading bits of 10^k, first row for MD_POWER_LOW: truncated, but rounded up for -27 <= k < 0. */
+/* The 128 leading bits of 10^k, first row for MD_POWER_LOW: truncated, but rounded up for -27 <= k
+ * < 0. */
 struct md_power {
     uint64_t high, low;
 };

@@ -1,9 +1,10 @@
 /*
  * Printing numbers: the shortest decimal that reads back as the same value.
  *
- * Reference: R. Giulietti, "The Schubfach way to render doubles" (2020). A value and the two bounds of the interval that
- * rounds to it are scaled by a power of ten, rounded to odd; then at most four candidates are compared as integers. The
- * same code serves binary64, binary32, binary16 and bfloat16.
+ * Reference: R. Giulietti, "The Schubfach way to render doubles" (2020). A value and the two bounds
+ * of the interval that rounds to it are scaled by a power of ten, rounded to odd; then at most four
+ * candidates are compared as integers. The same code serves binary64, binary32, binary16 and
+ * bfloat16.
  */
 #include "codec/number.h"
 #include "codec/number_internal.h"
@@ -13,7 +14,7 @@ struct shortest {
     int exponent;
 };
 
-/* --- Schubfach ----------------------------------------------------------------------------------------------------------- */
+/* --- Schubfach -------------------- */
 
 static inline int floor_log2_pow10(int e)
 {
@@ -25,7 +26,8 @@ static inline int floor_log10_pow2(int e, bool three_quarters)
     return (e * 1262611 - (three_quarters ? 524031 : 0)) >> 22;
 }
 
-/* cp times the power rounded up, unless it is exact; the table rounds up from -27 to -1 and 5^55 fits 128 bits. */
+/* cp times the power rounded up, unless it is exact; the table rounds up from -27 to -1 and 5^55
+ * fits 128 bits. */
 static inline uint64_t round_to_odd_128(int k, uint64_t cp)
 {
     const struct md_power *power = &md_powers[k - MD_POWER_LOW];
@@ -70,7 +72,8 @@ static inline struct shortest choose(uint64_t lower, uint64_t value, uint64_t up
 }
 
 /* mantissa and exponent fields of a finite value that is not zero */
-static inline struct shortest shorten(uint64_t mantissa, int exponent, const struct md_binary_format *format)
+static inline struct shortest shorten(uint64_t mantissa, int exponent,
+                                      const struct md_binary_format *format)
 {
     const int bits = format->mantissa_bits, bias = bits + format->bias;
     uint64_t c = exponent ? mantissa | 1ULL << bits : mantissa;
@@ -90,10 +93,12 @@ static inline struct shortest shorten(uint64_t mantissa, int exponent, const str
     return choose(lower + odd, value, upper - odd, k);
 }
 
-/* --- text ------------------------------------------------------------------------------------------------------------------ */
+/* --- text -------------------- */
 
-static const char two_digits[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-                                 "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+static const char two_digits[] =
+    "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+    "8081828384858687888990919293949596979899";
 
 static inline int digit_count(uint64_t value)
 {
@@ -171,8 +176,8 @@ static inline char *put_decimal(struct shortest d, char *out)
 }
 
 /* `bits` without the sign */
-__attribute__((always_inline)) static inline size_t print_binary(uint64_t bits, bool negative,
-                                                                 const struct md_binary_format *format, char *out)
+__attribute__((always_inline)) static inline size_t print_binary(
+    uint64_t bits, bool negative, const struct md_binary_format *format, char *out)
 {
     uint64_t mantissa = bits & ((1ULL << format->mantissa_bits) - 1);
     int exponent = (int)(bits >> format->mantissa_bits);

@@ -1,9 +1,10 @@
 /*
  * Reading numbers: digits eight at a time, then one or two 128-bit products.
  *
- * Reference: D. Lemire, "Number parsing at a gigabyte per second" (2021). The same code serves binary64, binary32,
- * binary16 and bfloat16, straight from the decimal: rounding twice would be wrong. Digits behind the 19th only matter
- * where the first 19, and they plus one, round differently; then the C library decides.
+ * Reference: D. Lemire, "Number parsing at a gigabyte per second" (2021). The same code serves
+ * binary64, binary32, binary16 and bfloat16, straight from the decimal: rounding twice would be
+ * wrong. Digits behind the 19th only matter where the first 19, and they plus one, round
+ * differently; then the C library decides.
  */
 #include "codec/number.h"
 #include "codec/number_internal.h"
@@ -17,7 +18,7 @@
 /* gcc does not inline what has several callers unless told; here it saves a quarter of the time. */
 #define INLINE __attribute__((always_inline)) static inline
 
-/* --- decimal scan --------------------------------------------------------------------------------------------------- */
+/* --- decimal scan -------------------- */
 
 struct decimal {
     uint64_t digits; /* the first significant ones, at most 19 */
@@ -41,7 +42,8 @@ INLINE int digit_run(const char *at, uint64_t *value)
     /* the high bit of a byte above 9; carries only spoil bytes behind the first such */
     uint64_t others = ((chunk + 0x7676767676767676ULL) | chunk) & 0x8080808080808080ULL;
     int run = others ? __builtin_ctzll(others) / 8 : 8;
-    chunk = chunk << (32 - 4 * run) << (32 - 4 * run); /* as if zeros stood before them; in halves, for run 0 */
+    chunk = chunk << (32 - 4 * run)
+                  << (32 - 4 * run); /* as if zeros stood before them; in halves, for run 0 */
     chunk = chunk * 10 + (chunk >> 8);
     *value = (((chunk & 0x000000ff000000ffULL) * 0x000f424000000064ULL) +
               (((chunk >> 16) & 0x000000ff000000ffULL) * 0x0000271000000001ULL)) >>
@@ -57,7 +59,8 @@ INLINE const char *take_digits(const char *at, const char *end, struct decimal *
     while (d->count <= 11 && end - at >= 8) {
         int run = digit_run(at, &value);
         d->digits = d->digits * md_small_powers[run] + value;
-        d->count = (d->count + run) & -(d->digits != 0); /* no branch: the first digit of a fraction is any */
+        d->count = (d->count + run) &
+                   -(d->digits != 0); /* no branch: the first digit of a fraction is any */
         at += run;
         if (run < 8) {
             return at;
@@ -105,7 +108,8 @@ INLINE const char *scan_decimal(const char *at, const char *end, struct decimal 
 
     at = take_digits(at, end, d);
     const char *rest = skip_digits(at, end);
-    if (rest == whole || ((rest - whole > 1) & (*whole == '0'))) { /* & so that data decides no branch */
+    if (rest == whole ||
+        ((rest - whole > 1) & (*whole == '0'))) { /* & so that data decides no branch */
         return NULL;
     }
     d->exponent = rest - at; /* digits that did not fit */
@@ -130,7 +134,7 @@ INLINE const char *scan_decimal(const char *at, const char *end, struct decimal 
     return at;
 }
 
-/* --- Eisel-Lemire ------------------------------------------------------------------------------------------------------ */
+/* --- Eisel-Lemire -------------------- */
 
 /* The leading bits of w * 10^q, exact where `precision` bits need it. */
 INLINE struct md_product approximate(uint64_t w, int64_t q, int precision)
@@ -147,8 +151,8 @@ INLINE struct md_product approximate(uint64_t w, int64_t q, int precision)
     return first;
 }
 
-/* True if w * 10^q is a whole number over a power of two and fits 64 bits of mantissa: only then can it lie exactly
- * halfway between two numbers, and then the bits of the product are exact. */
+/* True if w * 10^q is a whole number over a power of two and fits 64 bits of mantissa: only then
+ * can it lie exactly halfway between two numbers, and then the bits of the product are exact. */
 static bool may_be_halfway(uint64_t w, int64_t q)
 {
     if (q < -MD_POWER_EXACT || q > MD_POWER_EXACT) {
@@ -176,7 +180,8 @@ INLINE uint64_t to_binary(uint64_t w, int64_t q, const struct md_binary_format *
     int zeros = __builtin_clzll(w);
     struct md_product p = approximate(w << zeros, q, bits + 3);
     int upper = (int)(p.high >> 63);
-    int shift = upper + 64 - bits - 3; /* keeps the mantissa, its leading one and one bit for rounding */
+    int shift =
+        upper + 64 - bits - 3; /* keeps the mantissa, its leading one and one bit for rounding */
     int64_t exponent = ((217706 * q) >> 16) + 63 + upper - zeros + format->bias;
     if (MD_UNLIKELY(exponent <= 0)) { /* subnormal: fewer bits */
         if (1 - exponent + shift >= 64) {
@@ -185,7 +190,8 @@ INLINE uint64_t to_binary(uint64_t w, int64_t q, const struct md_binary_format *
         shift += (int)(1 - exponent);
     }
     uint64_t mantissa = p.high >> shift;
-    bool looks_halfway = (mantissa << shift == p.high) & ((mantissa & 3) == 1); /* no branch on the mantissa's bits */
+    bool looks_halfway = (mantissa << shift == p.high) &
+                         ((mantissa & 3) == 1); /* no branch on the mantissa's bits */
     if (MD_UNLIKELY(looks_halfway) && p.low <= 1 && may_be_halfway(w, q)) {
         mantissa &= ~1ULL; /* halfway: to even */
     }
@@ -193,17 +199,20 @@ INLINE uint64_t to_binary(uint64_t w, int64_t q, const struct md_binary_format *
     if (exponent <= 0) {
         return mantissa; /* a carry into the exponent's place is the smallest normal number */
     }
-    /* the leading one adds 1 to the exponent field, or 2 when rounding carried into the next power of two */
+    /* the leading one adds 1 to the exponent field, or 2 when rounding carried into the next power
+     * of two */
     uint64_t field = ((uint64_t)(exponent - 1) << bits) + mantissa;
     return field < infinite ? field : infinite;
 }
 
-/* --- the rare rest: the C library, in its own locale ------------------------------------------------------------------- */
+/* --- the rare rest: the C library, in its own locale -------------------- */
 
-/* Writes digits and exponent that strtod reads as the same value, whatever the length of the number. */
+/* Writes digits and exponent that strtod reads as the same value, whatever the length of the
+ * number. */
 static void shorten_text(const char *at, const char *end, char *out, size_t out_len)
 {
-    size_t kept_max = out_len - 32, len = 0; /* 767 digits decide; one more says that something follows */
+    size_t kept_max = out_len - 32,
+           len = 0; /* 767 digits decide; one more says that something follows */
     int64_t exponent = 0;
     bool fraction = false, more = false;
 
@@ -240,11 +249,13 @@ static double read_rounded(const char *text, locale_t locale, int rounding)
     return value;
 }
 
-/* Bits without sign of a magnitude; `odd`: rounded to odd, so that it can be rounded once more without error. */
+/* Bits without sign of a magnitude; `odd`: rounded to odd, so that it can be rounded once more
+ * without error. */
 static uint64_t library_read(const char *at, const char *end, bool odd)
 {
     char text[832];
-    locale_t locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); /* takes no memory: it is built in */
+    locale_t locale =
+        newlocale(LC_ALL_MASK, "C", (locale_t)0); /* takes no memory: it is built in */
     uint64_t low, high;
     double value;
 
@@ -268,22 +279,21 @@ static uint64_t narrow(uint64_t wide, const struct md_binary_format *format)
     uint64_t mantissa = (wide & ((1ULL << 52) - 1)) | 1ULL << 52;
     int shift = 52 - format->mantissa_bits;
 
-    if (exponent < 1) { /* subnormal in the narrow format */
-        shift += 1 - exponent;
+    if (exponent < 1) {        /* subnormal in the narrow format */
+        shift += 1 - exponent; /* at most 54: only what lies near a boundary comes here */
         exponent = 1;
-        if (shift > 54) {
-            return 0;
-        }
     }
-    uint64_t kept = mantissa >> shift, rest = mantissa & ((1ULL << shift) - 1), half = 1ULL << (shift - 1);
+    uint64_t kept = mantissa >> shift, rest = mantissa & ((1ULL << shift) - 1),
+             half = 1ULL << (shift - 1);
     kept += rest > half || (rest == half && (kept & 1));
     uint64_t field = ((uint64_t)(exponent - 1) << format->mantissa_bits) + kept;
     return field < infinite ? field : infinite;
 }
 
 /* The bits of a number of which only the first digits were kept. */
-__attribute__((noinline)) static uint64_t read_long(const char *at, const char *end, uint64_t digits,
-                                                    int64_t exponent, const struct md_binary_format *format)
+__attribute__((noinline)) static uint64_t read_long(const char *at, const char *end,
+                                                    uint64_t digits, int64_t exponent,
+                                                    const struct md_binary_format *format)
 {
     uint64_t bits = to_binary(digits, exponent, format);
 
@@ -295,9 +305,10 @@ __attribute__((noinline)) static uint64_t read_long(const char *at, const char *
     return wide ? bits : narrow(bits, format);
 }
 
-/* --- numbers --------------------------------------------------------------------------------------------------------------- */
+/* --- numbers -------------------- */
 
-static const char *read_special(const char *at, const char *end, const struct md_binary_format *format, uint64_t *bits)
+static const char *read_special(const char *at, const char *end,
+                                const struct md_binary_format *format, uint64_t *bits)
 {
     static const struct {
         struct md_str word;
@@ -314,8 +325,8 @@ static const char *read_special(const char *at, const char *end, const struct md
     return NULL;
 }
 
-INLINE const char *read_number(const char *at, const char *end, const struct md_binary_format *format, int sign_bit,
-                               uint64_t *bits)
+INLINE const char *read_number(const char *at, const char *end,
+                               const struct md_binary_format *format, int sign_bit, uint64_t *bits)
 {
     struct decimal d = {0};
     bool negative = at < end && *at == '-';
@@ -352,7 +363,8 @@ const char *md_number_read_f32(const char *at, const char *end, float *out)
     return next;
 }
 
-static const char *read_16_bits(const char *at, const char *end, const struct md_binary_format *format, uint16_t *out)
+static const char *read_16_bits(const char *at, const char *end,
+                                const struct md_binary_format *format, uint16_t *out)
 {
     uint64_t bits;
     const char *next = read_number(at, end, format, 15, &bits);
@@ -373,10 +385,12 @@ const char *md_number_read_bf16(const char *at, const char *end, uint16_t *out)
 
 bool md_number_parse_f64(struct md_str text, double *out)
 {
-    return text.len && md_number_read_f64(text.ptr, text.ptr + text.len, out) == text.ptr + text.len;
+    return text.len &&
+           md_number_read_f64(text.ptr, text.ptr + text.len, out) == text.ptr + text.len;
 }
 
-enum md_integer_read md_number_read_integer(const char **at, const char *end, bool *negative, uint64_t *magnitude)
+enum md_integer_read md_number_read_integer(const char **at, const char *end, bool *negative,
+                                            uint64_t *magnitude)
 {
     bool minus = *at < end && **at == '-';
     const char *first = *at + minus, *p = first;
@@ -385,9 +399,11 @@ enum md_integer_read md_number_read_integer(const char **at, const char *end, bo
 
     for (; p < end && is_digit(*p); p++) {
         uint64_t digit = (uint64_t)(*p - '0');
-        overflow |= __builtin_mul_overflow(value, 10U, &value) || __builtin_add_overflow(value, digit, &value);
+        overflow |= __builtin_mul_overflow(value, 10U, &value) ||
+                    __builtin_add_overflow(value, digit, &value);
     }
-    if (p == first || (*first == '0' && p - first > 1) || (p < end && (*p == '.' || *p == 'e' || *p == 'E'))) {
+    if (p == first || (*first == '0' && p - first > 1) ||
+        (p < end && (*p == '.' || *p == 'e' || *p == 'E'))) {
         return MD_INTEGER_NOT_ONE;
     }
     *at = p;
@@ -396,7 +412,7 @@ enum md_integer_read md_number_read_integer(const char **at, const char *end, bo
     return overflow ? MD_INTEGER_RANGE : MD_INTEGER_OK;
 }
 
-/* --- 16-bit floats as values ----------------------------------------------------------------------------------------------- */
+/* --- 16-bit floats as values -------------------- */
 
 float md_number_from_bf16(uint16_t bits)
 {

@@ -1,8 +1,9 @@
 /*
  * Tensor data as JSON arrays.
  *
- * Reading has two levels: read_run takes elements as long as each is followed by a comma and the next (the whole of a flat
- * array), `step` takes the brackets, and the white space in unusual places. Both leave off anywhere between two tokens.
+ * Reading has two levels: read_run takes elements as long as each is followed by a comma and the
+ * next (the whole of a flat array), `step` takes the brackets, and the white space in unusual
+ * places. Both leave off anywhere between two tokens.
  */
 #include "codec/tensor_json.h"
 
@@ -10,24 +11,28 @@
 
 #include <math.h>
 
-void md_tensor_reader_init(struct md_tensor_reader *reader, enum md_dtype dtype, size_t element_count, char *data,
-                           struct md_bytes *strings)
+void md_tensor_reader_init(struct md_tensor_reader *reader, enum md_dtype dtype,
+                           size_t element_count, char *data, struct md_bytes *strings)
 {
-    *reader = (struct md_tensor_reader){
-        .dtype = dtype, .element_count = element_count, .data = data, .strings = strings, .after_comma = true};
+    *reader = (struct md_tensor_reader){.dtype = dtype,
+                                        .element_count = element_count,
+                                        .data = data,
+                                        .strings = strings,
+                                        .after_comma = true};
 }
 
-/* --- one element ------------------------------------------------------------------------------------------------------- */
+/* --- one element -------------------- */
 
 static bool bad_element(struct md_tensor_reader *reader, struct md_json *json, const char *why)
 {
     size_t len = 0, left = md_size_min((size_t)(json->end - json->at), 40);
 
-    while (len < left && json->at[len] > ' ' && json->at[len] <= '~' && !strchr(",[]{}", json->at[len])) {
+    while (len < left && json->at[len] > ' ' && json->at[len] <= '~' &&
+           !strchr(",[]{}", json->at[len])) {
         len++;
     }
-    return md_json_fail(json, "element %zu of a %s tensor %s: '%.*s'", reader->read_count, md_dtype_name(reader->dtype),
-                        why, (int)len, json->at);
+    return md_json_fail(json, "element %zu of a %s tensor %s: '%.*s'", reader->read_count,
+                        md_dtype_name(reader->dtype), why, (int)len, json->at);
 }
 
 static const char out_of_range[] = "is out of the type's range";
@@ -56,13 +61,15 @@ static bool read_integer(struct md_tensor_reader *reader, struct md_json *json)
     }
     uint64_t value = negative ? 0 - magnitude : magnitude;
     size_t size = md_dtype_size(reader->dtype);
-    memcpy(reader->data + reader->read_count * size, &value, size); /* little-endian: the low bytes */
+    memcpy(reader->data + reader->read_count * size, &value,
+           size); /* little-endian: the low bytes */
     json->at = at;
     return true;
 }
 
 /* `next` follows the number's text, or is NULL when there is none. */
-static inline bool float_read(struct md_tensor_reader *reader, struct md_json *json, const char *next, bool infinite)
+static inline bool float_read(struct md_tensor_reader *reader, struct md_json *json,
+                              const char *next, bool infinite)
 {
     if (MD_UNLIKELY(!next)) {
         return bad_element(reader, json, "is not a number");
@@ -96,8 +103,8 @@ static bool read_16_bits(struct md_tensor_reader *reader, struct md_json *json)
 {
     bool half = reader->dtype == MD_DTYPE_FP16;
     uint16_t bits;
-    const char *next =
-        half ? md_number_read_fp16(json->at, json->end, &bits) : md_number_read_bf16(json->at, json->end, &bits);
+    const char *next = half ? md_number_read_fp16(json->at, json->end, &bits)
+                            : md_number_read_bf16(json->at, json->end, &bits);
 
     memcpy(reader->data + reader->read_count * sizeof bits, &bits, sizeof bits);
     return float_read(reader, json, next, (bits & INT16_MAX) == (half ? 0x7c00 : 0x7f80));
@@ -120,7 +127,7 @@ static bool read_string(struct md_tensor_reader *reader, struct md_json *json)
 {
     struct md_bytes *strings = reader->strings;
     const size_t prefix_at = strings->len;
-    uint32_t len = 0;
+    uint32_t len;
 
     if (*json->at != '"') {
         return bad_element(reader, json, "is not a string");
@@ -128,8 +135,7 @@ static bool read_string(struct md_tensor_reader *reader, struct md_json *json)
     if (json->end - json->at > UINT32_MAX && !memchr(json->at + 1, '"', UINT32_MAX)) {
         return bad_element(reader, json, "is too long");
     }
-    md_bytes_append(strings, &len, sizeof len); /* filled in below; a failure shows in the next call */
-    if (!md_json_take_string(json, strings)) {
+    if (!md_json_take_string(json, sizeof len, strings)) {
         return md_error_prefix(&json->error, "element %zu of a BYTES tensor", reader->read_count);
     }
     len = (uint32_t)(strings->len - prefix_at - sizeof len);
@@ -156,7 +162,7 @@ static inline bool read_element(struct md_tensor_reader *reader, struct md_json 
     }
 }
 
-/* --- the array ------------------------------------------------------------------------------------------------------------ */
+/* --- the array -------------------- */
 
 static inline bool is_space(char c)
 {
@@ -168,7 +174,8 @@ static bool read_run(struct md_tensor_reader *reader, struct md_json *json, cons
 {
     for (;;) {
         if (MD_UNLIKELY(reader->read_count == reader->element_count)) {
-            return md_json_fail(json, "the data of a tensor has more than the %zu elements of its shape",
+            return md_json_fail(json,
+                                "the data of a tensor has more than the %zu elements of its shape",
                                 reader->element_count);
         }
         if (MD_UNLIKELY(!read_element(reader, json))) {
@@ -224,14 +231,15 @@ static bool step(struct md_tensor_reader *reader, struct md_json *json, const ch
 static bool finish(const struct md_tensor_reader *reader, struct md_json *json)
 {
     if (reader->read_count != reader->element_count) {
-        return md_json_fail(json, "the data of a tensor has %zu elements, its shape says %zu", reader->read_count,
-                            reader->element_count);
+        return md_json_fail(json, "the data of a tensor has %zu elements, its shape says %zu",
+                            reader->read_count, reader->element_count);
     }
     md_json_value_taken(json);
     return true;
 }
 
-enum md_progress md_tensor_reader_step(struct md_tensor_reader *reader, struct md_json *json, size_t budget)
+enum md_progress md_tensor_reader_step(struct md_tensor_reader *reader, struct md_json *json,
+                                       size_t budget)
 {
     if (!reader->depth && md_json_peek(json) != MD_JSON_ARRAY_BEGIN) {
         (void)md_json_fail(json, "the data of a tensor is not an array");
@@ -257,11 +265,13 @@ enum md_progress md_tensor_reader_step(struct md_tensor_reader *reader, struct m
     return MD_PROGRESS_AGAIN;
 }
 
-/* --- writing -------------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------- */
 
-void md_tensor_writer_init(struct md_tensor_writer *writer, enum md_dtype dtype, const char *data, size_t bytes)
+void md_tensor_writer_init(struct md_tensor_writer *writer, enum md_dtype dtype, const char *data,
+                           size_t bytes)
 {
-    *writer = (struct md_tensor_writer){.dtype = dtype, .data = data, .end = bytes ? data + bytes : data, .first = true};
+    *writer = (struct md_tensor_writer){
+        .dtype = dtype, .data = data, .end = bytes ? data + bytes : data, .first = true};
 }
 
 static size_t print_integer(enum md_dtype dtype, const char *data, char *out)
@@ -293,7 +303,8 @@ static inline size_t print_element(enum md_dtype dtype, const char *data, char *
     case MD_DTYPE_FP16:
     case MD_DTYPE_BF16:
         memcpy(&half, data, sizeof half);
-        return dtype == MD_DTYPE_FP16 ? md_number_print_fp16(half, out) : md_number_print_bf16(half, out);
+        return dtype == MD_DTYPE_FP16 ? md_number_print_fp16(half, out)
+                                      : md_number_print_bf16(half, out);
     case MD_DTYPE_BOOL:
         memcpy(out, *data ? "true" : "false", *data ? 4 : 5);
         return *data ? 4 : 5;
@@ -303,7 +314,8 @@ static inline size_t print_element(enum md_dtype dtype, const char *data, char *
 }
 
 /* Room for the slice and the element that crosses its end was reserved. */
-static enum md_progress write_fixed(struct md_tensor_writer *writer, struct md_bytes *out, const char *stop)
+static enum md_progress write_fixed(struct md_tensor_writer *writer, struct md_bytes *out,
+                                    const char *stop)
 {
     const size_t size = md_dtype_size(writer->dtype);
     char *at = out->data + out->len;
@@ -355,12 +367,15 @@ static size_t piece_length(struct md_str text, size_t room)
     return room; /* four bytes that continue nothing */
 }
 
-/* A byte takes at most ESCAPED_BYTES, so each piece fits what is left, or is of PIECE_BYTES and fits the spare. */
+/* A byte takes at most ESCAPED_BYTES, so each piece fits what is left, or is of PIECE_BYTES and
+ * fits the spare. */
 enum { ESCAPED_BYTES = 6, PIECE_BYTES = 8 };
-_Static_assert(PIECE_BYTES * ESCAPED_BYTES + 3 <= MD_TENSOR_WRITER_SPARE, "a piece, quotes and comma fit");
+_Static_assert(PIECE_BYTES *ESCAPED_BYTES + 3 <= MD_TENSOR_WRITER_SPARE,
+               "a piece, quotes and comma fit");
 _Static_assert(MD_NUMBER_TEXT_MAX + 1 <= MD_TENSOR_WRITER_SPARE, "a number and its comma fit");
 
-static enum md_progress write_strings(struct md_tensor_writer *writer, struct md_bytes *out, size_t budget)
+static enum md_progress write_strings(struct md_tensor_writer *writer, struct md_bytes *out,
+                                      size_t budget)
 {
     const size_t stop = out->len + budget;
 
@@ -390,7 +405,8 @@ static enum md_progress write_strings(struct md_tensor_writer *writer, struct md
     return MD_PROGRESS_DONE;
 }
 
-enum md_progress md_tensor_writer_step(struct md_tensor_writer *writer, struct md_bytes *out, size_t budget)
+enum md_progress md_tensor_writer_step(struct md_tensor_writer *writer, struct md_bytes *out,
+                                       size_t budget)
 {
     budget = md_size_min(budget, MD_TENSOR_WRITER_SLICE_MAX);
     if (writer->dtype == MD_DTYPE_BYTES) {

@@ -27,7 +27,8 @@ size_t md_utf8_width(struct md_str text)
     }
     if (s[0] >= 0xf0 && s[0] <= 0xf4) {
         unsigned char low = s[0] == 0xf0 ? 0x90 : 0x80, high = s[0] == 0xf4 ? 0x8f : 0xbf;
-        return text.len >= 4 && s[1] >= low && s[1] <= high && is_tail(s[2]) && is_tail(s[3]) ? 4 : 0;
+        return text.len >= 4 && s[1] >= low && s[1] <= high && is_tail(s[2]) && is_tail(s[3]) ? 4
+                                                                                              : 0;
     }
     return 0;
 }

@@ -114,9 +114,10 @@ struct md_request {
 void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
                      struct md_arena *arena, const struct md_responder *responder, void *dialect);
 
-/* Checks inputs and wanted outputs against the target: names, dtypes, shapes, byte sizes, batch.
+/* Check inputs, and wanted outputs, against the target: names, dtypes, shapes, byte sizes, batch.
  * Sets rows. Errors are INVALID_ARGUMENT with the field's sentences. */
 bool md_request_check(struct md_request *request, struct md_error *err) MD_MUST_CHECK;
+bool md_request_check_outputs(const struct md_request *request, struct md_error *err) MD_MUST_CHECK;
 
 /* Hands the request over. The responder's `end` is called exactly once, maybe before this returns.
  * Home loop. */

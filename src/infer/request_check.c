@@ -166,6 +166,11 @@ bool md_request_check(struct md_request *request, struct md_error *err)
     size_t required = 0;
 
     request->rows = 1;
+    /* The number comes first, as in the field. */
+    if (!target->any_io && (request->input_count < target->required_input_count ||
+                            request->input_count > target->input_count)) {
+        return wrong_input_count(request, err);
+    }
     for (size_t i = 0; i < request->input_count; i++) {
         if (!check_input(request, i, err)) {
             return false;
@@ -174,9 +179,14 @@ bool md_request_check(struct md_request *request, struct md_error *err)
             target->any_io ? NULL : md_target_find_input(target, request->inputs[i].name);
         required += spec && !spec->optional;
     }
-    if (!target->any_io && required != target->required_input_count) {
-        return wrong_input_count(request, err);
-    }
+    return target->any_io || required == target->required_input_count ||
+           wrong_input_count(request, err);
+}
+
+bool md_request_check_outputs(const struct md_request *request, struct md_error *err)
+{
+    const struct md_target *target = request->target;
+
     for (size_t i = 0; i < request->output_count && !target->any_io; i++) {
         if (!md_target_find_output(target, request->outputs[i])) {
             return unknown_tensor(err, target, "output", request->outputs[i]);

@@ -19,8 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 bool md_os_process_directory(struct md_arena *arena, const char **out, struct md_error *err)
 {
     char path[PATH_MAX];
@@ -123,6 +121,16 @@ void md_os_process_usage(struct md_os_process_usage *out)
     out->open_descriptors = count_descriptors();
     pthread_once(&once, find_start_time);
     out->start_time_seconds = start_time_seconds;
+}
+
+void md_os_process_raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* a wish */
+    }
 }
 
 unsigned md_os_process_cpu_count(void)

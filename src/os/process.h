@@ -26,6 +26,10 @@ struct md_os_process_usage {
 };
 void md_os_process_usage(struct md_os_process_usage *out);
 
+/* Allows as many descriptors as the system lets this process have: the usual 1024 are kept small
+ * for programs that use select(). First thing in main. */
+void md_os_process_raise_descriptor_limit(void);
+
 /* CPUs that this process may use (affinity), and the quota of its control group in CPUs (0 = none).
  */
 unsigned md_os_process_cpu_count(void);

@@ -142,6 +142,7 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
         return -1;
     }
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* connections inherit it */
     if (where->ai_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
     }
@@ -230,9 +231,8 @@ static void print_peer(const struct sockaddr_storage *from, char peer[MD_OS_PEER
 
 enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEER_MAX])
 {
-    struct sockaddr_storage from;
+    struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
-    int one = 1;
 
     *fd = injected(EMFILE)
               ? -1
@@ -240,9 +240,6 @@ enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEE
     if (*fd < 0) {
         bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
         return exhausted ? MD_OS_ACCEPT_EXHAUSTED : MD_OS_ACCEPT_NONE;
-    }
-    if (from.ss_family != AF_UNIX) {
-        (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     }
     print_peer(&from, peer);
     return MD_OS_ACCEPT_OK;

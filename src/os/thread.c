@@ -41,9 +41,9 @@ static void blocked_in_threads(sigset_t *set)
     static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
 
     sigfillset(set);
+    /* Blocked, these would kill without a word from the crash handler. */
     for (size_t i = 0; i < MD_COUNT_OF(crashes); i++) {
-        sigdelset(set,
-                  crashes[i]); /* blocked, they would kill without a word from the crash handler */
+        sigdelset(set, crashes[i]);
     }
 }
 

@@ -569,6 +569,10 @@ static void submit(struct md_oip_infer *infer)
     request->parameters = infer->parameters;
     request->parameter_count = infer->parameter_count;
     request->begin_ns = infer->x->begin_ns;
+    if (!md_request_check_outputs(request, err)) {
+        refuse(infer, err);
+        return;
+    }
     if (!md_request_check(request, err)) {
         (void)md_error_prefix(err, "[request id: %s]",
                               request->id.len ? request->id.ptr : "<id_unknown>");

@@ -10,6 +10,7 @@
 #include "api/oip/reply.h"
 #include "codec/number.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static const struct md_oip_output *wanted(const struct md_oip_infer *infer, struct md_str name)
@@ -97,25 +98,56 @@ static void append_class(const struct md_tensor *tensor, size_t at, size_t index
     }
 }
 
-/* The k largest of one row, by insertion into a short list. */
+/* Order of classes: the larger value first, of equal ones the lower index; NaN comes last. */
+static bool is_better(const struct md_tensor *tensor, size_t first, size_t a, size_t b)
+{
+    double x = element(tensor, first + a), y = element(tensor, first + b);
+
+    if (isnan(x) || isnan(y)) {
+        return isnan(x) == isnan(y) ? a < b : isnan(y);
+    }
+    return x > y || (x == y && a < b);
+}
+
+/* Restores the heap (worst on top) below `at`. */
+static void sink(const struct md_tensor *tensor, size_t first, size_t *heap, size_t count,
+                 size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        child += child + 1 < count && is_better(tensor, first, heap[child], heap[child + 1]);
+        if (!is_better(tensor, first, heap[at], heap[child])) {
+            return;
+        }
+        size_t swap = heap[at];
+        heap[at] = heap[child];
+        heap[child] = swap;
+    }
+}
+
+/* The k best of one row, best first; k is the client's to choose, so the heap keeps the cost at n
+ * log k. */
 static void classify_row(const struct md_tensor *tensor, size_t first, size_t classes, size_t k,
                          size_t *best, const struct md_tensor_spec *spec, struct md_bytes *out)
 {
-    size_t count = 0;
-
-    for (size_t i = 0; i < classes; i++) {
-        double value = element(tensor, first + i);
-        if (count == k && !(value > element(tensor, first + best[count - 1]))) {
-            continue;
-        }
-        size_t at = count < k ? count++ : k - 1;
-        while (at > 0 && value > element(tensor, first + best[at - 1])) {
-            best[at] = best[at - 1];
-            at--;
-        }
-        best[at] = i;
+    for (size_t i = 0; i < k; i++) {
+        best[i] = i;
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t at = k / 2; at-- > 0;) {
+        sink(tensor, first, best, k, at);
+    }
+    for (size_t i = k; k && i < classes; i++) {
+        if (is_better(tensor, first, i, best[0])) {
+            best[0] = i;
+            sink(tensor, first, best, k, 0);
+        }
+    }
+    for (size_t count = k; count > 1; count--) {
+        size_t worst = best[0];
+        best[0] = best[count - 1];
+        best[count - 1] = worst;
+        sink(tensor, first, best, count - 1, 0);
+    }
+    for (size_t i = 0; i < k; i++) {
         append_class(tensor, first + best[i], best[i], spec, out);
     }
 }

@@ -429,6 +429,14 @@ static void not_found(struct md_exchange *x)
     md_oip_reply_sentence(x, 404, "Not Found");
 }
 
+static void no_memory(struct md_exchange *x)
+{
+    struct md_error err;
+
+    (void)md_error_no_memory(&err, "a request");
+    md_oip_reply_error(x, &err);
+}
+
 static void wrong_method(struct md_exchange *x)
 {
     md_oip_reply_sentence(x, 405, "Method Not Allowed");
@@ -474,6 +482,7 @@ SIMPLE(get_logging_handler, reply_log_settings);
 SIMPLE(post_logging_handler, post_logging);
 SIMPLE(not_found_handler, not_found);
 SIMPLE(wrong_method_handler, wrong_method);
+SIMPLE(no_memory_handler, no_memory);
 SIMPLE(no_load_handler, no_load);
 SIMPLE(no_generate_handler, no_generate);
 SIMPLE(no_shared_memory_handler, no_shared_memory);
@@ -538,5 +547,8 @@ void md_oip_route(void *arg, struct md_exchange *x)
     }
     if (match != MD_ROUTE_FOUND) {
         x->handler = match == MD_ROUTE_NOT_FOUND ? &not_found_handler : &wrong_method_handler;
+    }
+    if (md_arena_failed(&x->arena)) {
+        x->handler = &no_memory_handler; /* not a path that does not exist */
     }
 }

@@ -1,8 +1,9 @@
 /*
- * The dialect without a network: exchanges whose answers are captured, in front of the real core and identity models.
+ * The dialect without a network: exchanges whose answers are captured, in front of the real core
+ * and identity models.
  *
- * Included by exactly one file of a program: it defines the functions of http/exchange.h. One thread. Models are written to
- * a temporary folder that fake_server_stop removes.
+ * Included by exactly one file of a program: it defines the functions of http/exchange.h. One
+ * thread. Models are written to a temporary folder that fake_server_stop removes.
  */
 #ifndef TESTS_COMPONENT_API_FAKE_SERVER_H
 #define TESTS_COMPONENT_API_FAKE_SERVER_H
@@ -27,6 +28,8 @@ struct fake_exchange {
     size_t json_bytes; /* Inference-Header-Content-Length of the answer; 0: none */
     bool retry_after;
     struct md_bytes body; /* own */
+    unsigned ends;        /* of a body that was written piece by piece */
+    void (*drained)(struct md_exchange *x);
 };
 
 struct fake_server {
@@ -42,7 +45,8 @@ struct fake_server {
     struct md_oip oip;
 };
 
-/* --- http/exchange.h --------------------------------------------------------------------------------------------- */
+/* --- http/exchange.h
+ * --------------------------------------------------------------------------------------------- */
 
 struct md_str md_exchange_header(const struct md_exchange *x, const char *name)
 {
@@ -84,7 +88,7 @@ void md_exchange_respond(struct md_exchange *x, const struct md_http_response *r
 void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
                        void (*drained)(struct md_exchange *x))
 {
-    (void)drained;
+    ((struct fake_exchange *)(void *)x)->drained = drained;
     fake_note((struct fake_exchange *)(void *)x, response);
 }
 
@@ -96,10 +100,12 @@ bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
 
 void md_exchange_end(struct md_exchange *x)
 {
-    (void)x;
+    ((struct fake_exchange *)(void *)x)->ends++;
 }
 
-/* --- models ------------------------------------------------------------------------------------------------------- */
+/* --- models
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void fake_write(const char *path, const char *text)
 {
@@ -111,11 +117,12 @@ static void fake_write(const char *path, const char *text)
 }
 
 /* An identity model; `rest` is appended to its configuration. */
-static void fake_model(const struct fake_server *server, const char *name, int batch, const char *dtype, const char *dims,
-                       int tensors, const char *rest)
+static inline void fake_model(const struct fake_server *server, const char *name, int batch,
+                              const char *dtype, const char *dims, int tensors, const char *rest)
 {
     char path[256], text[2048];
-    int len = snprintf(text, sizeof text, "backend: \"identity\"\nmax_batch_size: %d\n%s\n", batch, rest);
+    int len =
+        snprintf(text, sizeof text, "backend: \"identity\"\nmax_batch_size: %d\n%s\n", batch, rest);
 
     for (int i = 0; i < tensors; i++) {
         len += snprintf(text + len, sizeof text - (size_t)len,
@@ -160,7 +167,7 @@ static void fake_demand(bool ok, const struct md_error *err)
 }
 
 /* Creates the folder; then call fake_model, then fake_server_start. */
-static void fake_server_init(struct fake_server *server)
+static inline void fake_server_init(struct fake_server *server)
 {
     memset(server, 0, sizeof *server);
     md_os_clock_install();
@@ -170,7 +177,7 @@ static void fake_server_init(struct fake_server *server)
     }
 }
 
-static void fake_server_start(struct fake_server *server, size_t inflight_bytes)
+static inline void fake_server_start(struct fake_server *server, size_t inflight_bytes)
 {
     char repository[128];
     char *argv[] = {(char *)(uintptr_t) "modeld", repository, NULL};
@@ -180,18 +187,22 @@ static void fake_server_start(struct fake_server *server, size_t inflight_bytes)
     (void)snprintf(repository, sizeof repository, "--model-repository=%s", server->folder);
     md_arena_init(&server->arena, 64 * 1024);
     md_diagnostics_init(&server->diagnostics, &server->arena);
-    fake_demand(md_options_parse(2, argv, environment, false, NULL, &server->arena, &server->options, &server->diagnostics),
+    fake_demand(md_options_parse(2, argv, environment, false, NULL, &server->arena,
+                                 &server->options, &server->diagnostics),
                 &err);
     md_budget_init(&server->budget, inflight_bytes);
-    const struct md_loop_options loop = {.cpu = -1, .budget = &server->budget, .cache_bytes = 1 << 20};
+    const struct md_loop_options loop = {
+        .cpu = -1, .budget = &server->budget, .cache_bytes = 1 << 20};
     fake_demand(md_loop_create(&loop, &server->loop, &err), &err);
     const struct md_device_options device = {
         .executor_count = 1, .budget = &server->budget, .inline_limit_ns = UINT64_MAX};
     fake_demand(md_device_create(&device, &server->device, &err), &err);
     const struct md_backends_options backends = {.engine_threads = 1};
     fake_demand(md_backends_create(&backends, &server->backends, &err), &err);
-    const struct md_models_options models = {
-        .options = &server->options, .backends = server->backends, .device = server->device, .loop_count = 1};
+    const struct md_models_options models = {.options = &server->options,
+                                             .backends = server->backends,
+                                             .device = server->device,
+                                             .loop_count = 1};
     fake_demand(md_models_create(&models, &server->diagnostics, &server->models, &err), &err);
     md_models_load(server->models);
     server->oip = (struct md_oip){.models = server->models,
@@ -204,7 +215,7 @@ static void fake_server_start(struct fake_server *server, size_t inflight_bytes)
                                   .drain = fake_drain};
 }
 
-static void fake_server_stop(struct fake_server *server)
+static inline void fake_server_stop(struct fake_server *server)
 {
     char command[128];
 
@@ -219,10 +230,12 @@ static void fake_server_stop(struct fake_server *server)
     }
 }
 
-/* --- requests ----------------------------------------------------------------------------------------------------- */
+/* --- requests
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 /* Runs the loop until the exchange is answered. */
-static void fake_wait(struct fake_server *server, struct fake_exchange *fake)
+static inline void fake_wait(struct fake_server *server, struct fake_exchange *fake)
 {
     struct md_error err;
 
@@ -232,8 +245,9 @@ static void fake_wait(struct fake_server *server, struct fake_exchange *fake)
 }
 
 /* Sends one request and waits for its answer. `json_bytes` < 0: no such header. */
-static void fake_send(struct fake_server *server, struct fake_exchange *fake, enum md_http_method method, const char *path,
-                      struct md_str body, long json_bytes)
+static inline void fake_send(struct fake_server *server, struct fake_exchange *fake,
+                             enum md_http_method method, const char *path, struct md_str body,
+                             long json_bytes)
 {
     char number[32];
     bool over_budget;
@@ -241,7 +255,8 @@ static void fake_send(struct fake_server *server, struct fake_exchange *fake, en
     memset(fake, 0, sizeof *fake);
     md_arena_init(&fake->x.arena, 4096 - 64);
     (void)snprintf(number, sizeof number, "%ld", json_bytes);
-    fake->headers[0] = (struct md_http_header){MD_STR("Inference-Header-Content-Length"), md_str_of(number)};
+    fake->headers[0] =
+        (struct md_http_header){MD_STR("Inference-Header-Content-Length"), md_str_of(number)};
     fake->x.loop = server->loop;
     fake->x.peer = "";
     fake->x.body = MD_STR("");
@@ -261,9 +276,12 @@ static void fake_send(struct fake_server *server, struct fake_exchange *fake, en
     if (!fake->answers) {
         size_t lead = (FAKE_ALIGNMENT - fake->x.body_lead % FAKE_ALIGNMENT) % FAKE_ALIGNMENT;
         if (body.len) {
-            fake->x.body_block = md_pool_alloc(md_loop_pool(server->loop), body.len + lead, &over_budget);
-            if (!fake->x.body_block) {
-                abort();
+            fake->x.body_block =
+                md_pool_alloc(md_loop_pool(server->loop), body.len + lead, &over_budget);
+            if (!fake->x.body_block) { /* as a session would */
+                fake->answers = 1;
+                fake->status = 503;
+                return;
             }
             memcpy(fake->x.body_block->data + lead, body.ptr, body.len);
             fake->x.body = md_str_make(fake->x.body_block->data + lead, body.len);
@@ -273,7 +291,7 @@ static void fake_send(struct fake_server *server, struct fake_exchange *fake, en
     }
 }
 
-static void fake_free(struct fake_exchange *fake)
+static inline void fake_free(struct fake_exchange *fake)
 {
     md_arena_deinit(&fake->x.arena);
     md_block_unref(fake->x.body_block);

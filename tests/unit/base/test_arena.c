@@ -34,7 +34,8 @@ static void test_arena_allocates_aligned_and_apart(void **state)
     assert_null(arena.chunks);
 }
 
-/* A steady path: after the first round no allocation is asked for, so a fault that waits for one is not delivered. */
+/* A steady path: after the first round no allocation is asked for, so a fault that waits for one is
+ * not delivered. */
 static void test_arena_reset_keeps_one_chunk(void **state)
 {
     struct md_arena arena;
@@ -136,7 +137,8 @@ static void test_arena_cleanups_run_newest_first_once(void **state)
 static bool build(struct md_arena *arena)
 {
     for (int i = 0; i < 20; i++) {
-        struct md_str copy = md_arena_copy(arena, MD_STR("a sentence that takes some room in a chunk"));
+        struct md_str copy =
+            md_arena_copy(arena, MD_STR("a sentence that takes some room in a chunk"));
         const char *printed = md_arena_printf(arena, "%0300d", i);
         void *large = md_arena_alloc(arena, 3000);
         bool registered = md_arena_on_reset(arena, note, order);

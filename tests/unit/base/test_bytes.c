@@ -35,7 +35,11 @@ static void test_bytes_numbers(void **state)
     static const struct {
         int64_t value;
         const char *text;
-    } rows[] = {{0, "0"}, {7, "7"}, {-1, "-1"}, {INT64_MAX, "9223372036854775807"}, {INT64_MIN, "-9223372036854775808"}};
+    } rows[] = {{0, "0"},
+                {7, "7"},
+                {-1, "-1"},
+                {INT64_MAX, "9223372036854775807"},
+                {INT64_MIN, "-9223372036854775808"}};
     struct md_bytes bytes = {0};
 
     (void)state;

@@ -18,7 +18,8 @@ static void test_diagnostics_print(void **state)
         struct md_diagnostic diagnostic;
         const char *text;
     } rows[] = {
-        {{MD_SEVERITY_ERROR, "m/config.pbtxt", 3, 7, "unknown field"}, "m/config.pbtxt:3:7: error: unknown field"},
+        {{MD_SEVERITY_ERROR, "m/config.pbtxt", 3, 7, "unknown field"},
+         "m/config.pbtxt:3:7: error: unknown field"},
         {{MD_SEVERITY_WARNING, "m/config.pbtxt", 3, 0, "x"}, "m/config.pbtxt:3: warning: x"},
         {{MD_SEVERITY_NOTE, "m", 0, 9, "x"}, "m: note: x"},
         {{MD_SEVERITY_ERROR, NULL, 3, 7, "x"}, "error: x"},
@@ -41,7 +42,8 @@ static void test_diagnostics_are_bounded_but_counted(void **state)
     (void)state;
     md_diagnostics_init(&diagnostics, &arena);
     for (unsigned i = 0; i < MD_DIAGNOSTICS_MAX + 10; i++) {
-        assert_false(md_diagnose(&diagnostics, i % 2 ? MD_SEVERITY_ERROR : MD_SEVERITY_WARNING, "f", i, 0, "no %u", i));
+        assert_false(md_diagnose(&diagnostics, i % 2 ? MD_SEVERITY_ERROR : MD_SEVERITY_WARNING, "f",
+                                 i, 0, "no %u", i));
     }
     assert_int_equal(diagnostics.count, MD_DIAGNOSTICS_MAX);
     assert_int_equal(diagnostics.error_count, MD_DIAGNOSTICS_MAX / 2 + 5);
@@ -71,10 +73,10 @@ static void test_dtype_table(void **state)
         const char *name, *config_name;
         size_t size;
     } rows[] = {
-        {MD_DTYPE_BOOL, "BOOL", "TYPE_BOOL", 1},     {MD_DTYPE_UINT8, "UINT8", "TYPE_UINT8", 1},
-        {MD_DTYPE_INT64, "INT64", "TYPE_INT64", 8},  {MD_DTYPE_FP16, "FP16", "TYPE_FP16", 2},
-        {MD_DTYPE_BF16, "BF16", "TYPE_BF16", 2},     {MD_DTYPE_FP32, "FP32", "TYPE_FP32", 4},
-        {MD_DTYPE_FP64, "FP64", "TYPE_FP64", 8},     {MD_DTYPE_BYTES, "BYTES", "TYPE_STRING", 0},
+        {MD_DTYPE_BOOL, "BOOL", "TYPE_BOOL", 1},    {MD_DTYPE_UINT8, "UINT8", "TYPE_UINT8", 1},
+        {MD_DTYPE_INT64, "INT64", "TYPE_INT64", 8}, {MD_DTYPE_FP16, "FP16", "TYPE_FP16", 2},
+        {MD_DTYPE_BF16, "BF16", "TYPE_BF16", 2},    {MD_DTYPE_FP32, "FP32", "TYPE_FP32", 4},
+        {MD_DTYPE_FP64, "FP64", "TYPE_FP64", 8},    {MD_DTYPE_BYTES, "BYTES", "TYPE_STRING", 0},
     };
 
     (void)state;

@@ -31,16 +31,35 @@ static void test_fault_fails_exactly_one_call(void **state)
     }
 }
 
-static void *by_alloc(void) { return md_alloc(1); }
-static void *by_calloc(void) { return md_calloc(1, 1); }
-static void *by_realloc(void) { return md_realloc(NULL, 1); }
-static void *by_aligned(void) { return md_alloc_aligned(64, 1); }
-static void *by_strdup(void) { return md_strdup("x"); }
-static void *by_strndup(void) { return md_strndup("xyz", 2); }
+static void *by_alloc(void)
+{
+    return md_alloc(1);
+}
+static void *by_calloc(void)
+{
+    return md_calloc(1, 1);
+}
+static void *by_realloc(void)
+{
+    return md_realloc(NULL, 1);
+}
+static void *by_aligned(void)
+{
+    return md_alloc_aligned(64, 1);
+}
+static void *by_strdup(void)
+{
+    return md_strdup("x");
+}
+static void *by_strndup(void)
+{
+    return md_strndup("xyz", 2);
+}
 
 static void test_fault_reaches_every_allocation(void **state)
 {
-    static void *(*const ways[])(void) = {by_alloc, by_calloc, by_realloc, by_aligned, by_strdup, by_strndup};
+    static void *(*const ways[])(void) = {by_alloc,   by_calloc, by_realloc,
+                                          by_aligned, by_strdup, by_strndup};
 
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(ways); i++) {

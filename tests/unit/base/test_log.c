@@ -20,7 +20,8 @@ struct seen {
     char text[64];
 };
 
-static void keep(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text)
+static void keep(void *arg, enum md_log_level level, const struct md_log_context *context,
+                 struct md_str text)
 {
     struct seen *seen = arg;
 
@@ -73,7 +74,8 @@ static void test_log_context_belongs_to_its_thread(void **state)
 {
     static struct seen seen;
     static const struct md_log_sink sink = {.write = keep, .arg = &seen};
-    const struct md_log_context outer = {.model = "m", .version = 1}, inner = {.model = "n", .version = 2};
+    const struct md_log_context outer = {.model = "m", .version = 1},
+                                inner = {.model = "n", .version = 2};
     pthread_t thread;
 
     (void)state;

@@ -32,7 +32,8 @@ static void destroy(struct md_pool *pool, const struct md_budget *budget)
 
 static void test_pool_block_is_large_enough_aligned_and_writable(void **state)
 {
-    static const size_t sizes[] = {0, 1, 4096, 4097, 16384, 65537, MIB, MIB + 1, 16 * MIB, 16 * MIB + 1};
+    static const size_t sizes[] = {0,     1,   4096,    4097,     16384,
+                                   65537, MIB, MIB + 1, 16 * MIB, 16 * MIB + 1};
     struct md_budget budget;
     struct md_pool *pool = create(&budget, 64 * MIB, 32 * MIB);
     bool over_budget;
@@ -209,7 +210,9 @@ static void test_pool_failed_allocation_gives_the_budget_back(void **state)
     destroy(pool, &budget);
 }
 
-/* --- other threads -------------------------------------------------------------------------------------------------- */
+/* --- other threads
+ * --------------------------------------------------------------------------------------------------
+ */
 
 enum { RELEASERS = 3, SLOTS = 64, ROUNDS = 20000 };
 

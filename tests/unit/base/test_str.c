@@ -16,10 +16,10 @@ static void test_str_compares(void **state)
         const char *a, *b;
         bool equal, equal_nocase, starts, ends;
     } rows[] = {
-        {"", "", true, true, true, true},      {"a", "", false, false, true, true},
-        {"", "a", false, false, false, false}, {"Host", "hoST", false, true, false, false},
+        {"", "", true, true, true, true},         {"a", "", false, false, true, true},
+        {"", "a", false, false, false, false},    {"Host", "hoST", false, true, false, false},
         {"abc", "ab", false, false, true, false}, {"abc", "bc", false, false, false, true},
-        {"[", "{", false, false, false, false}, {"@", "`", false, false, false, false},
+        {"[", "{", false, false, false, false},   {"@", "`", false, false, false, false},
     };
 
     (void)state;
@@ -56,7 +56,8 @@ static void test_str_splits(void **state)
         size_t count;
         const char *pieces[4];
     } rows[] = {
-        {"a,,b", 3, {"a", "", "b"}}, {"a,", 2, {"a", ""}}, {",", 2, {"", ""}}, {"", 1, {""}}, {"abc", 1, {"abc"}},
+        {"a,,b", 3, {"a", "", "b"}}, {"a,", 2, {"a", ""}}, {",", 2, {"", ""}}, {"", 1, {""}},
+        {"abc", 1, {"abc"}},
     };
     struct md_str rest = {0}, piece;
 
@@ -117,15 +118,28 @@ static void test_str_glob(void **state)
         const char *text, *pattern;
         bool matches;
     } rows[] = {
-        {"", "", true},           {"", "*", true},         {"a", "", false},        {"a", "?", true},
-        {"", "?", false},         {"resnet", "res*", true}, {"resnet", "*net", true}, {"resnet", "*sn*", true},
-        {"resnet", "r*t?", false}, {"resnet", "r?s*t", true}, {"aaa", "a*a*a*a", false}, {"abcbc", "a*bc", true},
-        {"a*c", "a*c", true},     {"abc", "abc*", true},   {"abc", "****", true},   {"mississippi", "m*iss*ip*", true},
+        {"", "", true},
+        {"", "*", true},
+        {"a", "", false},
+        {"a", "?", true},
+        {"", "?", false},
+        {"resnet", "res*", true},
+        {"resnet", "*net", true},
+        {"resnet", "*sn*", true},
+        {"resnet", "r*t?", false},
+        {"resnet", "r?s*t", true},
+        {"aaa", "a*a*a*a", false},
+        {"abcbc", "a*bc", true},
+        {"a*c", "a*c", true},
+        {"abc", "abc*", true},
+        {"abc", "****", true},
+        {"mississippi", "m*iss*ip*", true},
     };
 
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
-        assert_int_equal(md_str_glob(md_str_of(rows[i].text), md_str_of(rows[i].pattern)), rows[i].matches);
+        assert_int_equal(md_str_glob(md_str_of(rows[i].text), md_str_of(rows[i].pattern)),
+                         rows[i].matches);
     }
 }
 

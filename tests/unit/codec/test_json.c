@@ -12,7 +12,8 @@
 #include <cmocka.h>
 
 /* One letter a token; the texts of keys, strings and numbers follow in brackets. */
-static void spell(struct md_str text, uint32_t max_depth, struct md_bytes *out, struct md_error *error)
+static void spell(struct md_str text, uint32_t max_depth, struct md_bytes *out,
+                  struct md_error *error)
 {
     static const char letters[] = ".!{}[]ksntf0";
     struct md_arena arena = {0};
@@ -73,13 +74,15 @@ static void test_json_tokens(void **state)
         {"{\"a\":1,\"b\":[{\"c\":\"d\"}],\"\":{}}", "{k(a)n(1)k(b)[{k(c)s(d)}]k(){}}."},
         {" \t\r\n{ \"a\" \n:\t[ 1 , 2 ] \r} ", "{k(a)[n(1)n(2)]}."},
         {"[0,-0,0.5,1e5,1E+5,-1.25e-3,10]", "[n(0)n(-0)n(0.5)n(1e5)n(1E+5)n(-1.25e-3)n(10)]."},
-        {"[NaN,Infinity,-Infinity,Inf,-Inf,-NaN]", "[n(NaN)n(Infinity)n(-Infinity)n(Inf)n(-Inf)n(-NaN)]."},
+        {"[NaN,Infinity,-Infinity,Inf,-Inf,-NaN]",
+         "[n(NaN)n(Infinity)n(-Infinity)n(Inf)n(-Inf)n(-NaN)]."},
         {"[[[[]]]]", "[[[[]]]]."},
         {"\"plain text of more than eight bytes\"", "s(plain text of more than eight bytes)."},
         {"\"1234567\\n\"", "s(1234567\n)."},
         {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "s(\"\\/\b\f\n\r\t)."},
         {"\"\\u0041\\u00e9\\u20AC\\ud83d\\uDE00x\"", "s(A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80x)."},
-        {"\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf\"", "s(\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf)."},
+        {"\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf\"",
+         "s(\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf)."},
         {"{\"\\u006b\":\"\\n\"}", "{k(k)s(\n)}."},
         {"\"\x7f\"", "s(\x7f)."},
     };
@@ -226,8 +229,12 @@ static void test_json_skip(void **state)
         const char *text;
         bool whole;
     } cases[] = {
-        {"{\"a\":[1,{\"b\":[]},\"x\"],\"z\":1}", true}, {"{\"a\":1,\"z\":1}", true}, {"{\"a\":{},\"z\":1}", true},
-        {"{\"a\":[1,2", false}, {"{\"a\":[1 2],\"z\":1}", false}, {"{\"a\":", false},
+        {"{\"a\":[1,{\"b\":[]},\"x\"],\"z\":1}", true},
+        {"{\"a\":1,\"z\":1}", true},
+        {"{\"a\":{},\"z\":1}", true},
+        {"{\"a\":[1,2", false},
+        {"{\"a\":[1 2],\"z\":1}", false},
+        {"{\"a\":", false},
     };
 
     (void)state;
@@ -317,20 +324,23 @@ static void test_json_take_string(void **state)
         const char *text, *expected;
         enum md_reason reason;
     } cases[] = {
-        {"\"abc\",", "abc", MD_REASON_NONE},       {"\"a\\u00e9\\n\"", "a\xc3\xa9\n", MD_REASON_NONE},
-        {"\"\"", "", MD_REASON_NONE},              {"\"abcdefghijkl\"", NULL, MD_REASON_TOO_LARGE},
-        {"\"a\\q\"", NULL, MD_REASON_MALFORMED},   {"\"abc", NULL, MD_REASON_MALFORMED},
+        {"\"abc\",", "abc", MD_REASON_NONE},
+        {"\"a\\u00e9\\n\"", "a\xc3\xa9\n", MD_REASON_NONE},
+        {"\"\"", "", MD_REASON_NONE},
+        {"\"abcdefghijk\"", NULL, MD_REASON_TOO_LARGE},
+        {"\"a\\q\"", NULL, MD_REASON_MALFORMED},
+        {"\"abc", NULL, MD_REASON_MALFORMED},
     };
 
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
-        struct md_bytes out = {.max = 10};
+        struct md_bytes out = {.max = 12};
         struct md_json json;
         md_json_init(&json, md_str_of(cases[i].text), NULL, 8);
-        bool taken = md_json_take_string(&json, &out);
+        bool taken = md_json_take_string(&json, 2, &out);
         assert_int_equal(taken, cases[i].expected != NULL);
         if (taken) {
-            assert_true(md_str_eq_c(md_bytes_view(&out), cases[i].expected));
+            assert_true(md_str_eq_c(md_str_make(out.data + 2, out.len - 2), cases[i].expected));
             assert_true(json.at[-1] == '"');
         } else {
             assert_int_equal(json.error.reason, cases[i].reason);
@@ -338,6 +348,17 @@ static void test_json_take_string(void **state)
         }
         md_bytes_deinit(&out);
     }
+}
+
+static void test_json_take_string_of_nothing_takes_no_memory(void **state)
+{
+    struct md_bytes out = {0};
+    struct md_json json;
+
+    (void)state;
+    md_json_init(&json, MD_STR("\"\""), NULL, 8);
+    assert_true(md_json_take_string(&json, 0, &out));
+    assert_true(out.len == 0 && !out.data && json.at == json.end);
 }
 
 static void test_json_numbers_convert_exactly(void **state)
@@ -419,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_json_views_are_into_the_document),
         cmocka_unit_test(test_json_out_of_memory_is_said),
         cmocka_unit_test(test_json_take_string),
+        cmocka_unit_test(test_json_take_string_of_nothing_takes_no_memory),
         cmocka_unit_test(test_json_numbers_convert_exactly),
         cmocka_unit_test(test_json_prints_strings),
         cmocka_unit_test(test_json_prints_numbers),

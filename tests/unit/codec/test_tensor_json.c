@@ -22,7 +22,8 @@ struct outcome {
     size_t steps;
 };
 
-static void read_text(struct md_str text, enum md_dtype dtype, size_t count, size_t budget, struct outcome *o)
+static void read_text(struct md_str text, enum md_dtype dtype, size_t count, size_t budget,
+                      struct outcome *o)
 {
     struct md_arena arena = {0};
     struct md_json json;
@@ -75,7 +76,8 @@ static void read_all_ways(const char *text, enum md_dtype dtype, size_t count, s
     free(exact);
 }
 
-static void write_all_ways(enum md_dtype dtype, const char *data, size_t bytes, const char *expected)
+static void write_all_ways(enum md_dtype dtype, const char *data, size_t bytes,
+                           const char *expected)
 {
     static const size_t budgets[] = {SIZE_MAX, 1, 2, 5, 64};
 
@@ -88,11 +90,12 @@ static void write_all_ways(enum md_dtype dtype, const char *data, size_t bytes, 
             size_t before = out.len;
             progress = md_tensor_writer_step(&writer, &out, budgets[i]);
             assert_true(progress != MD_PROGRESS_ERROR);
-            assert_true(out.len - before <= md_size_min(budgets[i], 1 << 20) + MD_TENSOR_WRITER_SPARE);
+            assert_true(out.len - before <=
+                        md_size_min(budgets[i], 1 << 20) + MD_TENSOR_WRITER_SPARE);
         } while (progress == MD_PROGRESS_AGAIN);
         if (!md_str_eq_c(md_bytes_view(&out), expected)) {
-            fail_msg("%s with a budget of %zu: '%.*s', expected '%s'", md_dtype_name(dtype), budgets[i],
-                     MD_STR_ARG(md_bytes_view(&out)), expected);
+            fail_msg("%s with a budget of %zu: '%.*s', expected '%s'", md_dtype_name(dtype),
+                     budgets[i], MD_STR_ARG(md_bytes_view(&out)), expected);
         }
         assert_int_equal(md_tensor_writer_step(&writer, &out, 10), MD_PROGRESS_DONE);
         md_bytes_deinit(&out);
@@ -115,15 +118,19 @@ static const struct {
     {MD_DTYPE_UINT32, "[4294967295]", 1, "\xff\xff\xff\xff", "4294967295"},
     {MD_DTYPE_INT32, "[-2147483648,2147483647,-1]", 3, "\0\0\0\x80\xff\xff\xff\x7f\xff\xff\xff\xff",
      "-2147483648,2147483647,-1"},
-    {MD_DTYPE_UINT64, "[18446744073709551615,9007199254740993]", 2, "\xff\xff\xff\xff\xff\xff\xff\xff\1\0\0\0\0\0\x20\0",
-     "18446744073709551615,9007199254740993"},
-    {MD_DTYPE_INT64, "[-9223372036854775808,-1]", 2, "\0\0\0\0\0\0\0\x80\xff\xff\xff\xff\xff\xff\xff\xff",
-     "-9223372036854775808,-1"},
-    {MD_DTYPE_FP16, "[1,-2.0,0.1,65504,Infinity]", 5, "\0\x3c\0\xc0\x66\x2e\xff\x7b\0\x7c", "1.0,-2.0,0.1,65500.0,Infinity"},
-    {MD_DTYPE_BF16, "[1,-2.0,0.1,-Infinity]", 4, "\x80\x3f\0\xc0\xcd\x3d\x80\xff", "1.0,-2.0,0.1,-Infinity"},
+    {MD_DTYPE_UINT64, "[18446744073709551615,9007199254740993]", 2,
+     "\xff\xff\xff\xff\xff\xff\xff\xff\1\0\0\0\0\0\x20\0", "18446744073709551615,9007199254740993"},
+    {MD_DTYPE_INT64, "[-9223372036854775808,-1]", 2,
+     "\0\0\0\0\0\0\0\x80\xff\xff\xff\xff\xff\xff\xff\xff", "-9223372036854775808,-1"},
+    {MD_DTYPE_FP16, "[1,-2.0,0.1,65504,Infinity]", 5, "\0\x3c\0\xc0\x66\x2e\xff\x7b\0\x7c",
+     "1.0,-2.0,0.1,65500.0,Infinity"},
+    {MD_DTYPE_BF16, "[1,-2.0,0.1,-Infinity]", 4, "\x80\x3f\0\xc0\xcd\x3d\x80\xff",
+     "1.0,-2.0,0.1,-Infinity"},
     {MD_DTYPE_FP32, "[1,-0.0,1e-3,16777217,Inf,NaN]", 6,
-     "\0\0\x80\x3f\0\0\0\x80\x6f\x12\x83\x3a\0\0\x80\x4b\0\0\x80\x7f\0\0\xc0\x7f", "1.0,-0.0,0.001,16777216.0,Infinity,NaN"},
-    {MD_DTYPE_FP64, "[0.1,-1e308]", 2, "\x9a\x99\x99\x99\x99\x99\xb9\x3f\xa0\xc8\xeb\x85\xf3\xcc\xe1\xff", "0.1,-1e308"},
+     "\0\0\x80\x3f\0\0\0\x80\x6f\x12\x83\x3a\0\0\x80\x4b\0\0\x80\x7f\0\0\xc0\x7f",
+     "1.0,-0.0,0.001,16777216.0,Infinity,NaN"},
+    {MD_DTYPE_FP64, "[0.1,-1e308]", 2,
+     "\x9a\x99\x99\x99\x99\x99\xb9\x3f\xa0\xc8\xeb\x85\xf3\xcc\xe1\xff", "0.1,-1e308"},
     {MD_DTYPE_INT32, "[[1,2],[3,4]]", 4, "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0", "1,2,3,4"},
     {MD_DTYPE_UINT8, " [ [ [ 1 , 2 ] ,\t[3]\n] , [ ] , 4,[5 ]\r] ", 5, "\1\2\3\4\5", "1,2,3,4,5"},
     {MD_DTYPE_UINT8, "[]", 0, "", ""},
@@ -156,8 +163,13 @@ static void test_tensor_json_strings(void **state)
         const char *printed;
     } strings[] = {
         {"[\"a\",\"\",\"xyz\"]", 3, {"\1\0\0\0a\0\0\0\0\3\0\0\0xyz", 16}, "\"a\",\"\",\"xyz\""},
-        {"[[\"\\u00e9\\n\"], [\"\xc3\xa9\"]]", 2, {"\3\0\0\0\xc3\xa9\n\2\0\0\0\xc3\xa9", 13}, "\"\xc3\xa9\\n\",\"\xc3\xa9\""},
-        {"[\"long enough to be cut \" ,\"" EUROS "\"]", 2, {"\x17\0\0\0long enough to be cut \x0c\0\0\0" EUROS, 43},
+        {"[[\"\\u00e9\\n\"], [\"\xc3\xa9\"]]",
+         2,
+         {"\3\0\0\0\xc3\xa9\n\2\0\0\0\xc3\xa9", 13},
+         "\"\xc3\xa9\\n\",\"\xc3\xa9\""},
+        {"[\"long enough to be cut \" ,\"" EUROS "\"]",
+         2,
+         {"\x16\0\0\0long enough to be cut \x0c\0\0\0" EUROS, 42},
          "\"long enough to be cut \",\"" EUROS "\""},
         {"[]", 0, {"", 0}, ""},
     };
@@ -170,7 +182,8 @@ static void test_tensor_json_strings(void **state)
         if (!o.done || !md_str_eq(md_bytes_view(&o.strings), strings[i].data)) {
             fail_msg("%s: %s", strings[i].text, o.done ? "read something else" : o.error.text);
         }
-        write_all_ways(MD_DTYPE_BYTES, strings[i].data.ptr, strings[i].data.len, strings[i].printed);
+        write_all_ways(MD_DTYPE_BYTES, strings[i].data.ptr, strings[i].data.len,
+                       strings[i].printed);
         md_bytes_deinit(&o.strings);
     }
 }
@@ -189,8 +202,10 @@ static void test_tensor_json_errors(void **state)
         {MD_DTYPE_UINT8, 1, "1", "is not an array"},
         {MD_DTYPE_UINT8, 1, "{}", "is not an array"},
         {MD_DTYPE_UINT8, 1, "", "is not an array"},
-        {MD_DTYPE_UINT8, 1, "[256]", "element 0 of a UINT8 tensor is out of the type's range: '256'"},
-        {MD_DTYPE_UINT8, 2, "[1,-1]", "element 1 of a UINT8 tensor is out of the type's range: '-1'"},
+        {MD_DTYPE_UINT8, 1, "[256]",
+         "element 0 of a UINT8 tensor is out of the type's range: '256'"},
+        {MD_DTYPE_UINT8, 2, "[1,-1]",
+         "element 1 of a UINT8 tensor is out of the type's range: '-1'"},
         {MD_DTYPE_INT8, 1, "[-129]", "out of the type's range: '-129'"},
         {MD_DTYPE_INT8, 1, "[128]", "out of the type's range"},
         {MD_DTYPE_UINT16, 1, "[65536]", "out of the type's range"},
@@ -203,7 +218,8 @@ static void test_tensor_json_errors(void **state)
         {MD_DTYPE_INT32, 1, "[true]", "is not an integer: 'true'"},
         {MD_DTYPE_INT32, 1, "[01]", "is not an integer"},
         {MD_DTYPE_INT32, 1, "[NaN]", "is not an integer"},
-        {MD_DTYPE_FP32, 1, "[1e39]", "element 0 of a FP32 tensor is out of the type's range: '1e39'"},
+        {MD_DTYPE_FP32, 1, "[1e39]",
+         "element 0 of a FP32 tensor is out of the type's range: '1e39'"},
         {MD_DTYPE_FP32, 1, "[-3.4028236e38]", "out of the type's range"},
         {MD_DTYPE_FP64, 1, "[1e309]", "out of the type's range"},
         {MD_DTYPE_FP16, 1, "[65520]", "element 0 of a FP16 tensor is out of the type's range"},
@@ -236,7 +252,8 @@ static void test_tensor_json_errors(void **state)
     for (size_t i = 0; i < MD_COUNT_OF(errors); i++) {
         struct outcome o;
         read_all_ways(errors[i].text, errors[i].dtype, errors[i].count, &o);
-        if (o.done || !strstr(o.error.text, errors[i].sentence) || !strstr(o.error.text, "at byte")) {
+        if (o.done || !strstr(o.error.text, errors[i].sentence) ||
+            !strstr(o.error.text, "at byte")) {
             fail_msg("%s: %s", errors[i].text, o.done ? "was read" : o.error.text);
         }
         assert_int_equal(o.error.reason, MD_REASON_MALFORMED);
@@ -301,7 +318,8 @@ static void test_tensor_json_out_of_memory_is_said(void **state)
     for (long after = 0; delivered; after++) {
         struct outcome o = {0};
         md_fault_arm(MD_FAULT_ALLOC, after);
-        read_text(MD_STR("[\"a\\n\",\"0123456789012345678901234567890123456789\"]"), MD_DTYPE_BYTES, 2, SIZE_MAX, &o);
+        read_text(MD_STR("[\"a\\n\",\"0123456789012345678901234567890123456789\"]"), MD_DTYPE_BYTES,
+                  2, SIZE_MAX, &o);
         delivered = md_fault_disarm(MD_FAULT_ALLOC);
         assert_int_equal(o.done, !delivered);
         if (delivered) {
@@ -319,7 +337,8 @@ static void test_tensor_json_writing_out_of_memory_is_an_error(void **state)
     for (size_t i = 0; i < MD_COUNT_OF(dtypes); i++) {
         struct md_bytes out = {0};
         struct md_tensor_writer writer;
-        md_tensor_writer_init(&writer, dtypes[i], "\1\0\0\0x\0\0\0", dtypes[i] == MD_DTYPE_BYTES ? 5 : 8);
+        md_tensor_writer_init(&writer, dtypes[i], "\1\0\0\0x\0\0\0",
+                              dtypes[i] == MD_DTYPE_BYTES ? 5 : 8);
         md_fault_arm(MD_FAULT_ALLOC, 0);
         assert_int_equal(md_tensor_writer_step(&writer, &out, 100), MD_PROGRESS_ERROR);
         assert_true(md_fault_disarm(MD_FAULT_ALLOC) && out.failed);
@@ -334,8 +353,11 @@ static void test_tensor_json_cut_data_is_an_error(void **state)
         const char *data;
         size_t bytes;
     } cut[] = {
-        {MD_DTYPE_FP32, "\0\0\0\0\0", 5},   {MD_DTYPE_UINT64, "\0\0\0", 3},        {MD_DTYPE_BYTES, "\1\0\0", 3},
-        {MD_DTYPE_BYTES, "\2\0\0\0a", 5},   {MD_DTYPE_BYTES, "\0\0\0\0\xff\xff\xff\xff", 8},
+        {MD_DTYPE_FP32, "\0\0\0\0\0", 5},
+        {MD_DTYPE_UINT64, "\0\0\0", 3},
+        {MD_DTYPE_BYTES, "\1\0\0", 3},
+        {MD_DTYPE_BYTES, "\2\0\0\0a", 5},
+        {MD_DTYPE_BYTES, "\0\0\0\0\xff\xff\xff\xff", 8},
     };
 
     (void)state;
@@ -396,14 +418,12 @@ static void test_tensor_json_large_round_trip(void **state)
     }
     md_bytes_append_char(&text, '[');
     md_tensor_writer_init(&writer, MD_DTYPE_FP32, (const char *)values, COUNT * sizeof *values);
-    while ((progress = md_tensor_writer_step(&writer, &text, 4096)) == MD_PROGRESS_AGAIN) {
-    }
+    while ((progress = md_tensor_writer_step(&writer, &text, 4096)) == MD_PROGRESS_AGAIN) {}
     assert_int_equal(progress, MD_PROGRESS_DONE);
     md_bytes_append_char(&text, ']');
     md_json_init(&json, md_bytes_view(&text), &arena, 2);
     md_tensor_reader_init(&reader, MD_DTYPE_FP32, COUNT, (char *)back, NULL);
-    while ((progress = md_tensor_reader_step(&reader, &json, 4096)) == MD_PROGRESS_AGAIN) {
-    }
+    while ((progress = md_tensor_reader_step(&reader, &json, 4096)) == MD_PROGRESS_AGAIN) {}
     assert_int_equal(progress, MD_PROGRESS_DONE);
     assert_memory_equal(values, back, COUNT * sizeof *values);
     md_free(values);

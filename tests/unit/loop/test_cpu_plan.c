@@ -26,7 +26,8 @@ static void test_cpu_plan_table(void **state)
         {{.cpus = 8, .quota = 2.5}, {3, 1, 3, 3, false}},
         {{.cpus = 4, .quota = 16}, {4, 1, 4, 4, false}},
         {{.cpus = 64, .wanted_cpus = 4}, {4, 1, 4, 4, true}},
-        {{.cpus = 4, .wanted_loops = 3, .wanted_executors = 7, .wanted_engine_threads = 1}, {4, 3, 7, 1, true}},
+        {{.cpus = 4, .wanted_loops = 3, .wanted_executors = 7, .wanted_engine_threads = 1},
+         {4, 3, 7, 1, true}},
         {{.cpus = 8, .quota = 1, .wanted_cpus = 4}, {4, 1, 4, 4, false}},
     };
 

@@ -1,5 +1,6 @@
 /*
- * loop/loop: turns on a clock that the test moves; then real threads for the mailbox and for idleness.
+ * loop/loop: turns on a clock that the test moves; then real threads for the mailbox and for
+ * idleness.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,8 +40,11 @@ struct fixture {
 
 static void create(struct fixture *fixture, unsigned spin_us)
 {
-    const struct md_loop_options options = {
-        .index = 5, .spin_us = spin_us, .cpu = -1, .budget = &fixture->budget, .cache_bytes = 8 * MIB};
+    const struct md_loop_options options = {.index = 5,
+                                            .spin_us = spin_us,
+                                            .cpu = -1,
+                                            .budget = &fixture->budget,
+                                            .cache_bytes = 8 * MIB};
     struct md_error err;
 
     md_budget_init(&fixture->budget, 64 * MIB);
@@ -77,7 +81,8 @@ static void turn(struct fixture *fixture)
     assert_true(md_loop_run_once(fixture->loop, 0, &err));
 }
 
-/* --- what ran, as letters in order ---------------------------------------------------------------------------------- */
+/* --- what ran, as letters in order
+ * ---------------------------------------------------------------------------------- */
 
 static char ran[64];
 
@@ -160,7 +165,9 @@ static void ready_noted(struct md_loop_fd *fd, uint32_t events)
     }
 }
 
-/* --- timers ---------------------------------------------------------------------------------------------------------- */
+/* --- timers
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void test_loop_timers_fire_in_order_when_due(void **state)
 {
@@ -169,7 +176,8 @@ static void test_loop_timers_fire_in_order_when_due(void **state)
     struct md_error err;
 
     for (size_t i = 0; i < MD_COUNT_OF(timers); i++) {
-        timers[i] = (struct noted_timer){.timer.fire = fire_noted, .letter = (char)('a' + i), .fixture = fixture};
+        timers[i] = (struct noted_timer){
+            .timer.fire = fire_noted, .letter = (char)('a' + i), .fixture = fixture};
         assert_true(md_loop_timer_reserve(fixture->loop, &err));
     }
     md_loop_timer_set(fixture->loop, &timers[0].timer, clock_ns + 300);
@@ -202,7 +210,8 @@ static void test_loop_timer_may_change_timers(void **state)
     struct md_error err;
 
     for (size_t i = 0; i < MD_COUNT_OF(timers); i++) {
-        timers[i] = (struct noted_timer){.timer.fire = fire_noted, .letter = (char)('a' + i), .fixture = fixture};
+        timers[i] = (struct noted_timer){
+            .timer.fire = fire_noted, .letter = (char)('a' + i), .fixture = fixture};
         assert_true(md_loop_timer_reserve(fixture->loop, &err));
         md_loop_timer_set(fixture->loop, &timers[i].timer, clock_ns + i);
     }
@@ -220,7 +229,9 @@ static void test_loop_timer_may_change_timers(void **state)
     md_loop_timer_cancel(fixture->loop, &timers[0].timer);
 }
 
-/* --- tasks ----------------------------------------------------------------------------------------------------------- */
+/* --- tasks
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static void test_loop_tasks_run_in_order(void **state)
 {
@@ -228,7 +239,8 @@ static void test_loop_tasks_run_in_order(void **state)
     struct noted_task tasks[6];
 
     for (size_t i = 0; i < MD_COUNT_OF(tasks); i++) {
-        tasks[i] = (struct noted_task){.task.run = run_noted, .letter = (char)('a' + i), .fixture = fixture};
+        tasks[i] = (struct noted_task){
+            .task.run = run_noted, .letter = (char)('a' + i), .fixture = fixture};
     }
     tasks[0].defers = &tasks[3];
     tasks[1].posts = &tasks[4];
@@ -248,7 +260,8 @@ static void test_loop_tasks_run_in_order(void **state)
 static void test_loop_deferred_task_lets_others_run(void **state)
 {
     struct fixture *fixture = *state;
-    struct noted_task task = {.task.run = run_noted, .letter = 't', .fixture = fixture, .defers = &task};
+    struct noted_task task = {
+        .task.run = run_noted, .letter = 't', .fixture = fixture, .defers = &task};
     struct noted_fd fd = {.fd = {.fd = fixture->pair[0], .ready = ready_noted}, .fixture = fixture};
     struct md_error err;
 
@@ -262,7 +275,9 @@ static void test_loop_deferred_task_lets_others_run(void **state)
     md_loop_fd_remove(fixture->loop, &fd.fd);
 }
 
-/* --- descriptors ------------------------------------------------------------------------------------------------------ */
+/* --- descriptors
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void test_loop_fd_removed_by_another_is_not_called(void **state)
 {
@@ -271,8 +286,9 @@ static void test_loop_fd_removed_by_another_is_not_called(void **state)
     struct md_error err;
 
     for (size_t i = 0; i < 2; i++) {
-        fds[i] = (struct noted_fd){
-            .fd = {.fd = fixture->pair[i], .ready = ready_noted}, .fixture = fixture, .removes = &fds[1 - i]};
+        fds[i] = (struct noted_fd){.fd = {.fd = fixture->pair[i], .ready = ready_noted},
+                                   .fixture = fixture,
+                                   .removes = &fds[1 - i]};
         assert_true(md_loop_fd_add(fixture->loop, &fds[i].fd, MD_LOOP_WRITE, &err));
     }
     turn(fixture);
@@ -293,7 +309,8 @@ static void test_loop_fd_events_follow_what_is_asked_for(void **state)
     assert_int_equal(write(fixture->pair[1], "x", 1), 1);
     turn(fixture);
     assert_ran("");
-    assert_int_equal(fd.fd.armed, 0); /* now it was worth one: else the loop would spin on what nobody reads */
+    assert_int_equal(fd.fd.armed,
+                     0); /* now it was worth one: else the loop would spin on what nobody reads */
     md_loop_fd_set(fixture->loop, &fd.fd, MD_LOOP_WRITE);
     turn(fixture);
     assert_ran("r");
@@ -336,7 +353,9 @@ static void test_loop_fd_hangup_is_told_unasked(void **state)
     md_loop_fd_remove(fixture->loop, &fd.fd);
 }
 
-/* --- pool and spinning ------------------------------------------------------------------------------------------------ */
+/* --- pool and spinning
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void cache_some(struct fixture *fixture)
 {
@@ -349,7 +368,8 @@ static void test_loop_idle_pool_is_trimmed_once(void **state)
 {
     struct fixture *fixture = *state;
     struct md_pool *pool = md_loop_pool(fixture->loop);
-    struct noted_fd fd = {.fd = {.fd = fixture->pair[0], .ready = ready_noted}, .fixture = fixture, .reads = true};
+    struct noted_fd fd = {
+        .fd = {.fd = fixture->pair[0], .ready = ready_noted}, .fixture = fixture, .reads = true};
     struct md_error err;
 
     assert_true(md_loop_fd_add(fixture->loop, &fd.fd, MD_LOOP_READ, &err));
@@ -404,12 +424,12 @@ static void test_loop_spins_only_when_it_pays(void **state)
     create(fixture, 50);
     fd.fd = (struct md_loop_fd){.fd = fixture->pair[0], .ready = ready_noted};
     assert_true(md_loop_fd_add(fixture->loop, &fd.fd, MD_LOOP_READ, &err));
-    clock_step_ns = 1000; /* each look at the clock takes 1 us */
+    clock_step_ns = 1000;                   /* each look at the clock takes 1 us */
     assert_int_equal(looks(fixture, 1), 1); /* nothing known yet */
     feed(fixture, 100, 5 * (uint64_t)MD_NS_PER_MS);
     assert_int_equal(looks(fixture, 1), 1); /* slow */
     feed(fixture, 100, 10 * (uint64_t)MD_NS_PER_US);
-    assert_int_equal(looks(fixture, 0), 1); /* not allowed to wait */
+    assert_int_equal(looks(fixture, 0), 1);     /* not allowed to wait */
     assert_in_range(looks(fixture, 1), 20, 60); /* brisk: for 50 us, then it blocks */
     assert_int_equal(looks(fixture, 1), 1);     /* it did not pay: not again */
     feed(fixture, 3, 10 * (uint64_t)MD_NS_PER_US);
@@ -423,7 +443,8 @@ static void test_loop_spins_only_when_it_pays(void **state)
 static void test_loop_without_permission_does_not_spin(void **state)
 {
     struct fixture *fixture = *state;
-    struct noted_fd fd = {.fd = {.fd = fixture->pair[0], .ready = ready_noted}, .fixture = fixture, .reads = true};
+    struct noted_fd fd = {
+        .fd = {.fd = fixture->pair[0], .ready = ready_noted}, .fixture = fixture, .reads = true};
     struct md_error err;
 
     assert_true(md_loop_fd_add(fixture->loop, &fd.fd, MD_LOOP_READ, &err));
@@ -433,7 +454,9 @@ static void test_loop_without_permission_does_not_spin(void **state)
     md_loop_fd_remove(fixture->loop, &fd.fd);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------- */
+/* --- life
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_loop_create_failures(void **state)
 {
@@ -446,7 +469,8 @@ static void test_loop_create_failures(void **state)
             struct md_loop *loop = NULL;
             md_budget_init(&budget, MIB);
             md_fault_arm((enum md_fault_kind)kind, n);
-            bool ok = md_loop_create(&(struct md_loop_options){.budget = &budget, .cpu = -1}, &loop, &err);
+            bool ok = md_loop_create(&(struct md_loop_options){.budget = &budget, .cpu = -1}, &loop,
+                                     &err);
             delivered = md_fault_disarm((enum md_fault_kind)kind);
             assert_int_equal(ok, !delivered);
             assert_int_equal(err.text[0] == '\0', ok);
@@ -468,9 +492,11 @@ static void test_loop_interrupted_wait_is_a_turn_without_events(void **state)
     assert_ran("t");
 }
 
-/* --- with threads ----------------------------------------------------------------------------------------------------- */
+/* --- with threads
+ * -----------------------------------------------------------------------------------------------------
+ */
 
-enum { POSTERS = 3, POSTS = 20000, ROUNDS = 2000 };
+enum { POSTERS = 3, POSTS = 20000, ROUNDS = 100000 };
 
 struct posted {
     struct md_loop_task task;
@@ -520,8 +546,8 @@ static void test_loop_mailbox_loses_nothing_and_keeps_order(void **state)
     assert_true(md_loop_start(fixture->loop, &err));
     for (unsigned p = 0; p < POSTERS; p++) {
         for (unsigned i = 0; i < POSTS; i++) {
-            stress.tasks[p][i] =
-                (struct posted){.task.run = run_posted, .loop = fixture->loop, .poster = p, .number = i};
+            stress.tasks[p][i] = (struct posted){
+                .task.run = run_posted, .loop = fixture->loop, .poster = p, .number = i};
         }
         assert_int_equal(pthread_create(&threads[p], NULL, post_many, stress.tasks[p]), 0);
     }
@@ -552,26 +578,41 @@ static void answer(struct md_loop_task *task)
     sem_post(&self->answered);
 }
 
-/* One task at a time, so that the loop is about to sleep at each post: a lost wake-up hangs here. */
+struct quick_ping {
+    struct md_loop_task task;
+    atomic_uint answers;
+};
+
+static void answer_quickly(struct md_loop_task *task)
+{
+    atomic_fetch_add(&MD_CONTAINER_OF(task, struct quick_ping, task)->answers, 1);
+}
+
+/* One task at a time, posted at every distance from the moment when the loop falls asleep: a lost
+ * wake-up hangs. */
 static void test_loop_sleeping_loop_is_always_woken(void **state)
 {
     struct fixture *fixture = *state;
-    struct ping ping = {.task.run = answer};
+    struct quick_ping ping = {.task.run = answer_quickly};
     struct md_error err;
 
     md_os_clock_install();
-    assert_int_equal(sem_init(&ping.answered, 0, 0), 0);
     assert_true(md_loop_start(fixture->loop, &err));
-    for (int i = 0; i < ROUNDS; i++) {
+    for (unsigned round = 1; round <= ROUNDS; round++) {
         md_loop_post(fixture->loop, &ping.task);
-        sem_wait(&ping.answered);
+        for (unsigned looks_at = 1; atomic_load(&ping.answers) != round; looks_at++) {
+            if (looks_at % 256 == 0) {
+                sched_yield();
+            }
+        }
+        for (volatile unsigned pause = 0; pause < round % 512; pause++) {}
     }
     md_loop_stop(fixture->loop);
     md_loop_join(fixture->loop);
-    sem_destroy(&ping.answered);
 }
 
-/* The argument `timeout` of the wait that the thread is in, as the kernel shows it; false while it runs. */
+/* The argument `timeout` of the wait that the thread is in, as the kernel shows it; false while it
+ * runs. */
 static bool read_wait_timeout(pid_t thread, int *timeout_ms)
 {
     char path[64], text[256] = {0};
@@ -582,8 +623,8 @@ static bool read_wait_timeout(pid_t thread, int *timeout_ms)
     int fd = open(path, O_RDONLY);
     ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
     close(fd);
-    if (n <= 0 || sscanf(text, "%ld %lx %lx %lx %lx", &call, &arguments[0], &arguments[1], &arguments[2],
-                         &arguments[3]) != 5) {
+    if (n <= 0 || sscanf(text, "%ld %lx %lx %lx %lx", &call, &arguments[0], &arguments[1],
+                         &arguments[2], &arguments[3]) != 5) {
         return false;
     }
     *timeout_ms = (int)arguments[3];
@@ -646,17 +687,23 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_loop_timer_may_change_timers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_tasks_run_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_deferred_task_lets_others_run, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_loop_fd_removed_by_another_is_not_called, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_loop_fd_events_follow_what_is_asked_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_fd_removed_by_another_is_not_called, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_fd_events_follow_what_is_asked_for, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_loop_fd_hangup_is_told_unasked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_idle_pool_is_trimmed_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_spins_only_when_it_pays, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_loop_without_permission_does_not_spin, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_without_permission_does_not_spin, set_up,
+                                        tear_down),
         cmocka_unit_test(test_loop_create_failures),
-        cmocka_unit_test_setup_teardown(test_loop_interrupted_wait_is_a_turn_without_events, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_loop_mailbox_loses_nothing_and_keeps_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_interrupted_wait_is_a_turn_without_events, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_mailbox_loses_nothing_and_keeps_order, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_loop_sleeping_loop_is_always_woken, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_loop_idle_loop_sleeps_without_timeout, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_idle_loop_sleeps_without_timeout, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_loop_start_failure, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_counts_connections, set_up, tear_down),
     };

@@ -49,7 +49,8 @@ static void test_timer_heap_first_is_always_the_earliest(void **state)
             md_timer_heap_cancel(&heap, timer);
             assert_int_equal(timer->position, 0);
         }
-        const struct md_loop_timer *expected = earliest(timers), *first = md_timer_heap_first(&heap);
+        const struct md_loop_timer *expected = earliest(timers),
+                                   *first = md_timer_heap_first(&heap);
         assert_int_equal(expected == NULL, first == NULL);
         assert_true(!first || first->deadline_ns == expected->deadline_ns);
     }

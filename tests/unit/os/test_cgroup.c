@@ -59,19 +59,34 @@ static void test_cgroup_limits(void **state)
         {"0::/\n", {{"cpu.max", "150000 100000\n"}, {"memory.max", "1048576\n"}}, 1.5, 1048576},
         /* the parents count too, the tightest wins */
         {"0::/a/b\n",
-         {{"a/cpu.max", "200000 100000"}, {"a/b/cpu.max", "400000 100000"}, {"a/memory.max", "5000"},
-          {"a/b/memory.max", "4000"}, {"memory.max", "4500"}},
-         2, 4000},
+         {{"a/cpu.max", "200000 100000"},
+          {"a/b/cpu.max", "400000 100000"},
+          {"a/memory.max", "5000"},
+          {"a/b/memory.max", "4000"},
+          {"memory.max", "4500"}},
+         2,
+         4000},
         /* the path is the host's, the mount shows the container's own group */
         {"0::/kubepods/pod1\n", {{"cpu.max", "50000 100000"}, {"memory.max", "7000"}}, 0.5, 7000},
         {"4:memory:/x/y\n3:cpuset:/\n2:cpu,cpuacct:/x\n0::/\n",
-         {{"memory/x/memory.limit_in_bytes", "3000\n"}, {"cpu/x/cpu.cfs_quota_us", "250000\n"},
+         {{"memory/x/memory.limit_in_bytes", "3000\n"},
+          {"cpu/x/cpu.cfs_quota_us", "250000\n"},
           {"cpu/x/cpu.cfs_period_us", "100000\n"}},
-         2.5, 3000},
-        {"2:cpu:/\n", {{"cpu/cpu.cfs_quota_us", "-1\n"}, {"cpu/cpu.cfs_period_us", "100000\n"}}, 0, SIZE_MAX},
-        {"2:cpu:/\n", {{"cpu/cpu.cfs_quota_us", "100\n"}, {"cpu/cpu.cfs_period_us", "0\n"}}, 0, SIZE_MAX},
+         2.5,
+         3000},
+        {"2:cpu:/\n",
+         {{"cpu/cpu.cfs_quota_us", "-1\n"}, {"cpu/cpu.cfs_period_us", "100000\n"}},
+         0,
+         SIZE_MAX},
+        {"2:cpu:/\n",
+         {{"cpu/cpu.cfs_quota_us", "100\n"}, {"cpu/cpu.cfs_period_us", "0\n"}},
+         0,
+         SIZE_MAX},
         {"", {{"memory.max", "1"}}, 0, SIZE_MAX},
-        {"nonsense\n1\n:::\n", {{"cpu.max", "x y"}, {"memory.max", "99999999999999999999999"}}, 0, SIZE_MAX},
+        {"nonsense\n1\n:::\n",
+         {{"cpu.max", "x y"}, {"memory.max", "99999999999999999999999"}},
+         0,
+         SIZE_MAX},
     };
 
     (void)state;
@@ -86,7 +101,8 @@ static void test_cgroup_limits(void **state)
         }
         (void)snprintf(membership, sizeof membership, "%s/membership", folder);
         md_os_cgroup_read(membership, folder, &limits);
-        assert_true(limits.cpu_quota >= rows[i].quota - 1e-9 && limits.cpu_quota <= rows[i].quota + 1e-9);
+        assert_true(limits.cpu_quota >= rows[i].quota - 1e-9 &&
+                    limits.cpu_quota <= rows[i].quota + 1e-9);
         assert_true(limits.memory_bytes == rows[i].memory);
         assert_int_equal(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     }

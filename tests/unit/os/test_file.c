@@ -39,7 +39,8 @@ static int set_up(void **state)
     bool ok = file && fputs("hello\n", file) >= 0 && fclose(file) == 0;
     file = fopen(in_folder("empty"), "w");
     return ok && file && fclose(file) == 0 && mkdir(in_folder("a"), 0755) == 0 &&
-                   symlink("a", in_folder("link")) == 0 && symlink("nowhere", in_folder("dangling")) == 0
+                   symlink("a", in_folder("link")) == 0 &&
+                   symlink("nowhere", in_folder("dangling")) == 0
                ? 0
                : -1;
 }
@@ -77,8 +78,8 @@ static void test_file_errors_name_the_path(void **state)
         size_t max;
         enum md_reason reason;
     } rows[] = {
-        {"missing", 100, MD_REASON_NOT_FOUND}, {"b.txt/x", 100, MD_REASON_NOT_FOUND},
-        {"b.txt", 5, MD_REASON_TOO_LARGE},     {"a", 100, MD_REASON_IO},
+        {"missing", 100, MD_REASON_NOT_FOUND},  {"b.txt/x", 100, MD_REASON_NOT_FOUND},
+        {"b.txt", 5, MD_REASON_TOO_LARGE},      {"a", 100, MD_REASON_IO},
         {"dangling", 100, MD_REASON_NOT_FOUND},
     };
 
@@ -111,7 +112,8 @@ static void test_file_lists_sorted(void **state)
     static const struct {
         const char *name;
         bool is_directory;
-    } expected[] = {{"a", true}, {"b.txt", false}, {"dangling", false}, {"empty", false}, {"link", true}};
+    } expected[] = {
+        {"a", true}, {"b.txt", false}, {"dangling", false}, {"empty", false}, {"link", true}};
     struct md_os_listing listing;
     struct md_error err;
 
@@ -202,7 +204,7 @@ static bool do_real_path(struct md_error *err)
 
 static void test_file_every_call_may_fail(void **state)
 {
-    static bool (*const calls[])(struct md_error *err) = {do_read, do_list, do_real_path};
+    static bool (*const calls[])(struct md_error * err) = {do_read, do_list, do_real_path};
 
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(calls); i++) {
@@ -217,7 +219,8 @@ static void test_file_every_call_may_fail(void **state)
                 assert_int_equal(ok, !delivered);
                 assert_int_equal(err.text[0] == '\0', ok);
                 if (!ok) {
-                    assert_int_equal(err.reason, kind == MD_FAULT_ALLOC ? MD_REASON_OUT_OF_MEMORY : MD_REASON_IO);
+                    assert_int_equal(err.reason, kind == MD_FAULT_ALLOC ? MD_REASON_OUT_OF_MEMORY
+                                                                        : MD_REASON_IO);
                 }
                 assert_true(n < 100);
             }

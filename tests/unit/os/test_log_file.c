@@ -68,12 +68,14 @@ static void test_log_file_formats(void **state)
     } rows[] = {
         {MD_LOG_FORMAT_DEFAULT, MD_LOG_INFO, NULL, "hello",
          "I" D D D D " " D D ":" D D ":" D D "." D D D D D D " " D "* hello"},
-        {MD_LOG_FORMAT_DEFAULT, MD_LOG_ERROR, &context, "hello", "E* " D "* \\[model m version 3 request r1\\] hello"},
+        {MD_LOG_FORMAT_DEFAULT, MD_LOG_ERROR, &context, "hello",
+         "E* " D "* \\[model m version 3 request r1\\] hello"},
         {MD_LOG_FORMAT_DEFAULT, MD_LOG_WARNING, NULL, "a\nb\x7f", "W* a\\\\u000ab\\\\u007f"},
         {MD_LOG_FORMAT_ISO8601, MD_LOG_INFO, NULL, "hello",
          D D D D "-" D D "-" D D "T" D D ":" D D ":" D D "." D D D "Z I " D "* hello"},
         {MD_LOG_FORMAT_JSON, MD_LOG_WARNING, NULL, "say \"a\\b\"\t\xc3\xa4\xff",
-         "{\"time\":\"" D D D D "-*Z\",\"level\":\"warning\",\"message\":\"say \\\\\"a\\\\\\\\b\\\\\"\\\\u0009\xc3\xa4"
+         "{\"time\":\"" D D D D
+         "-*Z\",\"level\":\"warning\",\"message\":\"say \\\\\"a\\\\\\\\b\\\\\"\\\\u0009\xc3\xa4"
          "\\\\ufffd\"}"},
         {MD_LOG_FORMAT_JSON, MD_LOG_ERROR, &context, "x",
          "{\"time\":\"*\",\"level\":\"error\",\"message\":\"x\",\"model\":\"m\",\"version\":3,\"request_id\":\"r1\"}"},

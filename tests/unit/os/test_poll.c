@@ -93,8 +93,7 @@ static void test_poll_half_close_does_not_disturb_a_writer(void **state)
     static const char block[65536];
     struct fixture *fixture = *state;
 
-    while (write(fixture->pair[0], block, sizeof block) > 0) {
-    }
+    while (write(fixture->pair[0], block, sizeof block) > 0) {}
     add(fixture, MD_OS_POLL_WRITE);
     assert_int_equal(shutdown(fixture->pair[1], SHUT_WR), 0);
     assert_int_equal(look(fixture), 0);
@@ -148,9 +147,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_poll_reports_what_is_asked_for, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_poll_half_close_is_reported_once_to_the_uninterested, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_poll_half_close_does_not_disturb_a_writer, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_poll_wakeup_is_reported_once_a_signal, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_poll_half_close_is_reported_once_to_the_uninterested,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_poll_half_close_does_not_disturb_a_writer, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_poll_wakeup_is_reported_once_a_signal, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_poll_failures, set_up, tear_down),
     };
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,6 +62,22 @@ static void test_process_usage(void **state)
     close(fds[1]);
 }
 
+static void test_process_descriptor_limit_is_raised(void **state)
+{
+    struct rlimit limit, before;
+    struct md_os_process_usage usage;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 100;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    md_os_process_raise_descriptor_limit();
+    md_os_process_usage(&usage);
+    assert_int_equal(usage.max_descriptors, before.rlim_max);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static void test_process_environment_and_container(void **state)
 {
     bool found = false;
@@ -83,7 +100,8 @@ static void test_process_cpus_and_memory(void **state)
     assert_in_range(md_os_process_cpu_count(), 1, online);
     assert_true(md_os_process_cpu_quota() >= 0);
     assert_true(md_os_memory_limit() > 1 << 20);
-    assert_true(md_os_memory_limit() <= (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
+    assert_true(md_os_memory_limit() <=
+                (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
 }
 
 static void test_process_writes_and_exits(void **state)
@@ -172,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_process_directory_holds_the_program),
         cmocka_unit_test(test_process_usage),
+        cmocka_unit_test(test_process_descriptor_limit_is_raised),
         cmocka_unit_test(test_process_environment_and_container),
         cmocka_unit_test(test_process_cpus_and_memory),
         cmocka_unit_test(test_process_writes_and_exits),

@@ -1,5 +1,6 @@
 /*
- * os/signal: what is waited for, and the last line of a process that crashes. Each case runs in a child.
+ * os/signal: what is waited for, and the last line of a process that crashes. Each case runs in a
+ * child.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,7 +51,8 @@ static void run_child(void (*child)(void), struct outcome *outcome)
     assert_int_equal(waitpid(pid, &outcome->status, 0), pid);
 }
 
-static const struct md_log_context context = {.model = "resnet", .version = 3, .request_id = "r\n7"};
+static const struct md_log_context context = {
+    .model = "resnet", .version = 3, .request_id = "r\n7"};
 
 static void die_of_segv(void)
 {
@@ -92,10 +94,13 @@ static void test_signal_crash_is_reported_and_kills(void **state)
         int number;
         const char *says;
     } rows[] = {
-        {die_of_segv, SIGSEGV, "modeld: fatal signal 11 (SIGSEGV) while executing model 'resnet' version 3, request id "
-                               "'r?7'\n"},
-        {die_of_abort, SIGABRT, "(SIGABRT) while executing model 'resnet' version 3, request id 'r?7'\n"},
-        {die_in_thread, SIGSEGV, "(SIGSEGV) while executing model 'resnet' version 3, request id 'r?7'\n"},
+        {die_of_segv, SIGSEGV,
+         "modeld: fatal signal 11 (SIGSEGV) while executing model 'resnet' version 3, request id "
+         "'r?7'\n"},
+        {die_of_abort, SIGABRT,
+         "(SIGABRT) while executing model 'resnet' version 3, request id 'r?7'\n"},
+        {die_in_thread, SIGSEGV,
+         "(SIGSEGV) while executing model 'resnet' version 3, request id 'r?7'\n"},
         {die_without_context, SIGFPE, "modeld: fatal signal 8 (SIGFPE)\n"},
     };
 
@@ -116,7 +121,8 @@ static void wait_for_each(void)
 
     for (size_t i = 0; i < MD_COUNT_OF(numbers); i++) {
         md_os_signal_raise(numbers[i]);
-        if (md_os_signal_wait(-1) != numbers[i] || md_os_signal_is_reload(numbers[i]) != (numbers[i] == SIGHUP)) {
+        if (md_os_signal_wait(-1) != numbers[i] ||
+            md_os_signal_is_reload(numbers[i]) != (numbers[i] == SIGHUP)) {
             _exit(1);
         }
     }

@@ -85,9 +85,14 @@ static void test_socket_listens_and_accepts(void **state)
         bool v6;
         const char *peer;
     } rows[] = {
-        {"127.0.0.1", false, "127.0.0.1:%u"}, {"0.0.0.0", false, "127.0.0.1:%u"}, {"localhost", false, NULL},
-        {"::1", true, "[::1]:%u"},            {"[::1]", true, "[::1]:%u"},        {"ipv6:[::1]", true, "[::1]:%u"},
-        {"::", true, "[::1]:%u"},             {"::", false, "[::ffff:127.0.0.1]:%u"},
+        {"127.0.0.1", false, "127.0.0.1:%u"},
+        {"0.0.0.0", false, "127.0.0.1:%u"},
+        {"localhost", false, NULL},
+        {"::1", true, "[::1]:%u"},
+        {"[::1]", true, "[::1]:%u"},
+        {"ipv6:[::1]", true, "[::1]:%u"},
+        {"::", true, "[::1]:%u"},
+        {"::", false, "[::ffff:127.0.0.1]:%u"},
     };
     bool v6_works = has_ipv6();
 
@@ -161,8 +166,13 @@ static void test_socket_bad_addresses_are_named(void **state)
         const char *address;
         const char *says;
     } rows[] = {
-        {"", "''"},         {"[]", "'[]'"},       {"256.0.0.1.", "256.0.0.1."}, {"host name", "host name"},
-        {"unix:", "unix:"}, {"192.0.2.1", "192.0.2.1 port"}, {long_name, "not an address"},
+        {"", "''"},
+        {"[]", "'[]'"},
+        {"256.0.0.1.", "256.0.0.1."},
+        {"host name", "host name"},
+        {"unix:", "unix:"},
+        {"192.0.2.1", "192.0.2.1 port"},
+        {long_name, "not an address"},
     };
 
     (void)state;
@@ -226,6 +236,16 @@ static void test_socket_unix_does_not_remove_files(void **state)
     assert_false(md_os_socket_listen(address, 0, false, &fd, &port, &err));
     assert_non_null(strstr(err.text, "not a socket"));
     assert_int_equal(unlink(address + 5), 0);
+
+    /* a datagram socket, as a system log has one: cannot be connected to, and is not stale */
+    struct sockaddr_un where = {.sun_family = AF_UNIX};
+    int datagram = socket(AF_UNIX, SOCK_DGRAM, 0);
+    memcpy(where.sun_path, address + 5, strlen(address + 5) + 1);
+    assert_int_equal(bind(datagram, (struct sockaddr *)&where, sizeof where), 0);
+    assert_false(md_os_socket_listen(address, 0, false, &fd, &port, &err));
+    assert_int_equal(access(address + 5, F_OK), 0);
+    close(datagram);
+    assert_int_equal(unlink(address + 5), 0);
     memset(long_address + 6, 'x', 200);
     assert_false(md_os_socket_listen(long_address, 0, false, &fd, &port, &err));
     assert_int_equal(err.reason, MD_REASON_INVALID_ARGUMENT);
@@ -235,7 +255,8 @@ static void test_socket_unix_does_not_remove_files(void **state)
 static void test_socket_transfers(void **state)
 {
     static char large[1 << 20];
-    const struct iovec hello[] = {{.iov_base = "he", .iov_len = 2}, {.iov_base = "llo", .iov_len = 3}};
+    const struct iovec hello[] = {{.iov_base = "he", .iov_len = 2},
+                                  {.iov_base = "llo", .iov_len = 3}};
     const struct iovec much = {.iov_base = large, .iov_len = sizeof large};
     struct md_error err;
     char text[16];
@@ -255,8 +276,7 @@ static void test_socket_transfers(void **state)
         outcome = md_os_socket_send(pair[1], &much, 1, &count, &err);
     } while (outcome == MD_OS_IO_OK);
     assert_int_equal(outcome, MD_OS_IO_AGAIN);
-    while (md_os_socket_recv(pair[0], large, sizeof large, &count, &err) == MD_OS_IO_OK) {
-    }
+    while (md_os_socket_recv(pair[0], large, sizeof large, &count, &err) == MD_OS_IO_OK) {}
     md_os_socket_shutdown_write(pair[1]);
     assert_int_equal(md_os_socket_recv(pair[0], text, sizeof text, &count, &err), MD_OS_IO_EOF);
     assert_int_equal(count, 0);

@@ -1,0 +1,106 @@
+/*
+ * The metrics page without a network: whole, and when its reader goes away in the middle.
+ */
+#include "api/metrics.h"
+
+#include "component/api/fake_server.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum { MODELS = 100 };
+
+static struct fake_server server;
+static struct md_http_counters counters;
+static struct md_metrics metrics;
+
+/* http/session.h: what the page needs of it. */
+const char *md_http_refusal_name(unsigned cause)
+{
+    return cause == 0 ? "malformed" : NULL;
+}
+
+static int start(void **state)
+{
+    const struct md_string_list config = {0};
+    struct md_error err;
+    char name[16];
+
+    (void)state;
+    fake_server_init(&server);
+    for (int i = 0; i < MODELS; i++) {
+        (void)snprintf(name, sizeof name, "m%03d", i);
+        fake_model(&server, name, 0, "FP32", "-1", 1, "");
+    }
+    fake_server_start(&server, 64 << 20);
+    metrics = (struct md_metrics){.models = server.models,
+                                  .http = &counters,
+                                  .loop_count = 1,
+                                  .budget = &server.budget,
+                                  .version = "1.2.3"};
+    return md_metrics_configure(&metrics, &config, &err) ? 0 : -1;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    fake_server_stop(&server);
+    return 0;
+}
+
+static void begin_page(struct fake_exchange *fake)
+{
+    memset(fake, 0, sizeof *fake);
+    fake->x.loop = server.loop;
+    fake->x.head = (struct md_http_head){.method = MD_HTTP_GET, .path = MD_STR("/metrics")};
+    md_metrics_route(&metrics, &fake->x);
+    fake->x.handler->on_request(&fake->x);
+}
+
+static void test_metrics_page_ends_once(void **state)
+{
+    struct fake_exchange fake;
+
+    (void)state;
+    begin_page(&fake);
+    while (!fake.ends) {
+        fake.drained(&fake.x);
+    }
+    md_bytes_append_char(&fake.body, '\0');
+    assert_int_equal(fake.status, 200);
+    assert_int_equal(fake.ends, 1);
+    assert_non_null(
+        strstr(fake.body.data, "nv_inference_request_success{model=\"m000\",version=\"1\"} 0\n"));
+    assert_non_null(
+        strstr(fake.body.data, "nv_inference_request_success{model=\"m099\",version=\"1\"} 0\n"));
+    assert_non_null(strstr(fake.body.data, "modeld_build_info{version=\"1.2.3\"} 1\n"));
+    fake_free(&fake);
+}
+
+/* The exchange waits for its end: without it the connection's memory is never freed, and shutdown
+ * waits for it. */
+static void test_metrics_page_ends_when_its_reader_goes(void **state)
+{
+    struct fake_exchange fake;
+
+    (void)state;
+    begin_page(&fake);
+    fake.drained(&fake.x);
+    assert_int_equal(fake.ends, 0);
+    fake.x.cancelled = true;
+    assert_non_null(fake.x.handler->on_cancel);
+    fake.x.handler->on_cancel(&fake.x);
+    assert_int_equal(fake.ends, 1);
+    fake_free(&fake);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_metrics_page_ends_once),
+        cmocka_unit_test(test_metrics_page_ends_when_its_reader_goes),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
