@@ -24,6 +24,8 @@ struct world {
     struct md_instance *instance;
     const struct modeld_backend_api *api;
     void *model;
+    struct md_arena arenas[256];
+    size_t arena_count;
 };
 
 /* What a responder saw. */
@@ -115,6 +117,9 @@ static void turn_until(struct world *w, const size_t *count, size_t wanted)
 
 static void world_close(struct world *w)
 {
+    for (size_t i = 0; i < w->arena_count; i++) {
+        md_arena_deinit(&w->arenas[i]);
+    }
     md_device_detach(w->device, w->target);
     w->api->instance_destroy(w->instance->handle);
     w->api->model_destroy(w->model);
@@ -125,9 +130,11 @@ static void world_close(struct world *w)
     md_loop_destroy(w->loop);
 }
 
-static struct md_request *make(struct world *w, struct md_arena *arena, const int32_t *values,
-                               size_t count, struct seen *seen)
+static struct md_request *make(struct world *w, const int32_t *values, size_t count,
+                               struct seen *seen)
 {
+    /* One for each request: while it is submitted, its arena belongs to the execution. */
+    struct md_arena *arena = &w->arenas[w->arena_count++];
     struct md_request *request = md_arena_calloc(arena, 1, sizeof *request);
     struct md_tensor *input = md_arena_calloc(arena, 1, sizeof *input);
     int64_t *shape = md_arena_alloc(arena, sizeof *shape);
@@ -151,16 +158,14 @@ static void test_infer_runs_inline(void **state)
 {
     static const int32_t value = 7;
     struct world w;
-    struct md_arena arena = {0};
     struct seen seen = {0};
 
     (void)state;
     world_open(&w, md_builtin_identity_entry(&md_host_api), "0", false, MD_INLINE_ON);
-    md_infer_submit(make(&w, &arena, &value, 1, &seen));
+    md_infer_submit(make(&w, &value, 1, &seen));
     assert_int_equal(seen.ends, 1); /* before submit returned */
     assert_int_equal(seen.responses, 1);
     assert_int_equal(seen.sum, 7);
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
@@ -169,7 +174,6 @@ static void test_infer_runs_on_executors_in_order(void **state)
     enum { COUNT = 200 };
     static int32_t values[COUNT];
     struct world w;
-    struct md_arena arena = {0};
     struct seen seen = {0};
     struct md_target_totals totals;
 
@@ -177,7 +181,7 @@ static void test_infer_runs_on_executors_in_order(void **state)
     world_open(&w, md_builtin_identity_entry(&md_host_api), "0", false, MD_INLINE_OFF);
     for (int32_t i = 0; i < COUNT; i++) {
         values[i] = i;
-        md_infer_submit(make(&w, &arena, &values[i], 1, &seen));
+        md_infer_submit(make(&w, &values[i], 1, &seen));
     }
     turn_until(&w, &seen.ends, COUNT);
     assert_int_equal(seen.responses, COUNT);
@@ -186,7 +190,6 @@ static void test_infer_runs_on_executors_in_order(void **state)
     assert_int_equal(totals.success.count, COUNT);
     assert_int_equal(totals.execution_count, COUNT);
     assert_int_equal(totals.pending, 0);
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
@@ -195,7 +198,6 @@ static void test_infer_streams_beyond_the_credit(void **state)
     enum { COUNT = 500 };
     static int32_t values[COUNT];
     struct world w;
-    struct md_arena arena = {0};
     struct seen seen = {0};
 
     (void)state;
@@ -203,12 +205,11 @@ static void test_infer_streams_beyond_the_credit(void **state)
         values[i] = i;
     }
     world_open(&w, md_builtin_repeat_entry(&md_host_api), "0", true, MD_INLINE_OFF);
-    md_infer_submit(make(&w, &arena, values, COUNT, &seen));
+    md_infer_submit(make(&w, values, COUNT, &seen));
     turn_until(&w, &seen.ends, 1);
     assert_false(seen.failed);
     assert_int_equal(seen.responses, COUNT);
     assert_int_equal(seen.sum, COUNT * (COUNT - 1) / 2);
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
@@ -216,16 +217,14 @@ static void test_infer_streams_nothing(void **state)
 {
     static const int32_t none = 0;
     struct world w;
-    struct md_arena arena = {0};
     struct seen seen = {0};
 
     (void)state;
     world_open(&w, md_builtin_repeat_entry(&md_host_api), "0", true, MD_INLINE_OFF);
-    md_infer_submit(make(&w, &arena, &none, 0, &seen));
+    md_infer_submit(make(&w, &none, 0, &seen));
     turn_until(&w, &seen.ends, 1);
     assert_false(seen.failed);
     assert_int_equal(seen.responses, 0);
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
@@ -233,13 +232,12 @@ static void test_infer_cancels_waiting_and_running(void **state)
 {
     static const int32_t value = 1;
     struct world w;
-    struct md_arena arena = {0};
     struct seen running = {0}, waiting = {0};
 
     (void)state;
     world_open(&w, md_builtin_identity_entry(&md_host_api), "10000", false, MD_INLINE_OFF);
-    struct md_request *first = make(&w, &arena, &value, 1, &running);
-    struct md_request *second = make(&w, &arena, &value, 1, &waiting);
+    struct md_request *first = make(&w, &value, 1, &running);
+    struct md_request *second = make(&w, &value, 1, &waiting);
     md_infer_submit(first);
     md_infer_submit(second);
     while (!(atomic_load(&first->state) & MD_REQUEST_RUNNING)) {
@@ -254,7 +252,6 @@ static void test_infer_cancels_waiting_and_running(void **state)
     turn_until(&w, &running.ends, 1);
     assert_true(running.failed);
     assert_int_equal(running.reason, MD_REASON_CANCELLED);
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
@@ -262,25 +259,23 @@ static void test_infer_refuses_beyond_the_queue_limit(void **state)
 {
     static const int32_t value = 1;
     struct world w;
-    struct md_arena arena = {0};
     struct seen seen[4] = {0};
 
     (void)state;
     world_open(&w, md_builtin_identity_entry(&md_host_api), "50", false, MD_INLINE_OFF);
     w.target->scheduler.length_limit = 2;
-    struct md_request *first = make(&w, &arena, &value, 1, &seen[0]);
+    struct md_request *first = make(&w, &value, 1, &seen[0]);
     md_infer_submit(first);
     while (!(atomic_load(&first->state) & MD_REQUEST_RUNNING)) {
         md_os_sleep_ms(1);
     }
     for (size_t i = 1; i < 4; i++) {
-        md_infer_submit(make(&w, &arena, &value, 1, &seen[i]));
+        md_infer_submit(make(&w, &value, 1, &seen[i]));
     }
     assert_int_equal(seen[3].ends, 1);
     assert_int_equal(seen[3].reason, MD_REASON_QUEUE_FULL);
     turn_until(&w, &seen[2].ends, 1);
     assert_false(seen[0].failed || seen[1].failed || seen[2].failed);
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
@@ -288,22 +283,20 @@ static void test_infer_fails_what_waits_when_the_target_is_detached(void **state
 {
     static const int32_t value = 1;
     struct world w;
-    struct md_arena arena = {0};
     struct seen seen[3] = {0};
 
     (void)state;
     world_open(&w, md_builtin_identity_entry(&md_host_api), "30", false, MD_INLINE_OFF);
     for (size_t i = 0; i < 3; i++) {
-        md_infer_submit(make(&w, &arena, &value, 1, &seen[i]));
+        md_infer_submit(make(&w, &value, 1, &seen[i]));
     }
     md_device_detach(w.device, w.target);
     turn_until(&w, &seen[2].ends, 1);
     assert_int_equal(seen[2].reason, MD_REASON_EXITING);
     struct seen late = {0};
-    md_infer_submit(make(&w, &arena, &value, 1, &late));
+    md_infer_submit(make(&w, &value, 1, &late));
     assert_int_equal(late.reason, MD_REASON_NOT_READY);
     md_device_attach(w.device, w.target, &w.instance, 1); /* as world_close expects */
-    md_arena_deinit(&arena);
     world_close(&w);
 }
 
