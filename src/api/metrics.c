@@ -151,6 +151,9 @@ static const struct family families[] = {
 
 struct page {
     const struct md_metrics *metrics;
+    struct md_exchange *x;
+    struct md_loop_task task; /* the next slice */
+    bool is_deferred;
     size_t family, model, version;
     bool began_family;
     bool printed_process;
@@ -457,13 +460,36 @@ static bool fill(struct page *page)
     return false;
 }
 
+static void produce_slice(struct md_loop_task *task)
+{
+    struct page *page = MD_CONTAINER_OF(task, struct page, task);
+    struct md_exchange *x = page->x;
+
+    page->is_deferred = false;
+    md_bytes_clear(&page->text);
+    bool more = !x->cancelled && fill(page);
+    if (!md_exchange_write(x, md_bytes_view(&page->text)) || !more) {
+        md_exchange_end(x);
+    }
+}
+
+/* The next slice comes after the loop's other connections have had their turn. */
 static void produce(struct md_exchange *x)
 {
     struct page *page = x->dialect;
 
-    md_bytes_clear(&page->text);
-    bool more = fill(page);
-    if (!md_exchange_write(x, md_bytes_view(&page->text)) || !more) {
+    if (!page->is_deferred) {
+        page->is_deferred = true;
+        md_loop_defer(x->loop, &page->task);
+    }
+}
+
+/* Nobody asks for more: the answer ends here, or in the slice that is due. */
+static void abandon(struct md_exchange *x)
+{
+    struct page *page = x->dialect;
+
+    if (!page->is_deferred) {
         md_exchange_end(x);
     }
 }
@@ -485,6 +511,8 @@ static void get_metrics(struct md_exchange *x)
         return;
     }
     page->metrics = x->route_data;
+    page->x = x;
+    page->task.run = produce_slice;
     x->dialect = page;
     sum_others(page);
     md_exchange_begin(x, &response, produce);
@@ -499,9 +527,8 @@ static void other_path(struct md_exchange *x)
 
 void md_metrics_route(void *arg, struct md_exchange *x)
 {
-    /* a client that goes away in the middle: nobody asks for more, so the answer ends here */
     static const struct md_http_handler page_handler = {.on_request = get_metrics,
-                                                        .on_cancel = md_exchange_end};
+                                                        .on_cancel = abandon};
     static const struct md_http_handler other_handler = {.on_request = other_path};
     bool is_page = md_str_eq_c(x->head.path, "/metrics") &&
                    (x->head.method == MD_HTTP_GET || x->head.method == MD_HTTP_HEAD);

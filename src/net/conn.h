@@ -25,8 +25,8 @@ struct md_conn_handler {
 
 enum md_io { MD_IO_OK, MD_IO_AGAIN, MD_IO_EOF, MD_IO_ERROR };
 
-/* Reads what is there, at most len; OK with *count > 0, AGAIN, EOF, ERROR (errno-like sentence in
- * err). */
+/* Reads what is there, at most len (> 0); OK with *count > 0, AGAIN, EOF, ERROR (errno-like
+ * sentence in err). */
 enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count,
                         struct md_error *err);
 /* Writes from the parts, as much as goes; OK with *count > 0, AGAIN, ERROR (also: the peer has

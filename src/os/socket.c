@@ -161,25 +161,40 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
     return fd;
 }
 
+/* Of the addresses of a name the first that exists here. IPv4 goes first: who is told "localhost"
+ * tries both, who is told "127.0.0.1" does not. -1 and errno. */
+static int open_first(const struct addrinfo *found, bool reuse_port, uint16_t *bound)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+
+    errno = EAFNOSUPPORT;
+    for (size_t i = 0; i < MD_COUNT_OF(families); i++) {
+        for (const struct addrinfo *where = found; where; where = where->ai_next) {
+            if (where->ai_family != families[i]) {
+                continue;
+            }
+            int fd = open_listener(where, reuse_port, bound);
+            if (fd >= 0 || (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT)) {
+                return fd;
+            }
+        }
+    }
+    return -1;
+}
+
 static bool listen_tcp(const char *address, uint16_t port, bool reuse_port, int *out,
                        uint16_t *bound, struct md_error *err)
 {
     struct addrinfo *found = NULL;
     char holder[MD_OS_HOLDER_MAX];
-    int fd = -1;
 
     if (!resolve(address, port, &found, err)) {
         return false;
     }
-    /* A name can stand for several addresses, of which the first may not exist here (IPv6 switched
-     * off). */
-    for (const struct addrinfo *where = found; where && fd < 0; where = where->ai_next) {
-        fd = open_listener(where, reuse_port, bound);
-    }
+    *out = open_first(found, reuse_port, bound);
     int error = errno;
     freeaddrinfo(found);
-    *out = fd;
-    if (fd >= 0) {
+    if (*out >= 0) {
         return true;
     }
     if (error == EADDRINUSE) {

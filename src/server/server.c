@@ -592,6 +592,7 @@ static int run(struct server *server)
     uint64_t begin_ns = md_clock_monotonic_ns();
     int status = EXIT_FAILED;
 
+    md_os_process_raise_descriptor_limit();
     make_plan(server);
     if (!wire(server, &err) || !start_loops(server, &err)) {
         md_log(MD_LOG_ERROR, "%s", err.text);

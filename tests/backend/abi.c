@@ -1,6 +1,7 @@
 /*
- * One object of every struct and enum of the backend interface, so that the debug information of a library made of this
- * file alone describes the whole interface. tools/check_abi.sh compares it with the committed description.
+ * One object of every struct and enum of the backend interface, so that the debug information of a
+ * library made of this file alone describes the whole interface. tools/check_abi.sh compares it
+ * with the committed description.
  */
 #include <modeld/backend.h>
 

@@ -1,9 +1,9 @@
 /*
  * modeld_backend_check: the conformance program for a backend library.
  *
- * Loads any backend .so with one model and takes it through the ABI. Every check runs in a process of its own, so a
- * crash, a hang or a leak of one is one failure and the others still run. The last line is the count; the exit status
- * is 0 when nothing failed.
+ * Loads any backend .so with one model and takes it through the ABI. Every check runs in a process
+ * of its own, so a crash, a hang or a leak of one is one failure and the others still run. The last
+ * line is the count; the exit status is 0 when nothing failed.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -42,7 +42,8 @@ static double rss_slack_mib = 8;
 static bool loads_files = true;
 static uint32_t problems; /* of the running check */
 
-/* True if the condition holds; otherwise one more problem with a sentence, which sees what the condition has left. */
+/* True if the condition holds; otherwise one more problem with a sentence, which sees what the
+ * condition has left. */
 #define EXPECT(condition, ...) holds((condition) || report(#condition, __LINE__, __VA_ARGS__))
 
 static bool holds(bool condition)
@@ -50,7 +51,8 @@ static bool holds(bool condition)
     return condition;
 }
 
-__attribute__((format(printf, 3, 4))) static bool report(const char *what, int line, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static bool report(const char *what, int line,
+                                                         const char *format, ...)
 {
     va_list args;
     problems++;
@@ -88,7 +90,8 @@ static bool up(struct drive *drive, const struct drive_config *with)
     return EXPECT(drive_up(drive, with), "code %d: %s", drive->code, drive->error);
 }
 
-/* The inputs of one request: those that were given, else made up from what the backend says of its model. */
+/* The inputs of one request: those that were given, else made up from what the backend says of its
+ * model. */
 static uint32_t make_inputs(const struct drive *drive, struct drive_tensor *inputs, int64_t rows)
 {
     uint32_t count = 0;
@@ -100,7 +103,8 @@ static uint32_t make_inputs(const struct drive *drive, struct drive_tensor *inpu
         }
         return count;
     }
-    if (!EXPECT(drive->info->input_count != UINT32_MAX, "the backend takes any tensors: name some with --tensor")) {
+    if (!EXPECT(drive->info->input_count != UINT32_MAX,
+                "the backend takes any tensors: name some with --tensor")) {
         return 0;
     }
     for (uint32_t i = 0; i < drive->info->input_count && count < TENSORS_MAX; i++) {
@@ -124,7 +128,8 @@ static const struct fake_output *find_output(const struct fake_result *result, c
 static bool is_same_output(const struct fake_output *a, const struct fake_output *b)
 {
     return a->dtype == b->dtype && a->rank == b->rank && a->bytes == b->bytes &&
-           !memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) && !memcmp(a->data, b->data, a->bytes);
+           !memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) &&
+           !memcmp(a->data, b->data, a->bytes);
 }
 
 static bool is_same(const struct fake_result *a, const struct fake_result *b)
@@ -138,7 +143,8 @@ static bool is_same(const struct fake_result *a, const struct fake_result *b)
 }
 
 /* One good run; the caller destroys the request. */
-static modeld_request good_run(const struct drive *drive, const struct drive_tensor *inputs, uint32_t count)
+static modeld_request good_run(const struct drive *drive, const struct drive_tensor *inputs,
+                               uint32_t count)
 {
     modeld_request request = drive_run(drive, inputs, count);
     const struct fake_result *result = fake_request_result(request);
@@ -155,7 +161,8 @@ static void check_entry(void)
         return;
     }
     const struct modeld_backend_api *api = drive.api;
-    EXPECT(api->struct_size >= offsetof(struct modeld_backend_api, cancel), "struct_size is %u", api->struct_size);
+    EXPECT(api->struct_size >= offsetof(struct modeld_backend_api, cancel), "struct_size is %u",
+           api->struct_size);
     EXPECT(api->abi_major == MODELD_ABI_MAJOR, "abi_major is %u", api->abi_major);
     EXPECT(api->name && *api->name, "the backend has no name");
     EXPECT(api->version && *api->version, "the backend has no version");
@@ -183,7 +190,8 @@ static void check_other_major(void)
     symbol.object = dlsym(library, "modeld_backend_entry");
     other.struct_size = 8;
     other.abi_major = MODELD_ABI_MAJOR + 1;
-    EXPECT(symbol.object && !symbol.function(&other), "a host of major version %d was accepted", MODELD_ABI_MAJOR + 1);
+    EXPECT(symbol.object && !symbol.function(&other), "a host of major version %d was accepted",
+           MODELD_ABI_MAJOR + 1);
 }
 
 static void check_spec(const struct modeld_tensor_spec *spec)
@@ -191,10 +199,11 @@ static void check_spec(const struct modeld_tensor_spec *spec)
     if (!EXPECT(spec->name && *spec->name, "a tensor has no name")) {
         return;
     }
-    EXPECT(spec->dtype > MODELD_DTYPE_INVALID && spec->dtype <= MODELD_DTYPE_BF16, "'%s' has data type %u", spec->name,
-           spec->dtype);
+    EXPECT(spec->dtype > MODELD_DTYPE_INVALID && spec->dtype <= MODELD_DTYPE_BF16,
+           "'%s' has data type %u", spec->name, spec->dtype);
     for (uint32_t i = 0; spec->rank != MODELD_RANK_ANY && i < spec->rank; i++) {
-        EXPECT(spec->shape[i] >= -1, "'%s' has dimension %lld", spec->name, (long long)spec->shape[i]);
+        EXPECT(spec->shape[i] >= -1, "'%s' has dimension %lld", spec->name,
+               (long long)spec->shape[i]);
     }
 }
 
@@ -207,15 +216,16 @@ static void check_info(void)
     const struct modeld_model_info *info = drive.info;
     EXPECT(info->struct_size >= sizeof *info, "struct_size is %u", info->struct_size);
     if (info->input_count != UINT32_MAX) {
-        EXPECT(info->spec_stride >= sizeof(struct modeld_tensor_spec), "spec_stride is %u", info->spec_stride);
+        EXPECT(info->spec_stride >= sizeof(struct modeld_tensor_spec), "spec_stride is %u",
+               info->spec_stride);
         for (uint32_t i = 0; i < info->input_count; i++) {
             check_spec(drive_input(&drive, i));
         }
         for (uint32_t i = 0; i < info->output_count; i++) {
             check_spec(drive_output(&drive, i));
             for (uint32_t k = 0; k < i; k++) {
-                EXPECT(strcmp(drive_output(&drive, i)->name, drive_output(&drive, k)->name) != 0, "two outputs '%s'",
-                       drive_output(&drive, i)->name);
+                EXPECT(strcmp(drive_output(&drive, i)->name, drive_output(&drive, k)->name) != 0,
+                       "two outputs '%s'", drive_output(&drive, i)->name);
             }
         }
     }
@@ -234,7 +244,8 @@ static void check_life_cycle(void)
         if (!EXPECT(drive_load(&drive), "second load: %s", drive.error)) {
             return;
         }
-        if (drive.api->struct_size >= offsetof(struct modeld_backend_api, sequence_start) && drive.api->trim) {
+        if (drive.api->struct_size >= offsetof(struct modeld_backend_api, sequence_start) &&
+            drive.api->trim) {
             drive.api->trim(drive.backend);
         }
         drive_close(&drive);
@@ -282,7 +293,8 @@ static void check_run(void)
     modeld_request all = good_run(&drive, inputs, count);
     const struct fake_result *result = fake_request_result(all);
     check_expectations(result);
-    for (uint32_t i = 0; drive.info->input_count != UINT32_MAX && i < drive.info->output_count; i++) {
+    for (uint32_t i = 0; drive.info->input_count != UINT32_MAX && i < drive.info->output_count;
+         i++) {
         const struct modeld_tensor_spec *spec = drive_output(&drive, i);
         const struct fake_output *output = find_output(result, spec->name);
         if (EXPECT(output, "output '%s' is missing", spec->name)) {
@@ -294,13 +306,18 @@ static void check_run(void)
     for (uint32_t i = 0; i < result->output_count; i++) {
         const char *name = result->outputs[i].name;
         modeld_request one = fake_request_create();
-        const struct drive_batch batch = {.inputs = inputs, .input_count = count, .outputs = &name, .output_count = 1,
-                                          .requests = &one, .request_count = 1};
+        const struct drive_batch batch = {.inputs = inputs,
+                                          .input_count = count,
+                                          .outputs = &name,
+                                          .output_count = 1,
+                                          .requests = &one,
+                                          .request_count = 1};
         drive_execute(&drive, drive.instances[0], &batch);
         const struct fake_result *single = fake_request_result(one);
         EXPECT(single->output_count == 1 && !strcmp(single->outputs[0].name, name) &&
                    is_same_output(&single->outputs[0], &result->outputs[i]),
-               "output '%s' alone: %u outputs, code %d: %s", name, single->output_count, single->code, single->text);
+               "output '%s' alone: %u outputs, code %d: %s", name, single->output_count,
+               single->code, single->text);
         fake_request_destroy(one);
     }
     fake_request_destroy(all);
@@ -351,7 +368,8 @@ static void check_unaligned(void)
     modeld_request unaligned = good_run(&drive, odd, count);
     EXPECT(is_same(fake_request_result(aligned), fake_request_result(unaligned)), "answers differ");
     for (uint32_t i = 0; i < count; i++) {
-        EXPECT(!memcmp(odd[i].data, inputs[i].data, inputs[i].bytes), "input '%s' was written to", inputs[i].name);
+        EXPECT(!memcmp(odd[i].data, inputs[i].data, inputs[i].bytes), "input '%s' was written to",
+               inputs[i].name);
         free(memory[i]);
     }
     fake_request_destroy(aligned);
@@ -384,8 +402,10 @@ static void *work(void *arg)
     }
     for (uint32_t i = 0; i < runs; i++) {
         modeld_request request = fake_request_create();
-        const struct drive_batch batch = {.inputs = worker->inputs, .input_count = worker->input_count,
-                                          .requests = &request, .request_count = 1};
+        const struct drive_batch batch = {.inputs = worker->inputs,
+                                          .input_count = worker->input_count,
+                                          .requests = &request,
+                                          .request_count = 1};
         drive_execute(worker->drive, instance, &batch);
         if (!is_same(fake_request_result(request), worker->expected)) {
             atomic_fetch_add(worker->wrong, 1);
@@ -414,9 +434,11 @@ static void check_concurrency(void)
     fake_host_set_release(FAKE_RELEASE_LATER);
     uint32_t started = 0;
     for (; started < THREADS_MAX; started++) {
-        workers[started] = (struct worker){&drive, inputs, fake_request_result(expected), count,
-                                           started + config.instance_count, &wrong};
-        if (!EXPECT(pthread_create(&threads[started], NULL, work, &workers[started]) == 0, "thread")) {
+        workers[started] = (struct worker){
+            &drive, inputs, fake_request_result(expected), count, started + config.instance_count,
+            &wrong};
+        if (!EXPECT(pthread_create(&threads[started], NULL, work, &workers[started]) == 0,
+                    "thread")) {
             break;
         }
     }
@@ -440,7 +462,8 @@ static void expect_refusal(const struct drive_config *with, const char *what)
     if (drive_start(&drive)) {
         bool loaded = drive_load(&drive);
         EXPECT(!loaded || !loads_files, "%s was accepted", what);
-        EXPECT(loaded || strlen(drive.error) > 10, "%s: the error says only '%s'", what, drive.error);
+        EXPECT(loaded || strlen(drive.error) > 10, "%s: the error says only '%s'", what,
+               drive.error);
         if (!loaded) {
             printf("  %s: code %d: %s\n", what, drive.code, drive.error);
         }
@@ -494,8 +517,11 @@ static void check_short_error_text(void)
     }
     for (size_t capacity = 0; capacity < 8; capacity++) {
         struct modeld_text text = {room, capacity};
-        struct modeld_model_args args = {.struct_size = sizeof args, .name = "m", .version = 1,
-                                         .directory = bad.directory, .config_json = "{}",
+        struct modeld_model_args args = {.struct_size = sizeof args,
+                                         .name = "m",
+                                         .version = 1,
+                                         .directory = bad.directory,
+                                         .config_json = "{}",
                                          .parameter_stride = sizeof(struct modeld_option)};
         void *model = NULL;
         memset(room, 0x5a, sizeof room);
@@ -507,19 +533,21 @@ static void check_short_error_text(void)
     drive_close(&drive);
 }
 
-static void expect_answered(const struct drive *drive, const struct drive_tensor *inputs, uint32_t count,
-                            const char *what)
+static void expect_answered(const struct drive *drive, const struct drive_tensor *inputs,
+                            uint32_t count, const char *what)
 {
     modeld_request request = drive_run(drive, inputs, count);
     const struct fake_result *result = fake_request_result(request);
-    EXPECT(result->code == MODELD_OK || *result->text, "%s: code %d without a sentence", what, result->code);
+    EXPECT(result->code == MODELD_OK || *result->text, "%s: code %d without a sentence", what,
+           result->code);
     if (result->code) {
         printf("  %s: code %d: %s\n", what, result->code, result->text);
     }
     fake_request_destroy(request);
 }
 
-/* What a server would not let through. The backend may take it or refuse it, but must answer once and stay whole. */
+/* What a server would not let through. The backend may take it or refuse it, but must answer once
+ * and stay whole. */
 static void check_bad_inputs(void)
 {
     struct drive drive;
@@ -554,15 +582,21 @@ static void check_bad_inputs(void)
     }
     const char *unknown = "no_such_output";
     modeld_request request = fake_request_create();
-    const struct drive_batch batch = {.inputs = inputs, .input_count = count, .outputs = &unknown, .output_count = 1,
-                                      .requests = &request, .request_count = 1};
+    const struct drive_batch batch = {.inputs = inputs,
+                                      .input_count = count,
+                                      .outputs = &unknown,
+                                      .output_count = 1,
+                                      .requests = &request,
+                                      .request_count = 1};
     drive_execute(&drive, drive.instances[0], &batch);
     const struct fake_result *result = fake_request_result(request);
-    EXPECT(result->code == MODELD_OK || *result->text, "an unknown output: code %d without a sentence", result->code);
+    EXPECT(result->code == MODELD_OK || *result->text,
+           "an unknown output: code %d without a sentence", result->code);
     fake_request_destroy(request);
 
     modeld_request after = good_run(&drive, inputs, count);
-    EXPECT(is_same(fake_request_result(before), fake_request_result(after)), "the answer changed after bad requests");
+    EXPECT(is_same(fake_request_result(before), fake_request_result(after)),
+           "the answer changed after bad requests");
     fake_request_destroy(before);
     fake_request_destroy(after);
     drive_tensors_free(inputs, count);
@@ -580,7 +614,8 @@ static void check_no_buffers(void)
     fake_host_refuse_buffers(true);
     modeld_request request = drive_run(&drive, inputs, count);
     const struct fake_result *result = fake_request_result(request);
-    EXPECT(result->code == MODELD_OK || result->code == MODELD_UNAVAILABLE || result->code == MODELD_RESOURCE_EXHAUSTED,
+    EXPECT(result->code == MODELD_OK || result->code == MODELD_UNAVAILABLE ||
+               result->code == MODELD_RESOURCE_EXHAUSTED,
            "code %d: %s", result->code, result->text);
     fake_host_refuse_buffers(false);
     fake_request_destroy(request);
@@ -613,7 +648,8 @@ static void check_cancel(void)
     if (!up(&drive, &config)) {
         return;
     }
-    if (drive.api->struct_size < offsetof(struct modeld_backend_api, resume) || !drive.api->cancel) {
+    if (drive.api->struct_size < offsetof(struct modeld_backend_api, resume) ||
+        !drive.api->cancel) {
         printf("  the backend has no cancel\n");
         drive_close(&drive);
         return;
@@ -627,7 +663,9 @@ static void check_cancel(void)
     drive.api->cancel(drive.instances[0], expected); /* one that is finished */
     for (int i = -1; i < 10; i++) {
         struct canceller canceller = {&drive, fake_request_create(), whole * (i < 0 ? 0 : i) / 10};
-        const struct drive_batch batch = {.inputs = inputs, .input_count = count, .requests = &canceller.request,
+        const struct drive_batch batch = {.inputs = inputs,
+                                          .input_count = count,
+                                          .requests = &canceller.request,
                                           .request_count = 1};
         pthread_t thread;
         if (i < 0) {
@@ -642,18 +680,19 @@ static void check_cancel(void)
             pthread_join(thread, NULL);
         }
         const struct fake_result *result = fake_request_result(canceller.request);
-        EXPECT(result->code == MODELD_OK || result->code == MODELD_CANCELLED, "code %d: %s", result->code,
-               result->text);
+        EXPECT(result->code == MODELD_OK || result->code == MODELD_CANCELLED, "code %d: %s",
+               result->code, result->text);
         cut += result->code == MODELD_CANCELLED;
         double over = took - canceller.delay;
         longest = result->code == MODELD_CANCELLED && over > longest ? over : longest;
         fake_request_destroy(canceller.request);
         modeld_request next = good_run(&drive, inputs, count);
-        EXPECT(is_same(fake_request_result(next), fake_request_result(expected)), "the next answer differs");
+        EXPECT(is_same(fake_request_result(next), fake_request_result(expected)),
+               "the next answer differs");
         fake_request_destroy(next);
     }
-    printf("  a run takes %.1f ms; %u of 11 were cut short, at most %.1f ms after cancel\n", whole * 1e3, cut,
-           longest * 1e3);
+    printf("  a run takes %.1f ms; %u of 11 were cut short, at most %.1f ms after cancel\n",
+           whole * 1e3, cut, longest * 1e3);
     EXPECT(whole < 0.1 || cut > 4, "only %u of 11 long runs were cut short", cut);
     fake_request_destroy(expected);
     drive_tensors_free(inputs, count);
@@ -680,7 +719,10 @@ static void check_batch(void)
     for (int i = 0; i < PARTS; i++) {
         gathered[i] = fake_request_create();
     }
-    const struct drive_batch batch = {.inputs = whole, .input_count = count, .requests = gathered, .rows = rows,
+    const struct drive_batch batch = {.inputs = whole,
+                                      .input_count = count,
+                                      .requests = gathered,
+                                      .rows = rows,
                                       .request_count = PARTS};
     fake_host_set_release(FAKE_RELEASE_LATER);
     drive_execute(&drive, drive.instances[0], &batch);
@@ -691,8 +733,8 @@ static void check_batch(void)
         for (int i = 0; i < PARTS; i++) {
             const struct fake_result *result = fake_request_result(gathered[i]);
             const struct fake_output *output = find_output(result, expected->outputs[k].name);
-            if (!EXPECT(output, "request %d has no output '%s', code %d: %s", i, expected->outputs[k].name,
-                        result->code, result->text)) {
+            if (!EXPECT(output, "request %d has no output '%s', code %d: %s", i,
+                        expected->outputs[k].name, result->code, result->text)) {
                 break;
             }
             EXPECT(output->rank && output->shape[0] == rows[i], "request %d has %lld rows", i,
@@ -702,8 +744,8 @@ static void check_batch(void)
                    "request %d, output '%s' is not its part of the whole", i, output->name);
             at += output->bytes;
         }
-        EXPECT(at == expected->outputs[k].bytes, "the parts of '%s' have %llu bytes", expected->outputs[k].name,
-               (unsigned long long)at);
+        EXPECT(at == expected->outputs[k].bytes, "the parts of '%s' have %llu bytes",
+               expected->outputs[k].name, (unsigned long long)at);
     }
     fake_host_release_all();
     for (int i = 0; i < PARTS; i++) {
@@ -741,9 +783,11 @@ static void check_memory(void)
         last = rss_mib();
         base = i == 0 ? last : base;
     }
-    printf("  resident MiB: loaded %.1f, unloaded first %.1f, unloaded last %.1f\n", loaded, base, last);
+    printf("  resident MiB: loaded %.1f, unloaded first %.1f, unloaded last %.1f\n", loaded, base,
+           last);
 #ifndef __SANITIZE_ADDRESS__
-    EXPECT(last < base + rss_slack_mib, "it grew by %.1f MiB in %d loads", last - base, MEMORY_CYCLES - 1);
+    EXPECT(last < base + rss_slack_mib, "it grew by %.1f MiB in %d loads", last - base,
+           MEMORY_CYCLES - 1);
 #endif
     drive_close(&drive);
 }
@@ -794,8 +838,8 @@ static bool run_apart(void (*run)(void))
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* Damaged model files. The child works through the variants and leaves the number of the one that it is at, so that
- * after a crash the next child goes on behind it. */
+/* Damaged model files. The child works through the variants and leaves the number of the one that
+ * it is at, so that after a crash the next child goes on behind it. */
 struct progress {
     atomic_uint at;
     atomic_uint refused;
@@ -808,7 +852,8 @@ static void *original;
 static uint64_t original_bytes;
 static char variant_folder[] = "/tmp/modeld-check-XXXXXX";
 
-/* Even variants are cut off, odd ones have bits turned: spread over the file, the same in each run. */
+/* Even variants are cut off, odd ones have bits turned: spread over the file, the same in each run.
+ */
 static bool write_variant(uint32_t variant)
 {
     char path[4200];
@@ -824,7 +869,8 @@ static bool write_variant(uint32_t variant)
             data[(random >> 20) % bytes] ^= (unsigned char)(1u << ((random >> 10) & 7));
         }
     }
-    snprintf(path, sizeof path, "%s/%s", variant_folder, config.filename ? config.filename : "model.onnx");
+    snprintf(path, sizeof path, "%s/%s", variant_folder,
+             config.filename ? config.filename : "model.onnx");
     FILE *file = fopen(path, "wb");
     bool good = file && fwrite(data, 1, bytes, file) == bytes;
     good = file && fclose(file) == 0 && good;
@@ -865,9 +911,11 @@ static bool check_damaged_files(void)
 {
     char path[4200];
     bool good = true;
-    snprintf(path, sizeof path, "%s/%s", config.directory, config.filename ? config.filename : "model.onnx");
+    snprintf(path, sizeof path, "%s/%s", config.directory,
+             config.filename ? config.filename : "model.onnx");
     original = read_file(path, &original_bytes);
-    progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    progress =
+        mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (!original || progress == MAP_FAILED || !mkdtemp(variant_folder)) {
         printf("  %s: %s\n", path, strerror(errno));
         return false;
@@ -880,8 +928,10 @@ static bool check_damaged_files(void)
             good = false;
         }
     }
-    printf("  %u variants: %u refused, %u loaded and ran\n", mutations, progress->refused, progress->loaded);
-    snprintf(path, sizeof path, "%s/%s", variant_folder, config.filename ? config.filename : "model.onnx");
+    printf("  %u variants: %u refused, %u loaded and ran\n", mutations, progress->refused,
+           progress->loaded);
+    snprintf(path, sizeof path, "%s/%s", variant_folder,
+             config.filename ? config.filename : "model.onnx");
     unlink(path);
     rmdir(variant_folder);
     free(original);

@@ -1,7 +1,8 @@
 /*
- * What the ONNX Runtime backend costs over the engine: microseconds for an execute against a bare run of the same
- * session settings, and resident memory after a model with 16 MiB of weights was unloaded. Prints both; fails on
- * generous bounds only, since other work on the machine moves the times.
+ * What the ONNX Runtime backend costs over the engine: microseconds for an execute against a bare
+ * run of the same session settings, and resident memory after a model with 16 MiB of weights was
+ * unloaded. Prints both; fails on generous bounds only, since other work on the machine moves the
+ * times.
  *
  * It brings the thinnest host there can be: one request, responses that are released at once.
  */
@@ -78,9 +79,15 @@ static int32_t host_is_cancelled(modeld_request request)
 }
 
 static const struct modeld_host_api host = {
-    .struct_size = sizeof host, .abi_major = MODELD_ABI_MAJOR, .abi_minor = MODELD_ABI_MINOR, .log = host_log,
-    .buffer_create = host_buffer_create, .buffer_destroy = host_buffer_destroy, .respond = host_respond,
-    .finish = host_finish, .is_cancelled = host_is_cancelled,
+    .struct_size = sizeof host,
+    .abi_major = MODELD_ABI_MAJOR,
+    .abi_minor = MODELD_ABI_MINOR,
+    .log = host_log,
+    .buffer_create = host_buffer_create,
+    .buffer_destroy = host_buffer_destroy,
+    .respond = host_respond,
+    .finish = host_finish,
+    .is_cancelled = host_is_cancelled,
 };
 
 static double now_us(void)
@@ -123,13 +130,20 @@ static void load(const char *models, const char *name, void **model, void **inst
     char directory[4096];
     char text[1024] = "";
     struct modeld_text error = {text, sizeof text};
-    const struct modeld_instance_args instance_args = {.struct_size = sizeof instance_args, .name = name};
+    const struct modeld_instance_args instance_args = {.struct_size = sizeof instance_args,
+                                                       .name = name};
     struct modeld_model_args args = {
-        .struct_size = sizeof args, .instance_count = 1, .name = name, .version = 1, .directory = directory,
-        .config_json = "{}", .parameter_stride = sizeof(struct modeld_option),
+        .struct_size = sizeof args,
+        .instance_count = 1,
+        .name = name,
+        .version = 1,
+        .directory = directory,
+        .config_json = "{}",
+        .parameter_stride = sizeof(struct modeld_option),
     };
     snprintf(directory, sizeof directory, "%s/%s/1", models, name);
-    if (api->model_create(backend, &args, model, &error) || api->instance_create(*model, &instance_args, instance, &error)) {
+    if (api->model_create(backend, &args, model, &error) ||
+        api->instance_create(*model, &instance_args, instance, &error)) {
         puts(text);
         exit(1);
     }
@@ -139,8 +153,13 @@ static void run_once(void *instance, const struct modeld_tensor *x)
 {
     static const modeld_request request = 1;
     static const int64_t row = 1;
-    const struct modeld_batch batch = {.struct_size = sizeof batch, .request_count = 1, .requests = &request,
-                                       .rows = &row, .input_count = 1, .input_stride = sizeof *x, .inputs = x};
+    const struct modeld_batch batch = {.struct_size = sizeof batch,
+                                       .request_count = 1,
+                                       .requests = &request,
+                                       .rows = &row,
+                                       .input_count = 1,
+                                       .input_stride = sizeof *x,
+                                       .inputs = x};
     api->execute(instance, &batch);
 }
 
@@ -170,7 +189,8 @@ static void bare_open(struct bare *bare, const char *models, const char *name)
     OrtSessionOptions *options;
     bare->api = symbol.function()->GetApi(21);
     check(bare, bare->api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "bare", &bare->env));
-    check(bare, bare->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &bare->memory));
+    check(bare,
+          bare->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &bare->memory));
     check(bare, bare->api->CreateSessionOptions(&options));
     check(bare, bare->api->SetIntraOpNumThreads(options, 1));
     snprintf(path, sizeof path, "%s/%s/1/model.onnx", models, name);
@@ -191,19 +211,24 @@ static void bare_run(const struct bare *bare, const struct modeld_tensor *x)
     static const char *const output = "y";
     OrtValue *value;
     OrtValue *result = NULL;
-    check(bare, bare->api->CreateTensorWithDataAsOrtValue(bare->memory, (void *)(uintptr_t)x->data, x->bytes, x->shape,
-                                                          x->rank, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value));
+    check(bare, bare->api->CreateTensorWithDataAsOrtValue(
+                    bare->memory, (void *)(uintptr_t)x->data, x->bytes, x->shape, x->rank,
+                    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value));
     if (bare->y) {
-        check(bare, bare->api->CreateTensorWithDataAsOrtValue(bare->memory, bare->y, x->bytes, x->shape, x->rank,
-                                                              ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &result));
+        check(bare, bare->api->CreateTensorWithDataAsOrtValue(
+                        bare->memory, bare->y, x->bytes, x->shape, x->rank,
+                        ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &result));
     }
-    check(bare, bare->api->Run(bare->session, NULL, &input, (const OrtValue *const *)&value, 1, &output, 1, &result));
+    check(bare, bare->api->Run(bare->session, NULL, &input, (const OrtValue *const *)&value, 1,
+                               &output, 1, &result));
     bare->api->ReleaseValue(value);
     bare->api->ReleaseValue(result);
 }
 
-/* Best of interleaved rounds: [0] bare, the engine allocates; [1] bare, output given; [2] the backend. */
-static void measure(struct bare *bare, void *instance, const struct modeld_tensor *x, double best[3])
+/* Best of interleaved rounds: [0] bare, the engine allocates; [1] bare, output given; [2] the
+ * backend. */
+static void measure(struct bare *bare, void *instance, const struct modeld_tensor *x,
+                    double best[3])
 {
     static float y[1];
     best[0] = best[1] = best[2] = 1e9;
@@ -228,7 +253,11 @@ static double cycle(const char *models, double *loaded)
 {
     static float row[WIDTH];
     static const int64_t shape[] = {1, WIDTH};
-    const struct modeld_tensor x = {.name = "x", .dtype = MODELD_DTYPE_FP32, .rank = 2, .shape = shape, .data = row,
+    const struct modeld_tensor x = {.name = "x",
+                                    .dtype = MODELD_DTYPE_FP32,
+                                    .rank = 2,
+                                    .shape = shape,
+                                    .data = row,
                                     .bytes = sizeof row};
     void *model;
     void *instance;
@@ -245,7 +274,11 @@ int main(void)
 {
     static const float value = 3;
     static const int64_t one = 1;
-    const struct modeld_tensor x = {.name = "x", .dtype = MODELD_DTYPE_FP32, .rank = 1, .shape = &one, .data = &value,
+    const struct modeld_tensor x = {.name = "x",
+                                    .dtype = MODELD_DTYPE_FP32,
+                                    .rank = 1,
+                                    .shape = &one,
+                                    .data = &value,
                                     .bytes = sizeof value};
     union {
         void *object;
@@ -254,7 +287,8 @@ int main(void)
     const char *models = getenv("MODELD_TEST_MODELS");
     char text[1024] = "";
     struct modeld_text error = {text, sizeof text};
-    struct modeld_backend_args args = {.struct_size = sizeof args, .engine_threads = 1,
+    struct modeld_backend_args args = {.struct_size = sizeof args,
+                                       .engine_threads = 1,
                                        .option_stride = sizeof(struct modeld_option)};
     struct bare bare = {0};
     double best[3];
@@ -274,14 +308,17 @@ int main(void)
     load(models, "identity_one", &model, &instance);
     bare_open(&bare, models, "identity_one");
     measure(&bare, instance, &x, best);
-    printf("identity of one FP32, us: engine alone %.2f (into given memory %.2f), backend %.2f, over the engine %.2f\n",
-           best[0], best[1], best[2], best[2] - best[0]);
+    printf(
+        "identity of one FP32, us: engine alone %.2f (into given memory %.2f), backend %.2f, over the engine %.2f\n",
+        best[0], best[1], best[2], best[2] - best[0]);
     bare_close(&bare);
     double before = cycle(models, &loaded);
     double after = cycle(models, &loaded);
-    printf("16 MiB of weights, resident MiB: loaded %.1f, unloaded %.1f, unloaded again %.1f\n", loaded, before, after);
-    bool passed = good == finished && good > ROUNDS * CALLS && best[2] - best[0] < overhead_bound_us &&
-                  after < before + rss_bound_mib && (loaded - after > 12 || rss_bound_mib > 1e6);
+    printf("16 MiB of weights, resident MiB: loaded %.1f, unloaded %.1f, unloaded again %.1f\n",
+           loaded, before, after);
+    bool passed = good == finished && good > ROUNDS * CALLS &&
+                  best[2] - best[0] < overhead_bound_us && after < before + rss_bound_mib &&
+                  (loaded - after > 12 || rss_bound_mib > 1e6);
     api->instance_destroy(instance);
     api->model_destroy(model);
     api->backend_destroy(backend);

@@ -1,6 +1,7 @@
 /*
- * The growth test is in here: grow() copies an array of structs into one with a larger stride and fills the bytes that
- * a backend of today must not look at with a pattern that crashes whoever does.
+ * The growth test is in here: grow() copies an array of structs into one with a larger stride and
+ * fills the bytes that a backend of today must not look at with a pattern that crashes whoever
+ * does.
  */
 #include "drive.h"
 
@@ -12,7 +13,8 @@
 
 enum { GROWTH_BYTES = 48, UNKNOWN_BYTE = 0xa5 };
 
-__attribute__((format(printf, 3, 4))) static bool fail(struct drive *drive, int32_t code, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static bool fail(struct drive *drive, int32_t code,
+                                                       const char *format, ...)
 {
     va_list args;
     drive->code = code;
@@ -23,7 +25,8 @@ __attribute__((format(printf, 3, 4))) static bool fail(struct drive *drive, int3
 }
 
 /* Copies count structs of `bytes` into fresh memory; *stride becomes the distance between them. */
-static void *grow(const struct drive *drive, const void *structs, uint32_t count, size_t bytes, uint32_t *stride)
+static void *grow(const struct drive *drive, const void *structs, uint32_t count, size_t bytes,
+                  uint32_t *stride)
 {
     size_t distance = bytes + (drive->config.grown ? GROWTH_BYTES : 0);
     unsigned char *grown = malloc(distance * (count + 1));
@@ -52,7 +55,9 @@ bool drive_open(struct drive *drive, const struct drive_config *config)
         return fail(drive, MODELD_FAILED_PRECONDITION, "%s", dlerror());
     }
     drive->api = symbol.function(fake_host_api(config->grown));
-    return drive->api ? true : fail(drive, MODELD_FAILED_PRECONDITION, "modeld_backend_entry returned NULL");
+    return drive->api
+               ? true
+               : fail(drive, MODELD_FAILED_PRECONDITION, "modeld_backend_entry returned NULL");
 }
 
 bool drive_start(struct drive *drive)
@@ -69,7 +74,8 @@ bool drive_start(struct drive *drive)
     const char *slash = strrchr(config->library, '/');
     snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - config->library) : 1,
              slash ? config->library : ".");
-    void *options = grow(drive, config->options, config->option_count, sizeof *config->options, &args.option_stride);
+    void *options = grow(drive, config->options, config->option_count, sizeof *config->options,
+                         &args.option_stride);
     args.options = options;
     uint32_t unused;
     void *grown = grow(drive, &args, 1, sizeof args, &unused);
@@ -118,8 +124,8 @@ bool drive_load(struct drive *drive)
         .accelerator_count = config->accelerator_count,
         .accelerators = config->accelerators,
     };
-    void *parameters =
-        grow(drive, config->parameters, config->parameter_count, sizeof *config->parameters, &args.parameter_stride);
+    void *parameters = grow(drive, config->parameters, config->parameter_count,
+                            sizeof *config->parameters, &args.parameter_stride);
     args.parameters = parameters;
     uint32_t unused;
     void *grown = grow(drive, &args, 1, sizeof args, &unused);
@@ -186,14 +192,19 @@ void drive_execute(const struct drive *drive, void *instance, const struct drive
     for (uint32_t i = 0; i < FAKE_OUTPUTS_MAX; i++) {
         rows[i] = 1;
     }
-    if (work->request_count == 1 && drive->config.max_batch_size > 0 && work->input_count && work->inputs[0].rank) {
+    if (work->request_count == 1 && drive->config.max_batch_size > 0 && work->input_count &&
+        work->inputs[0].rank) {
         rows[0] = work->inputs[0].shape[0];
     }
     for (uint32_t i = 0; i < work->input_count; i++) {
         const struct drive_tensor *input = &work->inputs[i];
         tensors[i] = (struct modeld_tensor){
-            .name = input->name, .dtype = input->dtype, .rank = input->rank, .shape = input->shape,
-            .data = input->data, .bytes = input->bytes,
+            .name = input->name,
+            .dtype = input->dtype,
+            .rank = input->rank,
+            .shape = input->shape,
+            .data = input->data,
+            .bytes = input->bytes,
         };
     }
     struct modeld_batch batch = {
@@ -210,15 +221,18 @@ void drive_execute(const struct drive *drive, void *instance, const struct drive
     uint32_t unused;
     void *grown = grow(drive, &batch, 1, sizeof batch, &unused);
     drive->api->execute(instance, grown);
-    /* An asynchronous backend may still read the batch: it is valid until the last request is finished. */
+    /* An asynchronous backend may still read the batch: it is valid until the last request is
+     * finished. */
     for (uint32_t i = 0; i < work->request_count; i++) {
-        fake_request_wait(work->requests[i], drive->api->flags & MODELD_BACKEND_ASYNCHRONOUS ? 60000 : 0);
+        fake_request_wait(work->requests[i],
+                          drive->api->flags & MODELD_BACKEND_ASYNCHRONOUS ? 60000 : 0);
     }
     free(grown);
     free(inputs);
 }
 
-modeld_request drive_run(const struct drive *drive, const struct drive_tensor *inputs, uint32_t input_count)
+modeld_request drive_run(const struct drive *drive, const struct drive_tensor *inputs,
+                         uint32_t input_count)
 {
     modeld_request request = fake_request_create();
     const struct drive_batch batch = {
@@ -229,7 +243,8 @@ modeld_request drive_run(const struct drive *drive, const struct drive_tensor *i
 
 const struct modeld_tensor_spec *drive_input(const struct drive *drive, uint32_t i)
 {
-    return (const struct modeld_tensor_spec *)((const char *)drive->info->inputs + (size_t)drive->info->spec_stride * i);
+    return (const struct modeld_tensor_spec *)((const char *)drive->info->inputs +
+                                               (size_t)drive->info->spec_stride * i);
 }
 
 const struct modeld_tensor_spec *drive_output(const struct drive *drive, uint32_t i)
@@ -286,8 +301,8 @@ static void fill_numbers(struct drive_tensor *tensor, uint64_t count)
     }
 }
 
-void drive_tensor_fill(struct drive_tensor *tensor, const char *name, uint32_t dtype, const int64_t *shape,
-                       uint32_t rank)
+void drive_tensor_fill(struct drive_tensor *tensor, const char *name, uint32_t dtype,
+                       const int64_t *shape, uint32_t rank)
 {
     uint64_t count = 1;
     memset(tensor, 0, sizeof *tensor);
@@ -305,7 +320,8 @@ void drive_tensor_fill(struct drive_tensor *tensor, const char *name, uint32_t d
     }
 }
 
-void drive_tensor_for(struct drive_tensor *tensor, const struct modeld_tensor_spec *spec, int64_t rows)
+void drive_tensor_for(struct drive_tensor *tensor, const struct modeld_tensor_spec *spec,
+                      int64_t rows)
 {
     int64_t shape[FAKE_RANK_MAX] = {rows};
     uint32_t rank = spec->rank == MODELD_RANK_ANY ? 1 : spec->rank;

@@ -1,5 +1,6 @@
 /*
- * One lock around fixed tables. A handle is slot number + generation, so that a stale one is noticed.
+ * One lock around fixed tables. A handle is slot number + generation, so that a stale one is
+ * noticed.
  */
 #include "fake_host.h"
 
@@ -50,10 +51,12 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[] = {
-    [MODELD_DTYPE_BOOL] = {"BOOL", 1},     [MODELD_DTYPE_UINT8] = {"UINT8", 1},   [MODELD_DTYPE_UINT16] = {"UINT16", 2},
-    [MODELD_DTYPE_UINT32] = {"UINT32", 4}, [MODELD_DTYPE_UINT64] = {"UINT64", 8}, [MODELD_DTYPE_INT8] = {"INT8", 1},
-    [MODELD_DTYPE_INT16] = {"INT16", 2},   [MODELD_DTYPE_INT32] = {"INT32", 4},   [MODELD_DTYPE_INT64] = {"INT64", 8},
-    [MODELD_DTYPE_FP16] = {"FP16", 2},     [MODELD_DTYPE_FP32] = {"FP32", 4},     [MODELD_DTYPE_FP64] = {"FP64", 8},
+    [MODELD_DTYPE_BOOL] = {"BOOL", 1},     [MODELD_DTYPE_UINT8] = {"UINT8", 1},
+    [MODELD_DTYPE_UINT16] = {"UINT16", 2}, [MODELD_DTYPE_UINT32] = {"UINT32", 4},
+    [MODELD_DTYPE_UINT64] = {"UINT64", 8}, [MODELD_DTYPE_INT8] = {"INT8", 1},
+    [MODELD_DTYPE_INT16] = {"INT16", 2},   [MODELD_DTYPE_INT32] = {"INT32", 4},
+    [MODELD_DTYPE_INT64] = {"INT64", 8},   [MODELD_DTYPE_FP16] = {"FP16", 2},
+    [MODELD_DTYPE_FP32] = {"FP32", 4},     [MODELD_DTYPE_FP64] = {"FP64", 8},
     [MODELD_DTYPE_BYTES] = {"BYTES", 0},   [MODELD_DTYPE_BF16] = {"BF16", 2},
 };
 enum { DTYPE_COUNT = sizeof dtypes / sizeof dtypes[0] };
@@ -93,7 +96,8 @@ __attribute__((format(printf, 1, 2))) static void breach(const char *format, ...
 static struct request *find_request(modeld_request handle)
 {
     uint64_t slot = handle & ((1u << GENERATION_SHIFT) - 1);
-    if (slot >= REQUESTS_MAX || !requests[slot].used || requests[slot].generation != handle >> GENERATION_SHIFT) {
+    if (slot >= REQUESTS_MAX || !requests[slot].used ||
+        requests[slot].generation != handle >> GENERATION_SHIFT) {
         return NULL;
     }
     return &requests[slot];
@@ -102,7 +106,8 @@ static struct request *find_request(modeld_request handle)
 static struct buffer *find_buffer(modeld_buffer handle)
 {
     uint64_t slot = handle & ((1u << GENERATION_SHIFT) - 1);
-    if (slot >= BUFFERS_MAX || !buffers[slot].data || buffers[slot].generation != handle >> GENERATION_SHIFT) {
+    if (slot >= BUFFERS_MAX || !buffers[slot].data ||
+        buffers[slot].generation != handle >> GENERATION_SHIFT) {
         return NULL;
     }
     return &buffers[slot];
@@ -167,17 +172,19 @@ static void host_buffer_destroy(modeld_buffer handle)
 static bool is_consistent(const struct modeld_tensor *tensor)
 {
     uint64_t count = 1;
-    if (!tensor->name || tensor->dtype == 0 || tensor->dtype >= DTYPE_COUNT || tensor->rank > FAKE_RANK_MAX ||
-        (tensor->rank && !tensor->shape)) {
+    if (!tensor->name || tensor->dtype == 0 || tensor->dtype >= DTYPE_COUNT ||
+        tensor->rank > FAKE_RANK_MAX || (tensor->rank && !tensor->shape)) {
         return false;
     }
     for (uint32_t i = 0; i < tensor->rank; i++) {
-        if (tensor->shape[i] < 0 || __builtin_mul_overflow(count, (uint64_t)tensor->shape[i], &count)) {
+        if (tensor->shape[i] < 0 ||
+            __builtin_mul_overflow(count, (uint64_t)tensor->shape[i], &count)) {
             return false;
         }
     }
     if (tensor->dtype != MODELD_DTYPE_BYTES) {
-        return count * dtypes[tensor->dtype].bytes == tensor->bytes && (tensor->data || !tensor->bytes);
+        return count * dtypes[tensor->dtype].bytes == tensor->bytes &&
+               (tensor->data || !tensor->bytes);
     }
     uint64_t at = 0;
     for (uint64_t i = 0; i < count; i++) {
@@ -213,7 +220,8 @@ static void keep_output(struct fake_output *kept, const struct modeld_output *ou
     }
 }
 
-/* Takes an output's memory over, whatever becomes of the response. Outside the lock: release may call the host. */
+/* Takes an output's memory over, whatever becomes of the response. Outside the lock: release may
+ * call the host. */
 static void take_memory(const struct modeld_output *output)
 {
     if (output->memory == MODELD_OUTPUT_BUFFER) {
@@ -222,7 +230,8 @@ static void take_memory(const struct modeld_output *output)
         if (buffer) {
             drop_buffer(buffer);
         } else {
-            breach("output '%s' hands over a buffer that the backend does not own", output->tensor.name);
+            breach("output '%s' hands over a buffer that the backend does not own",
+                   output->tensor.name);
         }
         pthread_mutex_unlock(&lock);
     } else if (output->memory == MODELD_OUTPUT_OWN) {
@@ -253,8 +262,10 @@ static int32_t judge(modeld_request handle, const struct modeld_response *respon
         breach("respond after finish");
         return MODELD_INVALID_ARGUMENT;
     }
-    if (response->struct_size < sizeof *response || response->output_stride < sizeof(struct modeld_output)) {
-        breach("a response with struct_size %u, output_stride %u", response->struct_size, response->output_stride);
+    if (response->struct_size < sizeof *response ||
+        response->output_stride < sizeof(struct modeld_output)) {
+        breach("a response with struct_size %u, output_stride %u", response->struct_size,
+               response->output_stride);
         return MODELD_INVALID_ARGUMENT;
     }
     return request->cancelled ? MODELD_CANCELLED : MODELD_OK;
@@ -262,7 +273,8 @@ static int32_t judge(modeld_request handle, const struct modeld_response *respon
 
 static const struct modeld_output *output_at(const struct modeld_response *response, uint32_t i)
 {
-    return (const struct modeld_output *)((const char *)response->outputs + (size_t)response->output_stride * i);
+    return (const struct modeld_output *)((const char *)response->outputs +
+                                          (size_t)response->output_stride * i);
 }
 
 static int32_t host_respond(modeld_request handle, const struct modeld_response *response)
@@ -322,10 +334,10 @@ static int32_t host_is_cancelled(modeld_request handle)
     return cancelled;
 }
 
-#define HOST_FUNCTIONS                                                                                               \
-    .abi_major = MODELD_ABI_MAJOR, .abi_minor = MODELD_ABI_MINOR, .log = host_log, .buffer_create = host_buffer_create, \
-    .buffer_destroy = host_buffer_destroy, .respond = host_respond, .finish = host_finish,                          \
-    .is_cancelled = host_is_cancelled
+#define HOST_FUNCTIONS                                                             \
+    .abi_major = MODELD_ABI_MAJOR, .abi_minor = MODELD_ABI_MINOR, .log = host_log, \
+    .buffer_create = host_buffer_create, .buffer_destroy = host_buffer_destroy,    \
+    .respond = host_respond, .finish = host_finish, .is_cancelled = host_is_cancelled
 
 const struct modeld_host_api *fake_host_api(bool grown)
 {
@@ -383,7 +395,8 @@ uint32_t fake_host_breaches(void)
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < BUFFERS_MAX; i++) {
         if (buffers[i].data) {
-            breach("a buffer of %llu bytes was never handed over or destroyed", (unsigned long long)buffers[i].bytes);
+            breach("a buffer of %llu bytes was never handed over or destroyed",
+                   (unsigned long long)buffers[i].bytes);
             drop_buffer(&buffers[i]);
         }
     }

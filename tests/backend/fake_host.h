@@ -1,9 +1,10 @@
 /*
- * The host side of the backend ABI for tests: hands out requests and buffers, keeps what a backend answers, and counts
- * every breach of the contract (a request finished twice, a response after the end, an output that contradicts itself,
- * memory that is not given back).
+ * The host side of the backend ABI for tests: hands out requests and buffers, keeps what a backend
+ * answers, and counts every breach of the contract (a request finished twice, a response after the
+ * end, an output that contradicts itself, memory that is not given back).
  *
- * One per process; thread-safe. Requests are made by the test, driven through a backend, looked at, destroyed.
+ * One per process; thread-safe. Requests are made by the test, driven through a backend, looked at,
+ * destroyed.
  */
 #ifndef TESTS_BACKEND_FAKE_HOST_H
 #define TESTS_BACKEND_FAKE_HOST_H
@@ -39,7 +40,8 @@ enum fake_release {
     FAKE_RELEASE_LATER,   /* by fake_host_release_all, from another thread than the backend's */
 };
 
-/* The table to give to a backend. grown: a later host, with a larger struct and unknown functions behind the known. */
+/* The table to give to a backend. grown: a later host, with a larger struct and unknown functions
+ * behind the known. */
 const struct modeld_host_api *fake_host_api(bool grown);
 
 void fake_host_set_release(enum fake_release when);
@@ -47,7 +49,8 @@ void fake_host_release_all(void);        /* takes a thread of its own for it */
 void fake_host_refuse_buffers(bool yes); /* as at the bound on bytes in flight */
 void fake_host_set_quiet(bool yes);      /* the backend's log lines are not printed */
 
-/* Breaches so far; each was printed. Unreleased outputs and buffers count when they are asked for here. */
+/* Breaches so far; each was printed. Unreleased outputs and buffers count when they are asked for
+ * here. */
 uint32_t fake_host_breaches(void);
 /* Log lines at this level since the last call. */
 uint32_t fake_host_log_lines(uint32_t level);

@@ -1,6 +1,7 @@
 /*
- * The ONNX Runtime backend: what it says of models, the numbers it gives against a bare call of the engine, what it
- * refuses and with which words. The models are those of make_models.py; their folder is in MODELD_TEST_MODELS.
+ * The ONNX Runtime backend: what it says of models, the numbers it gives against a bare call of the
+ * engine, what it refuses and with which words. The models are those of make_models.py; their
+ * folder is in MODELD_TEST_MODELS.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -26,8 +27,10 @@ static struct drive_config config_for(const char *model)
 {
     static char directory[4096];
     snprintf(directory, sizeof directory, "%s/%s/1", models, model);
-    return (struct drive_config){
-        .library = MODELD_BACKEND_LIBRARY, .engine_threads = 1, .directory = directory, .instance_count = 1};
+    return (struct drive_config){.library = MODELD_BACKEND_LIBRARY,
+                                 .engine_threads = 1,
+                                 .directory = directory,
+                                 .instance_count = 1};
 }
 
 static void up(struct drive *drive, const struct drive_config *config)
@@ -49,7 +52,8 @@ static void set_parameter(struct drive_config *config, const char *key, const ch
 }
 
 /* A good run of one request whose outputs are the caller's to look at until it destroys it. */
-static modeld_request run(const struct drive *drive, const struct drive_tensor *inputs, uint32_t count)
+static modeld_request run(const struct drive *drive, const struct drive_tensor *inputs,
+                          uint32_t count)
 {
     modeld_request request = drive_run(drive, inputs, count);
     const struct fake_result *result = fake_request_result(request);
@@ -60,8 +64,8 @@ static modeld_request run(const struct drive *drive, const struct drive_tensor *
     return request;
 }
 
-static void expect_error(const struct drive *drive, const struct drive_tensor *inputs, uint32_t count, int32_t code,
-                         const char *words)
+static void expect_error(const struct drive *drive, const struct drive_tensor *inputs,
+                         uint32_t count, int32_t code, const char *words)
 {
     modeld_request request = drive_run(drive, inputs, count);
     const struct fake_result *result = fake_request_result(request);
@@ -76,13 +80,14 @@ static void expect_refusal(const struct drive_config *config, int32_t code, cons
     struct drive drive;
     assert_true(drive_open(&drive, config) && drive_start(&drive));
     if (drive_load(&drive) || drive.code != code || !strstr(drive.error, words)) {
-        fail_msg("%s: code %d: '%s', expected %d and '%s'", config->directory, drive.code, drive.error, code, words);
+        fail_msg("%s: code %d: '%s', expected %d and '%s'", config->directory, drive.code,
+                 drive.error, code, words);
     }
     down(&drive);
 }
 
-static void assert_spec(const struct modeld_tensor_spec *spec, const char *name, uint32_t dtype, uint32_t rank,
-                        int64_t first, uint32_t optional)
+static void assert_spec(const struct modeld_tensor_spec *spec, const char *name, uint32_t dtype,
+                        uint32_t rank, int64_t first, uint32_t optional)
 {
     assert_string_equal(spec->name, name);
     assert_int_equal(spec->dtype, dtype);
@@ -128,7 +133,8 @@ static void test_onnxruntime_describes_models(void **state)
         assert_int_equal(drive.info->batchable, rows[i].batchable);
         assert_string_equal(drive.info->platform, "onnxruntime_onnx");
         assert_true(drive.info->memory_bytes > 32);
-        assert_spec(drive_input(&drive, 0), rows[i].input, rows[i].dtype, rows[i].rank, rows[i].first, 0);
+        assert_spec(drive_input(&drive, 0), rows[i].input, rows[i].dtype, rows[i].rank,
+                    rows[i].first, 0);
         if (rows[i].inputs == 2) {
             assert_spec(drive_input(&drive, 1), "scale", MODELD_DTYPE_FP32, 1, 1, 1);
         }
@@ -158,7 +164,8 @@ static void test_onnxruntime_keeps_every_data_type(void **state)
             assert_int_equal(y->shape[0], sizes[i]);
             assert_int_equal(y->bytes, x.bytes);
             assert_true(!memcmp(y->data, x.data, x.bytes));
-            assert_int_equal(y->memory, dtype == MODELD_DTYPE_BYTES ? MODELD_OUTPUT_BUFFER : MODELD_OUTPUT_OWN);
+            assert_int_equal(y->memory, dtype == MODELD_DTYPE_BYTES ? MODELD_OUTPUT_BUFFER
+                                                                    : MODELD_OUTPUT_OWN);
             fake_request_destroy(request);
             drive_tensors_free(&x, 1);
         }
@@ -169,11 +176,14 @@ static void test_onnxruntime_keeps_every_data_type(void **state)
 static float value_of(modeld_request request, uint32_t output, uint32_t index)
 {
     float value;
-    memcpy(&value, (char *)fake_request_result(request)->outputs[output].data + index * sizeof value, sizeof value);
+    memcpy(&value,
+           (char *)fake_request_result(request)->outputs[output].data + index * sizeof value,
+           sizeof value);
     return value;
 }
 
-static struct drive_tensor floats(const char *name, const float *values, const int64_t *shape, uint32_t rank)
+static struct drive_tensor floats(const char *name, const float *values, const int64_t *shape,
+                                  uint32_t rank)
 {
     struct drive_tensor tensor;
     drive_tensor_fill(&tensor, name, MODELD_DTYPE_FP32, shape, rank);
@@ -294,9 +304,11 @@ static OrtValue *bare_run(const struct bare *bare, const struct drive_tensor *x,
     OrtValue *value;
     OrtValue *result = NULL;
     const char *name = x->name;
-    ORT_OK(bare->api->CreateTensorWithDataAsOrtValue(bare->memory, x->data, x->bytes, x->shape, x->rank,
-                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value));
-    ORT_OK(bare->api->Run(bare->session, NULL, &name, (const OrtValue *const *)&value, 1, &output, 1, &result));
+    ORT_OK(bare->api->CreateTensorWithDataAsOrtValue(bare->memory, x->data, x->bytes, x->shape,
+                                                     x->rank, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                                     &value));
+    ORT_OK(bare->api->Run(bare->session, NULL, &name, (const OrtValue *const *)&value, 1, &output,
+                          1, &result));
     bare->api->ReleaseValue(value);
     return result;
 }
@@ -355,7 +367,8 @@ static void test_onnxruntime_refuses_parameters(void **state)
 {
     (void)state;
     static const char *const rows[][3] = {
-        {"intra_op_thread_count", "many", "intra_op_thread_count is 'many', expected a number from 0 to 1024"},
+        {"intra_op_thread_count", "many",
+         "intra_op_thread_count is 'many', expected a number from 0 to 1024"},
         {"inter_op_thread_count", "-1", "inter_op_thread_count"},
         {"execution_mode", "2", "execution_mode is '2'"},
         {"enable_mem_arena", "", "enable_mem_arena"},
@@ -374,7 +387,8 @@ static void test_onnxruntime_refuses_parameters(void **state)
     expect_refusal(&config, MODELD_INVALID_ARGUMENT, "'../model.onnx' must be a path inside");
     config = config_for("linear");
     config.accelerators[config.accelerator_count++] = "openvino";
-    expect_refusal(&config, MODELD_UNIMPLEMENTED, "'openvino' is not in this ONNX Runtime, which has: ");
+    expect_refusal(&config, MODELD_UNIMPLEMENTED,
+                   "'openvino' is not in this ONNX Runtime, which has: ");
     config = config_for("linear");
     config.op_libraries[config.op_library_count++] = "/nonexistent/ops.so";
     expect_refusal(&config, MODELD_INTERNAL, "custom-op library '/nonexistent/ops.so'");
@@ -456,7 +470,8 @@ static void test_onnxruntime_notices_lost_rows(void **state)
         .inputs = &x, .input_count = 1, .requests = &request, .rows = &rows, .request_count = 1};
     drive_execute(&drive, drive.instances[0], &batch);
     assert_int_equal(fake_request_result(request)->code, MODELD_INTERNAL);
-    assert_non_null(strstr(fake_request_result(request)->text, "output 'y' is 1, expected the batch's 2 rows"));
+    assert_non_null(
+        strstr(fake_request_result(request)->text, "output 'y' is 1, expected the batch's 2 rows"));
     fake_request_destroy(request);
     drive_tensors_free(&x, 1);
     down(&drive);
@@ -484,7 +499,8 @@ static void test_onnxruntime_says_where_the_engine_was_sought(void **state)
     (void)state;
     struct drive drive;
     struct drive_config config = config_for("linear");
-    config.options[config.option_count++] = (struct modeld_option){"library-path", "/nonexistent/libonnxruntime.so"};
+    config.options[config.option_count++] =
+        (struct modeld_option){"library-path", "/nonexistent/libonnxruntime.so"};
     assert_true(drive_open(&drive, &config));
     assert_false(drive_start(&drive));
     assert_int_equal(drive.code, MODELD_NOT_FOUND);
@@ -509,14 +525,16 @@ static void test_onnxruntime_cancels_a_batch_when_all_have_left(void **state)
     drive_tensor_for(&x, drive_input(&drive, 0), 2);
     for (int left = 1; left <= 2; left++) {
         modeld_request requests[] = {fake_request_create(), fake_request_create()};
-        const struct drive_batch batch = {.inputs = &x, .input_count = 1, .requests = requests, .request_count = 2};
+        const struct drive_batch batch = {
+            .inputs = &x, .input_count = 1, .requests = requests, .request_count = 2};
         for (int i = 0; i < left; i++) {
             fake_request_cancel(requests[i]);
             drive.api->cancel(drive.instances[0], requests[i]);
         }
         drive_execute(&drive, drive.instances[0], &batch);
         assert_int_equal(fake_request_result(requests[0])->code, MODELD_CANCELLED);
-        assert_int_equal(fake_request_result(requests[1])->code, left == 1 ? MODELD_OK : MODELD_CANCELLED);
+        assert_int_equal(fake_request_result(requests[1])->code,
+                         left == 1 ? MODELD_OK : MODELD_CANCELLED);
         fake_request_destroy(requests[0]);
         fake_request_destroy(requests[1]);
     }

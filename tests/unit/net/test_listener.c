@@ -1,5 +1,6 @@
 /*
- * net/listener and net/conn: two loops that the test turns by hand on a clock of its own, then the same with threads.
+ * net/listener and net/conn: two loops that the test turns by hand on a clock of its own, then the
+ * same with threads.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +23,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "net/conn_internal.h"
 #include "net/listener.h"
 #include "os/clock.h"
 
@@ -34,12 +36,15 @@ static uint64_t moved_clock(void)
     return clock_ns;
 }
 
-/* --- what was logged --------------------------------------------------------------------------------------------------- */
+/* --- what was logged
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static unsigned log_count;
 static char log_last[256];
 
-static void keep_log(void *arg, enum md_log_level level, const struct md_log_context *context, struct md_str text)
+static void keep_log(void *arg, enum md_log_level level, const struct md_log_context *context,
+                     struct md_str text)
 {
     (void)arg;
     (void)level;
@@ -48,7 +53,9 @@ static void keep_log(void *arg, enum md_log_level level, const struct md_log_con
     (void)snprintf(log_last, sizeof log_last, "%.*s", MD_STR_ARG(text));
 }
 
-/* --- a server that echoes ----------------------------------------------------------------------------------------------- */
+/* --- a server that echoes
+ * -----------------------------------------------------------------------------------------------
+ */
 
 struct echo {
     struct md_conn *conn;
@@ -169,7 +176,9 @@ static void start(struct fixture *fixture)
     turn(fixture);
 }
 
-/* --- clients -------------------------------------------------------------------------------------------------------------- */
+/* --- clients
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static int try_connect(uint16_t port)
 {
@@ -192,7 +201,8 @@ static int connect_to(const struct fixture *fixture)
     return fd;
 }
 
-/* Bytes that have come back; 0 at the end of the stream, -1 if there is nothing yet, -2 if it was broken off. */
+/* Bytes that have come back; 0 at the end of the stream, -1 if there is nothing yet, -2 if it was
+ * broken off. */
 static long received(int fd)
 {
     char data[64];
@@ -201,7 +211,9 @@ static long received(int fd)
     return n >= 0 ? (long)n : errno == EAGAIN ? -1 : -2;
 }
 
-/* --- accepting ------------------------------------------------------------------------------------------------------------ */
+/* --- accepting
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_listener_serves_a_connection(void **state)
 {
@@ -223,7 +235,9 @@ static void test_listener_serves_a_connection(void **state)
     assert_int_equal(getsockname(client, (struct sockaddr *)&own, &own_len), 0);
     (void)snprintf(expected, sizeof expected, "127.0.0.1:%u", ntohs(own.sin_port));
     assert_string_equal(md_conn_peer(fixture->echoes[0].conn), expected);
-    assert_int_equal(getsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, &len), 0);
+    assert_int_equal(
+        getsockopt(fixture->echoes[0].conn->fd.fd, IPPROTO_TCP, TCP_NODELAY, &one, &len), 0);
+    assert_true(one);
     md_conn_shutdown(fixture->echoes[0].conn);
     assert_int_equal(received(client), 0);
     close(client);
@@ -326,7 +340,9 @@ static void test_listener_out_of_descriptors_pauses(void **state)
     close(client);
 }
 
-/* --- stopping -------------------------------------------------------------------------------------------------------------- */
+/* --- stopping
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_listener_stop_closes_the_socket_but_not_connections(void **state)
 {
@@ -435,7 +451,9 @@ static void test_listener_port_in_use_is_named(void **state)
     assert_non_null(strstr(err.text, port + 8));
 }
 
-/* --- failures --------------------------------------------------------------------------------------------------------------- */
+/* --- failures
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_listener_create_failures(void **state)
 {
@@ -458,7 +476,8 @@ static void test_listener_create_failures(void **state)
     }
 }
 
-/* Whatever fails between connect and echo: the client is served or its connection ends; nothing stays behind. */
+/* Whatever fails between connect and echo: the client is served or its connection ends; nothing
+ * stays behind. */
 static void test_listener_every_call_may_fail_while_serving(void **state)
 {
     struct fixture *fixture = *state;
@@ -484,7 +503,8 @@ static void test_listener_every_call_may_fail_while_serving(void **state)
             close(client);
             turn(fixture);
             assert_int_equal(md_listener_open_count(fixture->listener), 0);
-            assert_int_equal(md_loop_connection_count(fixture->loops[0]) + md_loop_connection_count(fixture->loops[1]),
+            assert_int_equal(md_loop_connection_count(fixture->loops[0]) +
+                                 md_loop_connection_count(fixture->loops[1]),
                              0);
             assert_true(n < 200);
         }
@@ -521,7 +541,9 @@ static void test_listener_start_without_memory_for_a_timer_goes_on_trying(void *
     turn(fixture);
 }
 
-/* --- with threads ------------------------------------------------------------------------------------------------------------- */
+/* --- with threads
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_listener_with_running_loops(void **state)
 {
@@ -549,7 +571,8 @@ static void test_listener_with_running_loops(void **state)
             assert_int_equal(read(clients[i], &byte, 1), 1);
         }
     }
-    size_t first = md_loop_connection_count(fixture->loops[0]), second = md_loop_connection_count(fixture->loops[1]);
+    size_t first = md_loop_connection_count(fixture->loops[0]),
+           second = md_loop_connection_count(fixture->loops[1]);
     assert_int_equal(first + second, CLIENTS);
     assert_true(first > CLIENTS / 4 && second > CLIENTS / 4);
     md_listener_stop(fixture->listener);
@@ -568,17 +591,21 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_listener_serves_a_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_balances_over_loops, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_listener_closes_connections_beyond_the_limit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_listener_closes_connections_beyond_the_limit, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_listener_out_of_descriptors_pauses, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_listener_stop_closes_the_socket_but_not_connections, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_listener_stop_closes_the_socket_but_not_connections,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_stopped_while_it_pauses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_stop_before_its_loops_ran, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_listener_unix_socket_file_comes_and_goes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_listener_unix_socket_file_comes_and_goes, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_listener_port_in_use_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_create_failures, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_listener_every_call_may_fail_while_serving, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_listener_start_without_memory_for_a_timer_goes_on_trying, set_up,
+        cmocka_unit_test_setup_teardown(test_listener_every_call_may_fail_while_serving, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_listener_start_without_memory_for_a_timer_goes_on_trying, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_with_running_loops, set_up, tear_down),
     };
 
