@@ -153,7 +153,7 @@ struct page {
     const struct md_metrics *metrics;
     struct md_exchange *x;
     struct md_loop_task task; /* the next slice */
-    bool is_deferred;
+    bool is_busy, wants_more;
     size_t family, model, version;
     bool began_family;
     bool printed_process;
@@ -460,16 +460,21 @@ static bool fill(struct page *page)
     return false;
 }
 
+/* While a slice is due or being written (`is_busy`), what happens meanwhile is only noted. */
 static void produce_slice(struct md_loop_task *task)
 {
     struct page *page = MD_CONTAINER_OF(task, struct page, task);
     struct md_exchange *x = page->x;
 
-    page->is_deferred = false;
+    page->wants_more = false;
     md_bytes_clear(&page->text);
-    bool more = !x->cancelled && fill(page);
-    if (!md_exchange_write(x, md_bytes_view(&page->text)) || !more) {
+    bool is_last = x->cancelled || !fill(page);
+    if (!md_exchange_write(x, md_bytes_view(&page->text)) || is_last) {
         md_exchange_end(x);
+    } else if (page->wants_more) {
+        md_loop_defer(x->loop, &page->task);
+    } else {
+        page->is_busy = false;
     }
 }
 
@@ -478,18 +483,19 @@ static void produce(struct md_exchange *x)
 {
     struct page *page = x->dialect;
 
-    if (!page->is_deferred) {
-        page->is_deferred = true;
+    page->wants_more = true;
+    if (!page->is_busy) {
+        page->is_busy = true;
         md_loop_defer(x->loop, &page->task);
     }
 }
 
-/* Nobody asks for more: the answer ends here, or in the slice that is due. */
+/* Nobody asks for more: the answer ends here, or with the slice that is under way. */
 static void abandon(struct md_exchange *x)
 {
     struct page *page = x->dialect;
 
-    if (!page->is_deferred) {
+    if (!page->is_busy) {
         md_exchange_end(x);
     }
 }
