@@ -1,24 +1,29 @@
 /*
  * modeld backend interface.
  *
- * A backend is a shared library that gives models to one engine. It exports one symbol, modeld_backend_entry, and sees
- * nothing of the server but this header. Objects nest: backend (the library, once a process) -> model (one mapping: a
- * version loaded by the engine) -> instance (a permission to run one batch at a time). Each has a create/destroy pair;
- * destroy is called after every child is gone.
+ * A backend is a shared library that gives models to one engine. It exports one symbol,
+ * modeld_backend_entry, and sees nothing of the server but this header. Objects nest: backend (the
+ * library, once a process) -> model (one mapping: a version loaded by the engine) -> instance (a
+ * permission to run one batch at a time). Each has a create/destroy pair; destroy is called after
+ * every child is gone.
  *
- * Growth. Every struct that crosses the border begins with struct_size (bytes that its writer knows). Fields are only
- * appended; a reader uses a field only if struct_size covers it. Arrays of structs carry their own stride. A function
- * that a side does not have is NULL. Same abi_major = compatible; a larger abi_minor only adds.
+ * Growth. Every struct that crosses the border begins with struct_size (bytes that its writer
+ * knows). Fields are only appended; a reader uses a field only if struct_size covers it. Arrays of
+ * structs carry their own stride. A function that a side does not have is NULL. Same abi_major =
+ * compatible; a larger abi_minor only adds.
  *
- * Threads. backend_create/_destroy: one at a time. model_create/_destroy, instance_create/_destroy: a loader thread; at
- * the same time for different models only with MODELD_BACKEND_PARALLEL_LOAD. execute: never twice at a time for one
- * instance, from any thread unless MODELD_BACKEND_THREAD_BOUND. cancel: any thread, at any time while the instance
- * exists. Host functions may be called from any thread.
+ * Threads. backend_create/_destroy: one at a time. model_create/_destroy, instance_create/_destroy:
+ * a loader thread; at the same time for different models only with MODELD_BACKEND_PARALLEL_LOAD.
+ * execute: never twice at a time for one instance, from any thread unless
+ * MODELD_BACKEND_THREAD_BOUND. cancel: any thread, at any time while the instance exists. Host
+ * functions may be called from any thread.
  *
- * Errors. A function that can fail returns a modeld_code (0 = done) and writes one sentence for people into the
- * modeld_text that it was given: which file or tensor, what was expected, what to do.
+ * Errors. A function that can fail returns a modeld_code (0 = done) and writes one sentence for
+ * people into the modeld_text that it was given: which file or tensor, what was expected, what to
+ * do.
  *
- * Handles (modeld_request, modeld_buffer) are numbers, not pointers: the other side may be another process.
+ * Handles (modeld_request, modeld_buffer) are numbers, not pointers: the other side may be another
+ * process.
  */
 #ifndef MODELD_BACKEND_H
 #define MODELD_BACKEND_H
@@ -52,8 +57,9 @@ enum modeld_code {
     MODELD_WOULD_BLOCK = 1000,
 };
 
-/* Element types; numbers of `DataType` in the model configuration. BYTES elements are a little-endian u32 length
- * followed by that many bytes. BOOL is one byte, 0 or 1. Everything is little-endian and row-major. */
+/* Element types; numbers of `DataType` in the model configuration. BYTES elements are a
+ * little-endian u32 length followed by that many bytes. BOOL is one byte, 0 or 1. Everything is
+ * little-endian and row-major. */
 enum modeld_dtype {
     MODELD_DTYPE_INVALID = 0,
     MODELD_DTYPE_BOOL = 1,
@@ -99,7 +105,7 @@ struct modeld_tensor {
     uint32_t dtype;   /* enum modeld_dtype */
     uint32_t rank;
     const int64_t *shape; /* rank entries, each >= 0 */
-    const void *data;     /* may be unaligned; aligned to 64 bytes where the client's layout allows */
+    const void *data; /* may be unaligned; aligned to 64 bytes where the client's layout allows */
     uint64_t bytes;
     uint32_t memory_kind; /* enum modeld_memory_kind */
     int32_t device_id;
@@ -113,7 +119,7 @@ struct modeld_batch {
     const modeld_request *requests;
     const int64_t *rows; /* rows of each request in dimension 0; all 1 without a batch dimension */
     uint32_t input_count;
-    uint32_t input_stride;             /* bytes from one tensor to the next */
+    uint32_t input_stride;              /* bytes from one tensor to the next */
     const struct modeld_tensor *inputs; /* an optional input that was not sent is absent */
     uint32_t output_count;              /* outputs that somebody wants; 0 = all of them */
     uint32_t reserved;
@@ -122,16 +128,18 @@ struct modeld_batch {
 
 /* Where an output's bytes are, and who frees them. */
 enum modeld_output_memory {
-    MODELD_OUTPUT_COPY = 0,   /* valid during respond only: the host copies */
-    MODELD_OUTPUT_BUFFER = 1, /* host memory from buffer_create; respond takes it over, also when it fails */
-    MODELD_OUTPUT_OWN = 2,    /* backend's memory: the host calls release(release_arg) when it is written out, from any
-                                 thread, also when respond fails */
-    MODELD_OUTPUT_INPUT = 3,  /* a part of one of this request's input tensors */
+    MODELD_OUTPUT_COPY = 0, /* valid during respond only: the host copies */
+    MODELD_OUTPUT_BUFFER =
+        1, /* host memory from buffer_create; respond takes it over, also when it fails */
+    MODELD_OUTPUT_OWN = 2,   /* backend's memory: the host calls release(release_arg) when it is
+                                written out, from any   thread, also when respond fails */
+    MODELD_OUTPUT_INPUT = 3, /* a part of one of this request's input tensors */
 };
 
 struct modeld_output {
-    struct modeld_tensor tensor; /* BYTES as on the wire; shape with the request's own rows in dimension 0 */
-    uint32_t memory;             /* enum modeld_output_memory */
+    struct modeld_tensor
+        tensor;      /* BYTES as on the wire; shape with the request's own rows in dimension 0 */
+    uint32_t memory; /* enum modeld_output_memory */
     uint32_t reserved;
     modeld_buffer buffer; /* MODELD_OUTPUT_BUFFER */
     void (*release)(void *arg);
@@ -157,23 +165,26 @@ struct modeld_host_api {
     uint16_t abi_major;
     uint16_t abi_minor;
 
-    /* One log line; the host adds time, backend, and what it knows of the calling thread's request. */
+    /* One log line; the host adds time, backend, and what it knows of the calling thread's request.
+     */
     void (*log)(uint32_t level, const char *text);
 
-    /* Memory for an output of this request, aligned to 64 bytes: what is written there goes to the socket as it is.
-     * Returns 0 and no memory when the server's bound on bytes in flight is reached. */
+    /* Memory for an output of this request, aligned to 64 bytes: what is written there goes to the
+     * socket as it is. Returns 0 and no memory when the server's bound on bytes in flight is
+     * reached. */
     modeld_buffer (*buffer_create)(modeld_request request, uint64_t bytes, void **data);
     /* For a buffer that was not handed over. */
     void (*buffer_destroy)(modeld_buffer buffer);
 
-    /* Sends one response of a request, 0..n times (n <= 1 unless the model is decoupled). Returns MODELD_OK;
-     * MODELD_WOULD_BLOCK when the stream's credit is used up (nothing was taken over; go on after `resume`);
-     * MODELD_CANCELLED when nobody waits any more; MODELD_INVALID_ARGUMENT for an output that contradicts itself
-     * (the request fails with that sentence). */
+    /* Sends one response of a request, 0..n times (n <= 1 unless the model is decoupled). Returns
+     * MODELD_OK; MODELD_WOULD_BLOCK when the stream's credit is used up (nothing was taken over; go
+     * on after `resume`); MODELD_CANCELLED when nobody waits any more; MODELD_INVALID_ARGUMENT for
+     * an output that contradicts itself (the request fails with that sentence). */
     int32_t (*respond)(modeld_request request, const struct modeld_response *response);
 
-    /* Ends a request: exactly once for each, with MODELD_OK or with an error (text may be NULL). The handle is dead
-     * afterwards. Of a unary model a request that is finished OK without a response is an error. */
+    /* Ends a request: exactly once for each, with MODELD_OK or with an error (text may be NULL).
+     * The handle is dead afterwards. Of a unary model a request that is finished OK without a
+     * response is an error. */
     int32_t (*finish)(modeld_request request, int32_t code, const char *text, uint32_t how);
 
     /* 1 if the client has gone or the deadline has passed. */
@@ -197,21 +208,22 @@ struct modeld_option {
 
 struct modeld_backend_args {
     uint32_t struct_size;
-    uint32_t engine_threads;        /* size of the one engine thread pool of the process; 0 = the engine decides */
-    const char *directory;          /* where the backend's library was found */
-    uint32_t option_count;          /* --backend-config NAME,key=value */
-    uint32_t option_stride;         /* bytes from one option to the next */
+    uint32_t engine_threads; /* size of the one engine thread pool of the process; 0 = the engine
+                                decides */
+    const char *directory;   /* where the backend's library was found */
+    uint32_t option_count;   /* --backend-config NAME,key=value */
+    uint32_t option_stride;  /* bytes from one option to the next */
     const struct modeld_option *options;
 };
 
 struct modeld_model_args {
     uint32_t struct_size;
-    uint32_t instance_count;  /* instances that will be created */
+    uint32_t instance_count; /* instances that will be created */
     const char *name;
     int64_t version;
-    const char *directory;    /* of the version; absolute */
-    const char *filename;     /* default_model_filename or NULL */
-    const char *config_json;  /* the whole model configuration as JSON */
+    const char *directory;   /* of the version; absolute */
+    const char *filename;    /* default_model_filename or NULL */
+    const char *config_json; /* the whole model configuration as JSON */
     int64_t max_batch_size;
     uint32_t parameter_count; /* `parameters` of the configuration */
     uint32_t parameter_stride;
@@ -219,10 +231,11 @@ struct modeld_model_args {
     uint32_t op_library_count; /* model_operations; only when the operator allowed them */
     uint32_t reserved;
     const char *const *op_libraries; /* absolute paths */
-    int32_t optimization_level;      /* optimization.graph.level; 0 = default, -1 = off, 1.. = more */
-    uint32_t accelerator_count;      /* optimization.execution_accelerators, CPU then GPU */
+    int32_t optimization_level; /* optimization.graph.level; 0 = default, -1 = off, 1.. = more */
+    uint32_t accelerator_count; /* optimization.execution_accelerators, CPU then GPU */
     const char *const *accelerators;
-    const char *output_names; /* of the configuration, comma separated, in order; NULL = it names none */
+    const char
+        *output_names; /* of the configuration, comma separated, in order; NULL = it names none */
 };
 
 #define MODELD_RANK_ANY UINT32_MAX
@@ -263,11 +276,12 @@ struct modeld_instance_args {
 
 enum modeld_backend_flag {
     MODELD_BACKEND_PARALLEL_LOAD = 1 << 0, /* models may be created at the same time */
-    MODELD_BACKEND_INLINE_SAFE = 1 << 1,   /* execute never blocks: the server may call it on a network thread */
-    MODELD_BACKEND_THREAD_BOUND = 1 << 2,  /* all calls for one instance come from one thread */
-    MODELD_BACKEND_ASYNCHRONOUS = 1 << 3,  /* execute may return before the requests are finished */
-    MODELD_BACKEND_TAKES_ROWS = 1 << 4,    /* reserved: gets requests' tensors ungathered */
-    MODELD_BACKEND_OWN_PROCESS = 1 << 5,   /* reserved: wants to run in a worker process */
+    MODELD_BACKEND_INLINE_SAFE =
+        1 << 1, /* execute never blocks: the server may call it on a network thread */
+    MODELD_BACKEND_THREAD_BOUND = 1 << 2, /* all calls for one instance come from one thread */
+    MODELD_BACKEND_ASYNCHRONOUS = 1 << 3, /* execute may return before the requests are finished */
+    MODELD_BACKEND_TAKES_ROWS = 1 << 4,   /* reserved: gets requests' tensors ungathered */
+    MODELD_BACKEND_OWN_PROCESS = 1 << 5,  /* reserved: wants to run in a worker process */
 };
 
 struct modeld_backend_api {
@@ -278,7 +292,8 @@ struct modeld_backend_api {
     const char *version; /* of the backend and its engine, for the log */
     uint64_t flags;      /* enum modeld_backend_flag */
 
-    int32_t (*backend_create)(const struct modeld_backend_args *args, void **backend, struct modeld_text *error);
+    int32_t (*backend_create)(const struct modeld_backend_args *args, void **backend,
+                              struct modeld_text *error);
     void (*backend_destroy)(void *backend);
 
     int32_t (*model_create)(void *backend, const struct modeld_model_args *args, void **model,
@@ -286,11 +301,12 @@ struct modeld_backend_api {
     const struct modeld_model_info *(*model_info)(void *model);
     void (*model_destroy)(void *model);
 
-    int32_t (*instance_create)(void *model, const struct modeld_instance_args *args, void **instance,
-                               struct modeld_text *error);
+    int32_t (*instance_create)(void *model, const struct modeld_instance_args *args,
+                               void **instance, struct modeld_text *error);
     void (*instance_destroy)(void *instance);
 
-    /* Runs a batch: respond and finish for each of its requests, before it returns unless ASYNCHRONOUS. */
+    /* Runs a batch: respond and finish for each of its requests, before it returns unless
+     * ASYNCHRONOUS. */
     void (*execute)(void *instance, const struct modeld_batch *batch);
 
     /* Optional: stop working for this request as soon as possible; it must still be finished. */
@@ -307,10 +323,13 @@ struct modeld_backend_api {
     void *warm_up;
 };
 
-/* The one symbol of a backend. Called once, before anything else; NULL = cannot work with this host. */
-MODELD_EXPORT const struct modeld_backend_api *modeld_backend_entry(const struct modeld_host_api *host);
+/* The one symbol of a backend. Called once, before anything else; NULL = cannot work with this
+ * host. */
+MODELD_EXPORT const struct modeld_backend_api *modeld_backend_entry(
+    const struct modeld_host_api *host);
 
-/* Optional symbol: how well this library runs on this machine; 0 = not at all. Of several files the best is used. */
+/* Optional symbol: how well this library runs on this machine; 0 = not at all. Of several files the
+ * best is used. */
 MODELD_EXPORT int32_t modeld_backend_score(void);
 
 #ifdef __cplusplus

@@ -22,7 +22,9 @@ struct family {
 
 static double us(uint64_t ns)
 {
-    return (double)(ns / MD_NS_PER_US);
+    uint64_t whole = ns / MD_NS_PER_US; /* the field counts whole microseconds */
+
+    return (double)whole;
 }
 
 static double success(const struct md_version *v, const struct md_target_totals *t)

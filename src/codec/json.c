@@ -552,6 +552,9 @@ void md_json_append_text(struct md_bytes *out, struct md_str text)
 {
     size_t from = 0, i = 0; /* text before `from` is out; text from there to i stands for itself */
 
+    if (text.len == 0) {
+        return; /* perhaps there is no memory to point into */
+    }
     while (i < text.len) {
         i += plain_run(text.ptr + i, text.len - i);
         if (i == text.len) {

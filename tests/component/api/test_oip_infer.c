@@ -147,8 +147,8 @@ static void test_oip_infer_refuses_bad_requests(void **state)
         {"fp32", "{\"inputs\":[]} x", 400, "failed to parse the request JSON"},
         {"fp32", "{\"inputs\":{}}", 400, "'inputs'"},
         {"fp32", "{\"inputs\":[]}", 400,
-         "[request id: <id_unknown>] expected 1 inputs but got 0 inputs for model 'fp32'. Got input(s) [], but missing required "
-         "input(s) ['INPUT0']"},
+         "[request id: <id_unknown>] expected 1 inputs but got 0 inputs for model 'fp32'. Got input(s) [], "
+         "but missing required input(s) ['INPUT0']"},
         {"fp32", "{\"id\":\"q\",\"inputs\":[]}", 400, "[request id: q] expected 1 inputs"},
         {"fp32", "{\"id\":7,\"inputs\":[]}", 400, "'id'"},
         {"fp32", INPUT("\"shape\":[1],\"datatype\":\"INT32\",\"data\":[1]"), 400,
@@ -320,16 +320,16 @@ static void test_oip_infer_finds_classes(void **state)
     (void)state;
     expect(
         "labelled",
-        "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[4],\"datatype\":\"FP32\",\"data\":[0.1,0.7,0.7,0.05]}],\"outputs\":"
-        "[{\"name\":\"OUTPUT0\",\"parameters\":{\"classification\":9}}]}",
+        "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[4],\"datatype\":\"FP32\",\"data\":[0.1,0.7,0.7,0.05]}],"
+        "\"outputs\":[{\"name\":\"OUTPUT0\",\"parameters\":{\"classification\":9}}]}",
         200,
         HEAD(
             "labelled") "{\"name\":\"OUTPUT0\",\"datatype\":\"BYTES\",\"shape\":[4],\"data\":[\"0.700000:1:dog\","
                         "\"0.700000:2:bird\",\"0.100000:0:cat\",\"0.050000:3:fish\"]}]}");
     expect(
         "batched",
-        "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[2,4],\"datatype\":\"FP32\",\"data\":[1,2,3,4,8,7,6,5]}],\"outputs\":"
-        "[{\"name\":\"OUTPUT0\",\"parameters\":{\"classification\":1}}]}",
+        "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[2,4],\"datatype\":\"FP32\",\"data\":[1,2,3,4,8,7,6,5]}],"
+        "\"outputs\":[{\"name\":\"OUTPUT0\",\"parameters\":{\"classification\":1}}]}",
         200,
         HEAD(
             "batched") "{\"name\":\"OUTPUT0\",\"datatype\":\"BYTES\",\"shape\":[2,1],\"data\":[\"4.000000:3\","

@@ -157,8 +157,8 @@ static void test_options_file_reports_lines(void **state)
     struct run r;
 
     (void)state;
-    file_text =
-        "http-port: 1\nhttp-pots: 2\nmodels:\n  - pattern: \"r*\"\n    config: { max_batch_size: 4, input: [ { name: x } ] }\n";
+    file_text = "http-port: 1\nhttp-pots: 2\nmodels:\n  - pattern: \"r*\"\n"
+                "    config: { max_batch_size: 4, input: [ { name: x } ] }\n";
     parse(&r, ARGV(ARG("--config=c.yaml")), NULL);
     assert_false(r.ok);
     assert_non_null(

@@ -132,10 +132,10 @@ static void test_schema_merges_a_copy(void **state)
     parse(&base,
           "max_batch_size: 4\noptimization { graph { level: 1 } }\ninstance_group { count: 1 }\n",
           false);
-    parse(
-        &over,
-        "{\"max_batch_size\":8,\"optimization\":{\"eager_batching\":true},\"instance_group\":[{\"count\":2},{\"count\":3}]}",
-        true);
+    parse(&over,
+          "{\"max_batch_size\":8,\"optimization\":{\"eager_batching\":true},"
+          "\"instance_group\":[{\"count\":2},{\"count\":3}]}",
+          true);
     assert_true(base.ok && over.ok);
     assert_true(md_message_merge(base.message, over.message, &base.arena));
     assert_int_equal(md_message_get(base.message, "max_batch_size", 0).as.integer, 8);
@@ -177,8 +177,8 @@ static void test_pbtxt_survives_failing_memory(void **state)
         md_fault_arm(MD_FAULT_ALLOC, n);
         parse(
             &p,
-            "name: \"m\"\ninput [ { name: \"x\" dims: [1,2,3] }, { name: \"y\" } ]\nparameters { key: \"k\" value { string_value: "
-            "\"v\" } }\n",
+            "name: \"m\"\ninput [ { name: \"x\" dims: [1,2,3] }, { name: \"y\" } ]\nparameters { key: \"k\" "
+            "value { string_value: \"v\" } }\n",
             false);
         bool hit = md_fault_disarm(MD_FAULT_ALLOC);
         assert_true(hit != p.ok || p.ok);
