@@ -113,9 +113,10 @@ struct md_http_response {
 void md_exchange_respond(struct md_exchange *x, const struct md_http_response *response);
 
 /* A body that is produced piece by piece (chunked for HTTP/1.1): begin, then write..., then end.
- * `write` takes a copy; `drained` is called when what was written has left and more is wanted
- * (NULL: not interested); it returns false when the client has gone: then only end is left to call.
- */
+ * `write` takes a copy; it returns false when nothing more is wanted (the client has gone, or asked
+ * for the head alone): then only end is left to call. `drained` is called when what was written has
+ * left and more is wanted (NULL: not interested); and once when the client has gone, if the handler
+ * has no on_cancel. At most 16 MiB wait for a slow client: whoever writes more ahead loses it. */
 void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
                        void (*drained)(struct md_exchange *x));
 bool md_exchange_write(struct md_exchange *x, struct md_str bytes);

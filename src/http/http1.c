@@ -1,11 +1,19 @@
 /*
- * HTTP/1.1 heads and chunked bodies.
+ * HTTP/1.1 request heads.
+ *
+ * Two passes: the scan finds the end of the head over however many pieces it takes and looks at
+ * each byte once; the parse then works on complete text, which ends with a control character, so
+ * that its inner loops need no bounds. Control characters end every line and are allowed nowhere
+ * else: finding the end of a value checks it, eight bytes at a time.
  */
 #include "http/http1.h"
 
-#include "base/bytes.h"
+#include "http/http1_chars.h"
 
-enum { CHUNK_LINE_MAX = 1024, TRAILERS_MAX = 8192 };
+#define EACH_BYTE(value) (0x0101010101010101U * (value))
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "find_control takes the lowest bit for the first byte");
 
 static bool refuse(unsigned *status, unsigned code, struct md_error *err, const char *sentence)
 {
@@ -13,34 +21,58 @@ static bool refuse(unsigned *status, unsigned code, struct md_error *err, const 
     return md_error_set(err, MD_REASON_MALFORMED, "%s", sentence);
 }
 
-/* RFC 9110 5.6.2: token characters. */
-static bool is_token(unsigned char c)
-{
-    static const uint32_t table[8] = {
-        0x00000000, /* controls */
-        0x03ff6cfa, /* ! # $ % & ' * + - . 0-9 */
-        0xc7fffffe, /* A-Z ^ _ */
-        0x57ffffff, /* ` a-z | ~ */
-        0,          0, 0, 0,
-    };
+/* --- scan -------------------- */
 
-    return table[c >> 5] >> (c & 31) & 1;
+static enum md_progress stop(unsigned *status, unsigned code, struct md_error *err,
+                             const char *sentence)
+{
+    (void)refuse(status, code, err, sentence);
+    return MD_PROGRESS_ERROR;
 }
 
-/* Field values and targets: visible ASCII, bytes above it, space and tab. */
-static bool is_text(unsigned char c)
+static enum md_progress stop_too_large(const struct md_http1_scan *scan,
+                                       const struct md_http1_limits *limits, unsigned *status,
+                                       struct md_error *err)
 {
-    return (c >= 0x20 && c != 0x7f) || c == '\t';
+    bool is_target = scan->line_count == 0 || scan->target_bytes > limits->max_header_bytes;
+
+    return is_target ? stop(status, 414, err, "the request target is too long")
+                     : stop(status, 431, err, "the request head is too large");
+}
+
+/* Looks at the first bytes: an empty line is skipped once, then a method must follow. */
+static enum md_progress begin(struct md_http1_scan *scan, struct md_str data)
+{
+    if (data.len && data.ptr[0] == '\r') {
+        if (data.len > 1 && data.ptr[1] != '\n') {
+            return MD_PROGRESS_ERROR;
+        }
+        if (data.len < 3) {
+            return MD_PROGRESS_AGAIN;
+        }
+        scan->head_start = scan->line_start = 2;
+    }
+    if (data.len == 0) {
+        return MD_PROGRESS_AGAIN;
+    }
+    scan->at = scan->head_start;
+    return md_http1_is_token(data.ptr[scan->head_start]) ? MD_PROGRESS_DONE : MD_PROGRESS_ERROR;
 }
 
 enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str data,
                                     const struct md_http1_limits *limits, unsigned *status,
                                     struct md_error *err)
 {
-    if (scan->at == 0 && data.len && !is_token((unsigned char)data.ptr[0])) {
-        refuse(status, 400, err,
-               "the request does not begin with a method (is this HTTP/1.1 in plain text?)");
-        return MD_PROGRESS_ERROR;
+    if (scan->at == 0) {
+        enum md_progress progress = begin(scan, data);
+        if (progress == MD_PROGRESS_ERROR) {
+            return stop(
+                status, 400, err,
+                "the request does not begin with a method (is this HTTP/1.1 in plain text?)");
+        }
+        if (progress == MD_PROGRESS_AGAIN) {
+            return progress;
+        }
     }
     while (scan->at < data.len) {
         const char *newline = memchr(data.ptr + scan->at, '\n', data.len - scan->at);
@@ -51,30 +83,80 @@ enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str da
         size_t end = (size_t)(newline - data.ptr);
         scan->at = end + 1;
         if (end == scan->line_start || data.ptr[end - 1] != '\r') {
-            refuse(status, 400, err, "a line of the request head ends without CR LF");
-            return MD_PROGRESS_ERROR;
+            return stop(status, 400, err, "a line of the request head ends without CR LF");
         }
         if (end - 1 == scan->line_start) {
             scan->head_bytes = end + 1;
             return scan->head_bytes <= limits->max_header_bytes
                        ? MD_PROGRESS_DONE
-                       : (refuse(status, 431, err, "the request head is too large"),
-                          MD_PROGRESS_ERROR);
+                       : stop_too_large(scan, limits, status, err);
+        }
+        if (scan->line_count++ == 0) {
+            scan->target_bytes = end + 1 - scan->line_start;
         }
         scan->line_start = end + 1;
-        scan->line_count++;
     }
     if (data.len >= limits->max_header_bytes) {
-        refuse(status, scan->line_count ? 431 : 414, err,
-               scan->line_count ? "the request head is too large"
-                                : "the request target is too long");
-        return MD_PROGRESS_ERROR;
+        return stop_too_large(scan, limits, status, err);
     }
     if (scan->line_count > limits->max_header_count + 1) {
-        refuse(status, 431, err, "the request has too many headers");
-        return MD_PROGRESS_ERROR;
+        return stop(status, 431, err, "the request has too many headers");
     }
     return MD_PROGRESS_AGAIN;
+}
+
+/* --- lines -------------------- */
+
+/* The first control character (below space, or DEL). There is one before `end`. */
+static const char *find_control(const char *at, const char *end)
+{
+    while (end - at >= 8) {
+        uint64_t word, below, del;
+        memcpy(&word, at, sizeof word);
+        below = (word - EACH_BYTE(0x20)) & ~word;
+        del = word ^ EACH_BYTE(0x7f);
+        del = (del - EACH_BYTE(0x01)) & ~del;
+        /* A borrow can mark bytes above the first mark, never below it. */
+        uint64_t marks = (below | del) & EACH_BYTE(0x80);
+        if (marks) {
+            return at + (__builtin_ctzll(marks) >> 3);
+        }
+        at += 8;
+    }
+    while ((unsigned char)*at >= 0x20 && *at != 0x7f) {
+        at++;
+    }
+    return at;
+}
+
+static bool is_line_end(const char *at)
+{
+    return at[0] == '\r' && at[1] == '\n';
+}
+
+/* Whether text equals `lower`, which has no capitals, with letters in either case. Both have no
+ * control characters: then only a letter and its capital fold together. */
+static inline bool is(struct md_str text, struct md_str lower)
+{
+    uint64_t a, b;
+    size_t i = 0;
+
+    if (text.len != lower.len) {
+        return false;
+    }
+    for (; i + 8 <= lower.len; i += 8) {
+        memcpy(&a, text.ptr + i, sizeof a);
+        memcpy(&b, lower.ptr + i, sizeof b);
+        if ((a | EACH_BYTE(0x20)) != b) {
+            return false;
+        }
+    }
+    for (; i < lower.len; i++) {
+        if ((text.ptr[i] | 0x20) != lower.ptr[i]) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* --- request line -------------------- */
@@ -82,112 +164,158 @@ enum md_progress md_http1_scan_head(struct md_http1_scan *scan, struct md_str da
 static enum md_http_method method_of(struct md_str name)
 {
     static const struct {
-        const char *name;
+        struct md_str name;
         enum md_http_method method;
-    } table[] = {{"GET", MD_HTTP_GET},    {"POST", MD_HTTP_POST},     {"HEAD", MD_HTTP_HEAD},
-                 {"PUT", MD_HTTP_PUT},    {"DELETE", MD_HTTP_DELETE}, {"OPTIONS", MD_HTTP_OPTIONS},
-                 {"PATCH", MD_HTTP_PATCH}};
+    } table[] = {
+        {MD_STR("POST"), MD_HTTP_POST},     {MD_STR("GET"), MD_HTTP_GET},
+        {MD_STR("HEAD"), MD_HTTP_HEAD},     {MD_STR("PUT"), MD_HTTP_PUT},
+        {MD_STR("DELETE"), MD_HTTP_DELETE}, {MD_STR("OPTIONS"), MD_HTTP_OPTIONS},
+        {MD_STR("PATCH"), MD_HTTP_PATCH},
+    };
 
     for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
-        if (md_str_eq_c(name, table[i].name)) {
+        if (md_str_eq(name, table[i].name)) {
             return table[i].method;
         }
     }
     return MD_HTTP_OTHER;
 }
 
-static void split_target(struct md_str target, struct md_http_head *head)
+/* Takes scheme and authority off a target in absolute form; an empty view if it has none. */
+static struct md_str without_authority(struct md_str target)
 {
-    if (md_str_starts_with(target, MD_STR("http://")) ||
-        md_str_starts_with(target, MD_STR("https://"))) {
-        size_t skip = target.ptr[4] == 's' ? 8 : 7;
+    static const struct md_str schemes[] = {MD_STR("http://"), MD_STR("https://")};
+
+    for (size_t i = 0; i < MD_COUNT_OF(schemes); i++) {
+        size_t skip = schemes[i].len;
+        if (target.len <= skip || !is(md_str_make(target.ptr, skip), schemes[i])) {
+            continue;
+        }
         struct md_str rest = md_str_make(target.ptr + skip, target.len - skip);
-        ptrdiff_t slash = md_str_find(rest, '/');
-        target = slash < 0 ? MD_STR("/") : md_str_make(rest.ptr + slash, rest.len - (size_t)slash);
+        size_t host = 0;
+        while (host < rest.len && rest.ptr[host] != '/' && rest.ptr[host] != '?') {
+            host++;
+        }
+        return host ? md_str_make(rest.ptr + host, rest.len - host) : MD_STR("");
+    }
+    return MD_STR("");
+}
+
+static bool parse_target(struct md_str target, struct md_http_head *head, unsigned *status,
+                         struct md_error *err)
+{
+    bool is_absolute = target.ptr[0] != '/' && target.ptr[0] != '*';
+
+    if (is_absolute) {
+        const char *end = target.ptr + target.len;
+        target = without_authority(target);
+        if (target.ptr != end && target.len == 0) {
+            return refuse(status, 400, err, "the request target is no path");
+        }
     }
     ptrdiff_t mark = md_str_find(target, '?');
     head->path = mark < 0 ? target : md_str_make(target.ptr, (size_t)mark);
     head->query =
         mark < 0 ? MD_STR("") : md_str_make(target.ptr + mark + 1, target.len - (size_t)mark - 1);
-}
-
-static bool parse_request_line(struct md_str line, struct md_http1_request *out, unsigned *status,
-                               struct md_error *err)
-{
-    struct md_str method, target;
-    ptrdiff_t space = md_str_find(line, ' ');
-
-    if (space <= 0) {
-        return refuse(status, 400, err, "the request line has no target");
+    if (is_absolute && head->path.len == 0) {
+        head->path = MD_STR("/");
     }
-    method = md_str_make(line.ptr, (size_t)space);
-    line = md_str_make(line.ptr + space + 1, line.len - (size_t)space - 1);
-    space = md_str_find(line, ' ');
-    if (space <= 0) {
-        return refuse(status, 400, err, "the request line is not 'METHOD target HTTP/1.1'");
-    }
-    target = md_str_make(line.ptr, (size_t)space);
-    line = md_str_make(line.ptr + space + 1, line.len - (size_t)space - 1);
-    for (size_t i = 0; i < method.len; i++) {
-        if (!is_token((unsigned char)method.ptr[i])) {
-            return refuse(status, 400, err, "the method is no token");
-        }
-    }
-    for (size_t i = 0; i < target.len; i++) {
-        if ((unsigned char)target.ptr[i] <= 0x20 || target.ptr[i] == 0x7f) {
-            return refuse(status, 400, err, "the request target has a control character");
-        }
-    }
-    if (line.len != 8 || !md_str_starts_with(line, MD_STR("HTTP/")) || line.ptr[6] != '.') {
-        return refuse(status, 400, err, "the request line does not end with an HTTP version");
-    }
-    if (line.ptr[5] != '1' || line.ptr[7] < '0' || line.ptr[7] > '9') {
-        return refuse(status, 505, err, "only HTTP/1.1 and HTTP/1.0 are spoken here");
-    }
-    out->minor_version = line.ptr[7] == '0' ? 0 : 1;
-    out->head.method = method_of(method);
-    out->head.method_name = method;
-    split_target(target, &out->head);
-    if (out->head.path.ptr[0] != '/' &&
-        !(out->head.method == MD_HTTP_OPTIONS && md_str_eq_c(out->head.path, "*"))) {
+    if (head->path.ptr[0] != '/' &&
+        !(head->method == MD_HTTP_OPTIONS && md_str_eq_c(head->path, "*"))) {
         return refuse(status, 400, err, "the request target is no path");
     }
     return true;
 }
 
+static bool parse_version(struct md_str text, struct md_http1_request *out, unsigned *status,
+                          struct md_error *err)
+{
+    bool is_version = text.len == 8 && md_str_starts_with(text, MD_STR("HTTP/")) &&
+                      text.ptr[6] == '.' && text.ptr[5] >= '0' && text.ptr[5] <= '9' &&
+                      text.ptr[7] >= '0' && text.ptr[7] <= '9';
+
+    if (!is_version) {
+        return refuse(status, 400, err, "the request line does not end with an HTTP version");
+    }
+    if (text.ptr[5] != '1') {
+        return refuse(status, 505, err, "only HTTP/1.1 and HTTP/1.0 are spoken here");
+    }
+    out->minor_version = text.ptr[7] != '0';
+    return true;
+}
+
+/* *at is moved behind the line. */
+static bool parse_request_line(const char **at, const char *end, struct md_http1_request *out,
+                               unsigned *status, struct md_error *err)
+{
+    const char *line = *at, *line_end = find_control(line, end), *method = line, *target;
+
+    if (!is_line_end(line_end)) {
+        return refuse(status, 400, err, "the request line has a control character");
+    }
+    *at = line_end + 2;
+    while (md_http1_is_token(*line)) {
+        line++;
+    }
+    if (line == method || *line != ' ') {
+        return refuse(status, 400, err,
+                      "the request line does not begin with a method and a space");
+    }
+    out->head.method_name = md_str_make(method, (size_t)(line - method));
+    out->head.method = method_of(out->head.method_name);
+    target = line + 1;
+    line = memchr(target, ' ', (size_t)(line_end - target));
+    if (!line || line == target) {
+        return refuse(status, 400, err, "the request line is not 'METHOD target HTTP/1.1'");
+    }
+    return parse_version(md_str_make(line + 1, (size_t)(line_end - line) - 1), out, status, err) &&
+           parse_target(md_str_make(target, (size_t)(line - target)), &out->head, status, err);
+}
+
 /* --- header fields -------------------- */
 
-static bool parse_header(struct md_str line, struct md_http_header *out, unsigned *status,
-                         struct md_error *err)
+/* *at is moved behind the line. */
+static bool parse_header(const char **at, const char *end, struct md_http_header *out,
+                         unsigned *status, struct md_error *err)
 {
-    size_t colon = 0;
+    const char *name = *at, *p = name, *value, *value_end;
 
-    if (line.ptr[0] == ' ' || line.ptr[0] == '\t') {
-        return refuse(status, 400, err, "folded header lines are not accepted");
+    while (md_http1_is_token(*p)) {
+        p++;
     }
-    while (colon < line.len && is_token((unsigned char)line.ptr[colon])) {
-        colon++;
+    if (p == name || *p != ':') {
+        bool folded = *name == ' ' || *name == '\t';
+        return refuse(status, 400, err,
+                      folded ? "folded header lines are not accepted"
+                             : "a header line is not 'name: value'");
     }
-    if (colon == 0 || colon == line.len || line.ptr[colon] != ':') {
-        return refuse(status, 400, err, "a header line is not 'name: value'");
+    out->name = md_str_make(name, (size_t)(p - name));
+    value = ++p;
+    while ((p = find_control(p, end), *p == '\t')) {
+        p++;
     }
-    for (size_t i = colon + 1; i < line.len; i++) {
-        if (!is_text((unsigned char)line.ptr[i])) {
-            return refuse(status, 400, err, "a header value has a control character");
-        }
+    if (!is_line_end(p)) {
+        return refuse(status, 400, err, "a header value has a control character");
     }
-    out->name = md_str_make(line.ptr, colon);
-    out->value = md_str_trim(md_str_make(line.ptr + colon + 1, line.len - colon - 1));
+    *at = p + 2;
+    value_end = p;
+    while (*value == ' ' || *value == '\t') {
+        value++;
+    }
+    while (value_end > value && (value_end[-1] == ' ' || value_end[-1] == '\t')) {
+        value_end--;
+    }
+    out->value = md_str_make(value, (size_t)(value_end - value));
     return true;
 }
 
 /* True if a comma-separated list has the token. */
-static bool list_has(struct md_str list, const char *token)
+static bool list_has(struct md_str list, struct md_str token)
 {
     struct md_str piece;
 
     while (md_str_split(&list, ',', &piece)) {
-        if (md_str_eq_nocase(md_str_trim(piece), md_str_of(token))) {
+        if (is(md_str_trim(piece), token)) {
             return true;
         }
     }
@@ -197,6 +325,7 @@ static bool list_has(struct md_str list, const char *token)
 struct head_flags {
     unsigned hosts;
     bool has_length, has_coding;
+    bool says_close, says_keep_alive;
 };
 
 static bool note_length(struct md_str value, struct md_http1_request *out, struct head_flags *flags,
@@ -215,6 +344,48 @@ static bool note_length(struct md_str value, struct md_http1_request *out, struc
     return true;
 }
 
+static bool note_transfer_coding(struct md_str value, struct md_http1_request *out,
+                                 struct head_flags *flags, unsigned *status, struct md_error *err)
+{
+    if (flags->has_coding) {
+        return refuse(status, 400, err, "two Transfer-Encoding headers");
+    }
+    if (!is(value, MD_STR("chunked"))) {
+        struct md_str last = value, rest = value, piece;
+        while (md_str_split(&rest, ',', &piece)) {
+            last = md_str_trim(piece);
+        }
+        /* a known coding at the wrong place leaves the length open; the others are unknown (RFC
+         * 9112 6.1, 6.3) */
+        return list_has(value, MD_STR("chunked")) && !is(last, MD_STR("chunked"))
+                   ? refuse(status, 400, err, "'chunked' is not the last transfer coding")
+                   : refuse(status, 501, err, "the only transfer coding is 'chunked'");
+    }
+    flags->has_coding = out->chunked = true;
+    return true;
+}
+
+static void note_connection(struct md_str value, struct head_flags *flags)
+{
+    if (is(value, MD_STR("keep-alive"))) { /* what most clients send */
+        flags->says_keep_alive = true;
+        return;
+    }
+    flags->says_close |= list_has(value, MD_STR("close"));
+    flags->says_keep_alive |= list_has(value, MD_STR("keep-alive"));
+}
+
+static void note_content_coding(struct md_str value, struct md_http1_request *out)
+{
+    if (out->content_encoding.len) {
+        out->content_encoding =
+            MD_STR("several"); /* no coding that anybody knows: it is refused as such */
+    } else if (!is(value, MD_STR("identity"))) {
+        out->content_encoding = value;
+    }
+}
+
+/* Headers that mean something for the connection; told apart by their length first. */
 static bool note_header(const struct md_http_header *header, struct md_http1_request *out,
                         struct head_flags *flags, unsigned *status, struct md_error *err)
 {
@@ -222,60 +393,53 @@ static bool note_header(const struct md_http_header *header, struct md_http1_req
 
     switch (name.len) {
     case 4:
-        flags->hosts += md_str_eq_nocase(name, MD_STR("host"));
+        flags->hosts += is(name, MD_STR("host"));
         break;
     case 6:
-        if (md_str_eq_nocase(name, MD_STR("expect"))) {
-            if (!md_str_eq_nocase(value, MD_STR("100-continue"))) {
+        if (is(name, MD_STR("expect"))) {
+            if (!is(value, MD_STR("100-continue"))) {
                 return refuse(status, 417, err, "the only expectation that is met is 100-continue");
             }
             out->expects_continue = true;
-        } else if (md_str_eq_nocase(name, MD_STR("origin"))) {
+        } else if (is(name, MD_STR("origin"))) {
             out->origin = value;
         }
         break;
     case 10:
-        if (md_str_eq_nocase(name, MD_STR("connection"))) {
-            if (list_has(value, "close")) {
-                out->keep_alive = false;
-            } else if (list_has(value, "keep-alive")) {
-                out->keep_alive = true;
-            }
+        if (is(name, MD_STR("connection"))) {
+            note_connection(value, flags);
         }
         break;
     case 14:
-        if (md_str_eq_nocase(name, MD_STR("content-length"))) {
+        if (is(name, MD_STR("content-length"))) {
             return note_length(value, out, flags, status, err);
         }
         break;
     case 15:
-        if (md_str_eq_nocase(name, MD_STR("accept-encoding"))) {
+        if (is(name, MD_STR("accept-encoding"))) {
             out->accept_encoding = value;
         }
         break;
     case 16:
-        if (md_str_eq_nocase(name, MD_STR("content-encoding"))) {
-            out->content_encoding =
-                md_str_eq_nocase(value, MD_STR("identity")) ? MD_STR("") : value;
+        if (is(name, MD_STR("content-encoding"))) {
+            note_content_coding(value, out);
         }
         break;
     case 17:
-        if (md_str_eq_nocase(name, MD_STR("transfer-encoding"))) {
-            if (flags->has_coding || !md_str_eq_nocase(value, MD_STR("chunked"))) {
-                return refuse(status, flags->has_coding ? 400 : 501, err,
-                              "the only transfer coding is 'chunked'");
-            }
-            flags->has_coding = out->chunked = true;
+        if (is(name, MD_STR("transfer-encoding"))) {
+            return note_transfer_coding(value, out, flags, status, err);
         }
         break;
     case 29:
-        out->is_preflight |= md_str_eq_nocase(name, MD_STR("access-control-request-method"));
+        out->is_preflight |= is(name, MD_STR("access-control-request-method"));
         break;
     default:
         break;
     }
     return true;
 }
+
+/* --- head -------------------- */
 
 static bool judge(struct md_http1_request *out, const struct head_flags *flags, unsigned *status,
                   struct md_error *err)
@@ -293,279 +457,58 @@ static bool judge(struct md_http1_request *out, const struct head_flags *flags, 
         out->head.content_length = -1;
     }
     out->head.has_body = out->chunked || out->head.content_length > 0;
+    out->expects_continue &= out->minor_version > 0; /* RFC 9110 10.1.1: ignored from HTTP/1.0 */
+    out->keep_alive = !flags->says_close && (out->minor_version > 0 || flags->says_keep_alive);
     return true;
+}
+
+static struct md_http_header *next_header(struct md_http1_request *out,
+                                          struct md_http_header **headers, size_t *capacity,
+                                          struct md_arena *arena)
+{
+    if (out->head.header_count == *capacity) {
+        size_t grown = *capacity ? *capacity * 2 : 16;
+        struct md_http_header *more = md_arena_alloc(arena, grown * sizeof *more);
+        if (!more) {
+            return NULL;
+        }
+        if (*capacity) {
+            memcpy(more, *headers, *capacity * sizeof *more);
+        }
+        out->head.headers = *headers = more;
+        *capacity = grown;
+    }
+    return &(*headers)[out->head.header_count];
 }
 
 bool md_http1_parse_head(struct md_str text, const struct md_http1_limits *limits,
                          struct md_arena *arena, struct md_http1_request *out, unsigned *status,
                          struct md_error *err)
 {
+    const char *at = text.ptr, *end = text.ptr + text.len;
     struct head_flags flags = {0};
     struct md_http_header *headers = NULL;
     size_t capacity = 0;
-    bool first = true;
 
-    *out = (struct md_http1_request){.keep_alive = true};
-    while (text.len > 2) {
-        const char *end = memchr(text.ptr, '\n', text.len);
-        struct md_str line = md_str_make(text.ptr, (size_t)(end - text.ptr) - 1);
-        text = md_str_make(end + 1, text.len - line.len - 2);
-        if (first) {
-            first = false;
-            if (!parse_request_line(line, out, status, err)) {
-                return false;
-            }
-            out->keep_alive = out->minor_version > 0;
-            continue;
-        }
+    *out = (struct md_http1_request){.head = {.method = MD_HTTP_OTHER}};
+    if (!parse_request_line(&at, end, out, status, err)) {
+        return false;
+    }
+    while (end - at > 2) {
         if (out->head.header_count == limits->max_header_count) {
             return refuse(status, 431, err, "the request has too many headers");
         }
-        if (out->head.header_count == capacity) {
-            size_t grown = capacity ? capacity * 2 : 16;
-            struct md_http_header *more = md_arena_alloc(arena, grown * sizeof *more);
-            if (!more) {
-                return refuse(status, 503, err, "out of memory");
-            }
-            if (capacity) {
-                memcpy(more, headers, capacity * sizeof *more);
-            }
-            headers = more;
-            capacity = grown;
+        struct md_http_header *header = next_header(out, &headers, &capacity, arena);
+        if (!header) {
+            return refuse(status, 503, err, "out of memory");
         }
-        struct md_http_header *header = &headers[out->head.header_count++];
-        if (!parse_header(line, header, status, err) ||
-            !note_header(header, out, &flags, status, err)) {
+        if (!parse_header(&at, end, header, status, err)) {
+            return false;
+        }
+        out->head.header_count++;
+        if (!note_header(header, out, &flags, status, err)) {
             return false;
         }
     }
-    out->head.headers = headers;
     return judge(out, &flags, status, err);
-}
-
-/* --- chunked -------------------- */
-
-/*
- *   SIZE -> (EXTENSION) -> SIZE_LF -> DATA -> DATA_CR -> DATA_LF -> SIZE ...
- *                             |
- *                             +-> size 0: TRAILER lines until an empty one
- */
-enum {
-    CHUNK_SIZE,
-    CHUNK_EXTENSION,
-    CHUNK_SIZE_LF,
-    CHUNK_DATA,
-    CHUNK_DATA_CR,
-    CHUNK_DATA_LF,
-    CHUNK_TRAILER,
-    CHUNK_TRAILER_LF
-};
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-static bool chunk_size_byte(struct md_http1_chunked *chunked, char c, struct md_error *err)
-{
-    int digit = hex_digit(c);
-
-    if (digit >= 0) {
-        if (++chunked->digits > 15) {
-            return md_error_set(err, MD_REASON_MALFORMED, "a chunk size has too many digits");
-        }
-        chunked->left = chunked->left << 4 | (unsigned)digit;
-        return true;
-    }
-    if (chunked->digits == 0) {
-        return md_error_set(err, MD_REASON_MALFORMED,
-                            "a chunk does not begin with its size in hexadecimal");
-    }
-    if (c == '\r') {
-        chunked->state = CHUNK_SIZE_LF;
-    } else if (c == ';' || c == ' ' || c == '\t') {
-        chunked->state = CHUNK_EXTENSION;
-    } else {
-        return md_error_set(err, MD_REASON_MALFORMED,
-                            "a chunk size has a character that is no digit");
-    }
-    return true;
-}
-
-static bool chunk_line_feed(struct md_http1_chunked *chunked, char c, struct md_error *err)
-{
-    if (c != '\n') {
-        return md_error_set(err, MD_REASON_MALFORMED,
-                            "a line of the chunked body ends without CR LF");
-    }
-    chunked->line_bytes = 0;
-    switch (chunked->state) {
-    case CHUNK_SIZE_LF:
-        chunked->state = chunked->left ? CHUNK_DATA : CHUNK_TRAILER;
-        break;
-    default:
-        chunked->state = CHUNK_SIZE;
-        chunked->left = chunked->digits = 0;
-        break;
-    }
-    return true;
-}
-
-/* One byte outside of chunk data. *done is set at the end of the body. */
-static bool chunk_byte(struct md_http1_chunked *chunked, char c, bool *done, struct md_error *err)
-{
-    if (++chunked->line_bytes > CHUNK_LINE_MAX) {
-        return md_error_set(err, MD_REASON_MALFORMED, "a line of the chunked body is too long");
-    }
-    switch (chunked->state) {
-    case CHUNK_SIZE:
-        return chunk_size_byte(chunked, c, err);
-    case CHUNK_EXTENSION:
-        if (c == '\r') {
-            chunked->state = CHUNK_SIZE_LF;
-        } else if (!is_text((unsigned char)c)) {
-            return md_error_set(err, MD_REASON_MALFORMED,
-                                "a chunk extension has a control character");
-        }
-        return true;
-    case CHUNK_DATA_CR:
-        chunked->state = CHUNK_DATA_LF;
-        return c == '\r' ||
-               md_error_set(err, MD_REASON_MALFORMED, "a chunk is longer than its size says");
-    case CHUNK_TRAILER:
-        if (++chunked->trailer_bytes > TRAILERS_MAX) {
-            return md_error_set(err, MD_REASON_MALFORMED, "the trailers are too large");
-        }
-        if (c == '\r') {
-            chunked->state = CHUNK_TRAILER_LF;
-        } else if (!is_text((unsigned char)c)) {
-            return md_error_set(err, MD_REASON_MALFORMED, "a trailer has a control character");
-        }
-        return true;
-    case CHUNK_TRAILER_LF:
-        if (c != '\n') {
-            return md_error_set(err, MD_REASON_MALFORMED, "a trailer line ends without CR LF");
-        }
-        *done = chunked->line_bytes == 2;
-        chunked->line_bytes = 0;
-        chunked->state = CHUNK_TRAILER;
-        return true;
-    default:
-        return chunk_line_feed(chunked, c, err);
-    }
-}
-
-enum md_progress md_http1_chunked_step(struct md_http1_chunked *chunked, struct md_str *data,
-                                       struct md_str *piece, struct md_error *err)
-{
-    bool done = false;
-
-    *piece = md_str_make(data->ptr, 0);
-    while (data->len && !done) {
-        if (chunked->state == CHUNK_DATA) {
-            size_t take = md_size_min(data->len, chunked->left);
-            *piece = md_str_make(data->ptr, take);
-            *data = md_str_make(data->ptr + take, data->len - take);
-            chunked->left -= take;
-            if (chunked->left == 0) {
-                chunked->state = CHUNK_DATA_CR;
-                chunked->line_bytes = 0;
-            }
-            return MD_PROGRESS_AGAIN;
-        }
-        char c = data->ptr[0];
-        *data = md_str_make(data->ptr + 1, data->len - 1);
-        if (!chunk_byte(chunked, c, &done, err)) {
-            return MD_PROGRESS_ERROR;
-        }
-    }
-    return done ? MD_PROGRESS_DONE : MD_PROGRESS_AGAIN;
-}
-
-/* --- responses -------------------- */
-
-static const struct {
-    unsigned status;
-    const char *text;
-} status_table[] = {
-    {200, "OK"},
-    {100, "Continue"},
-    {202, "Accepted"},
-    {204, "No Content"},
-    {400, "Bad Request"},
-    {401, "Unauthorized"},
-    {403, "Forbidden"},
-    {404, "Not Found"},
-    {405, "Method Not Allowed"},
-    {408, "Request Timeout"},
-    {409, "Conflict"},
-    {411, "Length Required"},
-    {413, "Content Too Large"},
-    {414, "URI Too Long"},
-    {417, "Expectation Failed"},
-    {429, "Too Many Requests"},
-    {431, "Request Header Fields Too Large"},
-    {499, "Client Closed Request"},
-    {500, "Internal Server Error"},
-    {501, "Not Implemented"},
-    {503, "Service Unavailable"},
-    {504, "Gateway Timeout"},
-    {505, "HTTP Version Not Supported"},
-    {507, "Insufficient Storage"},
-};
-
-const char *md_http_status_text(unsigned status)
-{
-    for (size_t i = 0; i < MD_COUNT_OF(status_table); i++) {
-        if (status_table[i].status == status) {
-            return status_table[i].text;
-        }
-    }
-    return "Status";
-}
-
-void md_http1_print_head(const struct md_http1_response_head *head, struct md_bytes *out)
-{
-    if (head->status == 200) {
-        md_bytes_append_str(out, MD_STR("HTTP/1.1 200 OK\r\n"));
-    } else {
-        md_bytes_append_str(out, MD_STR("HTTP/1.1 "));
-        md_bytes_append_u64(out, head->status);
-        md_bytes_append_char(out, ' ');
-        md_bytes_append_c(out, md_http_status_text(head->status));
-        md_bytes_append_str(out, MD_STR("\r\n"));
-    }
-    if (head->content_type) {
-        md_bytes_append_str(out, MD_STR("Content-Type: "));
-        md_bytes_append_c(out, head->content_type);
-        md_bytes_append_str(out, MD_STR("\r\n"));
-    }
-    for (size_t i = 0; i < head->header_count; i++) {
-        md_bytes_append_str(out, head->headers[i].name);
-        md_bytes_append_str(out, MD_STR(": "));
-        md_bytes_append_str(out, head->headers[i].value);
-        md_bytes_append_str(out, MD_STR("\r\n"));
-    }
-    if (head->content_encoding) {
-        md_bytes_append_str(out, MD_STR("Content-Encoding: "));
-        md_bytes_append_c(out, head->content_encoding);
-        md_bytes_append_str(out, MD_STR("\r\n"));
-    }
-    if (head->close) {
-        md_bytes_append_str(out, MD_STR("Connection: close\r\n"));
-    } else if (head->http10_keep_alive) {
-        md_bytes_append_str(out, MD_STR("Connection: keep-alive\r\n"));
-    }
-    if (head->content_length >= 0) {
-        md_bytes_append_str(out, MD_STR("Content-Length: "));
-        md_bytes_append_u64(out, (uint64_t)head->content_length);
-        md_bytes_append_str(out, MD_STR("\r\n\r\n"));
-    } else if (head->content_length == MD_HTTP1_CHUNKED) {
-        md_bytes_append_str(out, MD_STR("Transfer-Encoding: chunked\r\n\r\n"));
-    } else {
-        md_bytes_append_str(out, MD_STR("\r\n"));
-    }
 }

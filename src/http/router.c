@@ -74,6 +74,7 @@ enum md_route_match md_router_match(const struct md_route *routes, size_t count,
 {
     enum md_route_match outcome = MD_ROUTE_NOT_FOUND;
 
+    memset(x->captures, 0, sizeof x->captures);
     for (size_t i = 0; i < count; i++) {
         struct md_str raw[MD_HTTP_CAPTURES_MAX] = {0};
         bool ok = true;
@@ -85,7 +86,6 @@ enum md_route_match md_router_match(const struct md_route *routes, size_t count,
             continue;
         }
         for (int k = 0; k < MD_HTTP_CAPTURES_MAX; k++) {
-            x->captures[k] = MD_STR("");
             ok = ok && (!raw[k].ptr || decode(&x->arena, raw[k], &x->captures[k]));
         }
         if (!ok) {

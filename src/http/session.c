@@ -49,11 +49,31 @@ void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
 }
 
 static void session_close(struct md_session *session);
+static void refuse_head(struct md_session *session, unsigned status, unsigned cause,
+                        const char *sentence);
+
+/* The deadline of a request that is not complete has passed. */
+static void refuse_late(struct md_session *session, bool short_of_memory)
+{
+    if (session->answered) { /* the rest of the body was to be dropped: not at any price */
+        session->close_after = session->early = true;
+        md_session_begin_reply(session);
+        return;
+    }
+    unsigned status = short_of_memory ? 503 : 408;
+    unsigned cause = short_of_memory ? MD_REFUSAL_MEMORY : MD_REFUSAL_TIMEOUT;
+    const char *sentence = short_of_memory ? "too many bytes are in flight: try again"
+                                           : "the request did not arrive in time";
+    if (session->state == MD_SESSION_HEAD) {
+        refuse_head(session, status, cause, sentence);
+    } else {
+        md_session_refuse(session, status, cause, sentence);
+    }
+}
 
 static void timeout(struct md_loop_timer *timer)
 {
     struct md_session *session = MD_CONTAINER_OF(timer, struct md_session, timer);
-
     bool retry = session->retrying;
 
     session->retrying = false;
@@ -68,14 +88,8 @@ static void timeout(struct md_loop_timer *timer)
     }
     bool in_request =
         (session->state == MD_SESSION_HEAD && session->in) || session->state == MD_SESSION_BODY;
-    if (in_request && !session->answered) {
-        if (retry) {
-            md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
-                              "too many bytes are in flight: try again");
-        } else {
-            md_session_refuse(session, 408, MD_REFUSAL_TIMEOUT,
-                              "the request did not arrive in time");
-        }
+    if (in_request) {
+        refuse_late(session, retry);
         md_session_run(session);
     } else {
         session_close(session);
@@ -108,16 +122,31 @@ static void session_free(struct md_session *session)
     md_free(session);
 }
 
-static void release_when_unused(struct md_session *session)
+void md_session_release_when_unused(struct md_session *session)
 {
     if (session->state == MD_SESSION_CLOSED && !session->handler_has_it && !session->running &&
-        !session->task_pending) {
+        !session->pinned && !session->task_pending) {
         session_free(session);
+    }
+}
+
+/* An exchange whose answer does not leave whole is logged here, all others by end_exchange. */
+static void log_cut_off(const struct md_session *session)
+{
+    const struct md_http_config *config = session->config;
+    bool replying = session->state == MD_SESSION_REPLY;
+    bool in_exchange = session->state > MD_SESSION_HEAD && session->state < MD_SESSION_LINGER;
+
+    if (config->access_log && in_exchange) {
+        config->access_log(config->access_log_arg, &session->x,
+                           replying ? session->response.status : 499,
+                           replying ? session->reply_bytes : 0);
     }
 }
 
 static void session_close(struct md_session *session)
 {
+    log_cut_off(session);
     if (session->conn) {
         md_conn_close(session->conn);
         session->conn = NULL;
@@ -135,10 +164,12 @@ static void session_close(struct md_session *session)
                                     freed below, not there */
         if (session->x.handler->on_cancel) {
             session->x.handler->on_cancel(&session->x);
+        } else if (session->streaming && session->drained) {
+            session->drained(&session->x);
         }
         session->running = was_running;
     }
-    release_when_unused(session);
+    md_session_release_when_unused(session);
 }
 
 void md_session_lost(struct md_session *session)
@@ -152,7 +183,7 @@ static void run_task(struct md_loop_task *task)
 
     session->task_pending = false;
     if (session->state == MD_SESSION_CLOSED) {
-        release_when_unused(session);
+        md_session_release_when_unused(session);
     } else {
         md_session_run(session);
     }
@@ -167,11 +198,19 @@ void md_session_yield(struct md_session *session)
     }
 }
 
+/* Nothing is to be read or written: work for a peer that has gone can be spared. */
+static bool awaits_handler(const struct md_session *session)
+{
+    return session->state == MD_SESSION_WORK || session->state == MD_SESSION_INFLATE ||
+           (session->state == MD_SESSION_REPLY && session->streaming && !session->stream_ended &&
+            session->head_at == session->head.len && session->stream_at == session->stream.len);
+}
+
 static void ready(void *arg, uint32_t events)
 {
     struct md_session *session = arg;
 
-    if ((events & MD_LOOP_HANGUP) && session->state == MD_SESSION_WORK) {
+    if ((events & MD_LOOP_HANGUP) && awaits_handler(session)) {
         session_close(session);
         return;
     }
@@ -253,8 +292,27 @@ static void begin_exchange(struct md_session *session)
     x->cancelled = false;
     session->answered = session->handler_has_it = session->discard = session->close_after = false;
     session->streaming = session->stream_ended = session->early = false;
+    session->awaited = false;
     session->body_bytes = 0;
+    session->scan = (struct md_http1_scan){0};
     session->chunked = (struct md_http1_chunked){0};
+}
+
+/* Refuses a request of which nothing is known. */
+static void refuse_head(struct md_session *session, unsigned status, unsigned cause,
+                        const char *sentence)
+{
+    begin_exchange(session);
+    session->request = (struct md_http1_request){.head = {.method = MD_HTTP_OTHER}};
+    session->x.head = session->request.head;
+    md_session_refuse(session, status, cause, sentence);
+}
+
+static unsigned refusal_of(unsigned status)
+{
+    return status == 414 || status == 431 ? MD_REFUSAL_HEADER_SIZE
+           : status == 503                ? MD_REFUSAL_MEMORY
+                                          : MD_REFUSAL_MALFORMED;
 }
 
 static void respond_preflight(struct md_session *session)
@@ -276,30 +334,35 @@ static void take_head(struct md_session *session, struct md_str data)
     const struct md_http_config *config = session->config;
     const struct md_http1_limits limits = {config->max_header_bytes, config->max_header_count};
     struct md_exchange *x = &session->x;
+    size_t start = session->scan.head_start, bytes = session->scan.head_bytes;
     unsigned status = 400;
     struct md_error err;
 
-    begin_exchange(session);
     /* A copy, so that the views outlive the read buffer. */
-    struct md_str text = md_arena_copy(&x->arena, md_str_make(data.ptr, session->scan.head_bytes));
-    session->in_at += session->scan.head_bytes;
-    session->scan = (struct md_http1_scan){0};
+    struct md_str text = md_arena_copy(&x->arena, md_str_make(data.ptr + start, bytes - start));
+    session->in_at += bytes;
     md_counter_add(&session->counters->requests, 1);
     if (!text.ptr) {
-        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "out of memory");
+        refuse_head(session, 503, MD_REFUSAL_MEMORY, "out of memory");
         return;
     }
-    if (!md_http1_parse_head(text, &limits, &x->arena, &session->request, &status, &err)) {
-        md_session_refuse(session, status, MD_REFUSAL_MALFORMED, err.text);
-        return;
-    }
+    begin_exchange(session);
+    bool is_valid = md_http1_parse_head(text, &limits, &x->arena, &session->request, &status, &err);
     x->head = session->request.head;
+    if (!is_valid) {
+        md_session_refuse(session, status, refusal_of(status), err.text);
+        return;
+    }
     session->close_after = !session->request.keep_alive;
     if (session->request.is_preflight && x->head.method == MD_HTTP_OPTIONS &&
         config->cors_origin_count) {
         respond_preflight(session);
     } else {
         config->route(config->route_arg, x);
+        if (md_arena_failed(&x->arena)) {
+            md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "out of memory");
+            return;
+        }
         if (x->handler->on_head) {
             x->handler->on_head(x);
         }
@@ -332,11 +395,7 @@ static bool step_head(struct md_session *session)
     case MD_PROGRESS_AGAIN:
         return md_session_fill(session);
     default:
-        begin_exchange(session);
-        session->x.head = (struct md_http_head){.path = MD_STR(""), .method_name = MD_STR("")};
-        session->request = (struct md_http1_request){0};
-        md_session_refuse(session, status,
-                          status == 400 ? MD_REFUSAL_MALFORMED : MD_REFUSAL_HEADER_SIZE, err.text);
+        refuse_head(session, status, refusal_of(status), err.text);
         return true;
     }
 }
@@ -395,6 +454,6 @@ void md_session_run(struct md_session *session)
     if (session->peer_gone && session->state != MD_SESSION_CLOSED) {
         session_close(session);
     } else {
-        release_when_unused(session);
+        md_session_release_when_unused(session);
     }
 }

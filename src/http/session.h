@@ -41,8 +41,10 @@ struct md_http_config {
     uint64_t body_timeout_ns;          /* without any progress of a body in or out */
     const struct md_str *cors_origins; /* allowed origins, "*" = all; none: no CORS headers */
     size_t cors_origin_count;
+    /* Once for each exchange, when its last byte has gone out or it was cut off (499 if before the
+     * answer); or NULL. Parts of the head may be empty if the request was malformed. */
     void (*access_log)(void *arg, const struct md_exchange *x, unsigned status,
-                       uint64_t sent_bytes); /* or NULL */
+                       uint64_t sent_bytes);
     void *access_log_arg;
     struct md_http_counters *counters; /* one for each loop, by index */
     const char *server_name;           /* value of the Server header; NULL: none */
@@ -53,6 +55,8 @@ struct md_session_list {
     struct md_session *first;
     size_t count;
     bool draining;
+    char date[32];          /* value of the Date header */
+    uint64_t date_until_ns; /* loop time; then it is made anew */
 };
 
 /* Takes over the connection. On failure the connection is closed and a warning logged. */

@@ -15,7 +15,8 @@
 enum {
     TENSOR_ALIGNMENT = 64,
     LAZY_COUNT_BYTES = 256 * 1024,
-    RECV_A_STEP = 1024 * 1024,
+    RECV_A_STEP =
+        1024 * 1024, /* at most, and no more than has come: what is asked for is counted */
     CHUNKED_FIRST_BYTES = 16 * 1024,
     RETRY_MS = 10,
     LINGER_MS = 2000,
@@ -30,6 +31,12 @@ void md_session_release_body(struct md_session *session)
     session->body = session->decoded = NULL;
     session->inflate = NULL;
     session->deflate = NULL;
+}
+
+void md_session_drop_buffer(struct md_session *session)
+{
+    md_block_unref(session->in);
+    session->in = NULL;
 }
 
 void md_session_retry_later(struct md_session *session)
@@ -105,8 +112,7 @@ bool md_session_fill(struct md_session *session)
                                       session->in->capacity - session->in_end, &count, &err);
     session->in_end += count;
     if (session->in_at == session->in_end) { /* an idle connection holds no buffer */
-        md_block_unref(session->in);
-        session->in = NULL;
+        md_session_drop_buffer(session);
     }
     return after_recv(session, outcome, count);
 }
@@ -118,6 +124,7 @@ static void body_complete(struct md_session *session)
     struct md_exchange *x = &session->x;
 
     x->body_ns = md_loop_now_ns(x->loop);
+    session->deadline_ns = 0;
     if (session->answered) {
         md_session_begin_reply(session);
         return;
@@ -144,11 +151,15 @@ static bool begin_inflate(struct md_session *session)
 
 static void end_body(struct md_session *session)
 {
-    if (session->discard || session->request.content_encoding.len == 0) {
+    /* a coding of nothing is nothing: some clients name one on every request */
+    if (session->answered || session->body_bytes == 0 ||
+        session->request.content_encoding.len == 0) {
         body_complete(session);
         return;
     }
     session->state = MD_SESSION_INFLATE;
+    session->deadline_ns = 0;
+    md_conn_want(session->conn, 0);
     session->decoded_bytes = session->inflate_at = 0;
     if (!begin_inflate(session)) {
         md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "out of memory: decompression");
@@ -174,9 +185,10 @@ static void send_continue(struct md_session *session)
     struct md_error err;
     size_t count;
 
-    /* 25 bytes on a connection with nothing else under way: it goes out whole, or the peer is lost
-     */
-    if (md_conn_send(session->conn, &part, 1, &count, &err) == MD_IO_ERROR) {
+    /* 25 bytes with nothing else under way: they go out whole, or the peer does not read its
+     * answers. If none goes out, it sends all the same after a while (RFC 9110 10.1.1). */
+    enum md_io outcome = md_conn_send(session->conn, &part, 1, &count, &err);
+    if (outcome != MD_IO_AGAIN && (outcome != MD_IO_OK || count != part.iov_len)) {
         md_session_lost(session);
     }
 }
@@ -195,6 +207,7 @@ void md_session_begin_body(struct md_session *session)
         end_body(session);
         return;
     }
+    md_session_set_deadline(session, session->config->body_timeout_ns);
     if (session->answered) {
         /* Reading the rest keeps the connection; a large rest is cut off. */
         session->discard = true;
@@ -209,7 +222,6 @@ void md_session_begin_body(struct md_session *session)
         refuse_length(session);
         return;
     }
-    md_session_set_deadline(session, session->config->body_timeout_ns);
     if (session->request.expects_continue && (!session->in || session->in_at == session->in_end)) {
         send_continue(session);
     }
@@ -222,14 +234,30 @@ static size_t lead_of(const struct md_session *session)
     return (TENSOR_ALIGNMENT - session->x.body_lead % TENSOR_ALIGNMENT) % TENSOR_ALIGNMENT;
 }
 
-static bool allocate_body(struct md_session *session, size_t bytes)
+static struct md_block *allocate(struct md_session *session, size_t bytes)
 {
     bool over_budget;
 
+    return md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes,
+                              md_size_min(bytes, LAZY_COUNT_BYTES), &over_budget);
+}
+
+/* Takes memory once there is something to put there: who only announces a body costs nothing. */
+static bool begin_sized(struct md_session *session, size_t length)
+{
+    bool buffered = session->in && session->in_at < session->in_end;
+
+    if (!buffered && !session->awaited) {
+        session->awaited = true;
+        md_session_drop_buffer(session);
+        md_conn_want(session->conn, MD_LOOP_READ);
+        return false;
+    }
     session->body_lead = lead_of(session);
-    session->body =
-        md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes + session->body_lead,
-                           md_size_min(bytes + session->body_lead, LAZY_COUNT_BYTES), &over_budget);
+    session->body = allocate(session, length + session->body_lead);
+    if (!session->body) {
+        md_session_retry_later(session);
+    }
     return session->body != NULL;
 }
 
@@ -247,16 +275,15 @@ static void take_from_buffer(struct md_session *session, size_t wanted)
     }
     session->in_at += take;
     session->body_bytes += take;
-    if (session->in_at ==
-        session->in_end) { /* the rest goes straight into the body: a slow sender holds no buffer */
-        md_block_unref(session->in);
-        session->in = NULL;
+    if (session->in_at == session->in_end) { /* the rest goes straight into the body */
+        md_session_drop_buffer(session);
     }
 }
 
 static bool receive_direct(struct md_session *session, size_t wanted)
 {
-    size_t room = md_size_min(wanted, RECV_A_STEP);
+    size_t step = md_size_min(md_size_max(session->body_bytes, LAZY_COUNT_BYTES), RECV_A_STEP);
+    size_t room = md_size_min(wanted, step);
     struct md_error err;
     size_t count;
 
@@ -283,8 +310,7 @@ static bool step_sized(struct md_session *session)
 {
     size_t length = (size_t)session->request.head.content_length;
 
-    if (!session->discard && !session->body && !allocate_body(session, length)) {
-        md_session_retry_later(session);
+    if (!session->discard && !session->body && !begin_sized(session, length)) {
         return false;
     }
     take_from_buffer(session, length - session->body_bytes);
@@ -305,32 +331,28 @@ static bool step_sized(struct md_session *session)
 
 /* --- chunked bodies -------------------- */
 
+/* Room for `extra` more bytes, counted against the budget. */
 static bool grow_body(struct md_session *session, size_t extra)
 {
-    size_t need = session->body_bytes + extra;
     struct md_block *before = session->body;
-    size_t old_lead = session->body_lead;
+    size_t lead = lead_of(session), need = lead + session->body_bytes + extra;
 
-    if (before && need + old_lead <= before->capacity) {
-        return true;
+    if (before && need <= before->capacity) {
+        return md_block_charge(before, need);
     }
     size_t capacity = md_size_max(need, before ? before->capacity * 4 : CHUNKED_FIRST_BYTES);
-    if (!allocate_body(session, md_size_min(capacity, session->x.body_max))) {
-        session->body = before;
-        session->body_lead = old_lead;
-        return false;
-    }
-    if (!md_block_charge(session->body, need)) {
-        md_block_unref(session->body);
-        session->body = before;
-        session->body_lead = old_lead;
+    struct md_block *larger =
+        allocate(session, md_size_min(capacity, md_size_max(need, session->x.body_max)));
+    if (!larger || !md_block_charge(larger, need)) {
+        md_block_unref(larger);
         return false;
     }
     if (before) {
-        memcpy(session->body->data + session->body_lead, before->data + old_lead,
-               session->body_bytes);
+        memcpy(larger->data + lead, before->data + lead, session->body_bytes);
         md_block_unref(before);
     }
+    session->body = larger;
+    session->body_lead = lead;
     return true;
 }
 
@@ -380,25 +402,25 @@ bool md_session_step_body(struct md_session *session)
 
 /* --- content coding -------------------- */
 
+/* Room for more decoded bytes; the first block bets on a factor of four. */
 static bool grow_decoded(struct md_session *session)
 {
     struct md_block *before = session->decoded;
-    size_t lead = lead_of(session);
-    bool over_budget;
+    size_t lead = lead_of(session), used = lead + session->decoded_bytes;
 
-    if (before && before->capacity - lead > session->decoded_bytes) {
-        return true;
+    if (before && before->capacity > used) {
+        return md_block_charge(before,
+                               md_size_min(used + MD_SESSION_SLICE_BYTES, before->capacity));
     }
-    size_t capacity =
-        before ? before->capacity * 4 : md_size_max(session->body_bytes * 4, CHUNKED_FIRST_BYTES);
-    struct md_block *larger =
-        md_pool_alloc_lazy(md_loop_pool(session->x.loop), capacity,
-                           md_size_min(capacity, LAZY_COUNT_BYTES), &over_budget);
-    if (!larger) {
+    size_t capacity = before ? before->capacity * 4
+                             : md_size_max(session->body_bytes * 4 + lead, CHUNKED_FIRST_BYTES);
+    struct md_block *larger = allocate(session, capacity);
+    if (!larger || !md_block_charge(larger, md_size_min(used + MD_SESSION_SLICE_BYTES, capacity))) {
+        md_block_unref(larger);
         return false;
     }
     if (before) {
-        memcpy(larger->data, before->data, lead + session->decoded_bytes);
+        memcpy(larger->data, before->data, used);
         md_block_unref(before);
     }
     session->decoded = larger;
@@ -429,8 +451,7 @@ bool md_session_step_inflate(struct md_session *session)
     size_t consumed, produced;
     struct md_error err;
 
-    if (!grow_decoded(session) || !md_block_charge(session->decoded, lead + session->decoded_bytes +
-                                                                         MD_SESSION_SLICE_BYTES)) {
+    if (!grow_decoded(session)) {
         md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
                           "too many bytes are in flight: try again");
         return true;

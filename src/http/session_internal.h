@@ -59,6 +59,7 @@ struct md_session {
     struct md_block *body; /* own: the raw body being received */
     size_t body_lead;      /* bytes before the body in its block, for alignment */
     size_t body_bytes;     /* received */
+    bool awaited;          /* the body's first byte: no memory is taken before */
     bool discard;          /* the answer is decided: read the rest of the body and drop it */
     struct md_inflate *inflate;
     struct md_block *decoded;
@@ -66,6 +67,7 @@ struct md_session {
     size_t inflate_at;
 
     /* answering */
+    bool pinned; /* a caller still needs it: not to be freed */
     bool running, answered, close_after, peer_gone;
     bool handler_has_it; /* on_request was called and the answer is not complete */
     bool early;          /* answered before the whole request was there: the peer may still send */
@@ -76,7 +78,7 @@ struct md_session {
     const struct iovec *reply_parts; /* borrow: the response's, or deflated_part */
     size_t reply_part_count, part_at, part_offset;
     size_t reply_left;
-    uint64_t reply_bytes;
+    uint64_t reply_bytes; /* sent */
     struct md_deflate *deflate;
     struct md_bytes deflated;
     struct iovec deflated_part;
@@ -107,6 +109,8 @@ void md_session_yield(struct md_session *session);
 void md_session_retry_later(struct md_session *session);
 /* The peer cannot be reached any more. */
 void md_session_lost(struct md_session *session);
+/* Frees a session that is closed, once nobody needs it any more. */
+void md_session_release_when_unused(struct md_session *session);
 
 /* Steps of md_session_run: true = the state may have changed, go on; false = wait for an event. */
 bool md_session_step_body(struct md_session *session);
@@ -122,6 +126,7 @@ void md_session_begin_body(struct md_session *session);
 /* Turns session->response into bytes. */
 void md_session_begin_reply(struct md_session *session);
 void md_session_release_body(struct md_session *session);
+void md_session_drop_buffer(struct md_session *session);
 
 enum md_refusal {
     MD_REFUSAL_MALFORMED,

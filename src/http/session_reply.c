@@ -4,7 +4,13 @@
  */
 #include "http/session_internal.h"
 
-enum { COMPRESS_FROM_BYTES = 1024, PARTS_A_SEND = 64 };
+#include "base/clock.h"
+
+enum {
+    COMPRESS_FROM_BYTES = 1024,
+    PARTS_A_SEND = 64,
+    STREAM_MAX_BYTES = 16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
+};
 
 void md_session_refuse(struct md_session *session, unsigned status, unsigned cause,
                        const char *sentence)
@@ -21,18 +27,18 @@ void md_session_refuse(struct md_session *session, unsigned status, unsigned cau
     md_bytes_append_str(&text, MD_STR("{\"error\":"));
     md_json_append_string(&text, md_str_of(sentence));
     md_bytes_append_char(&text, '}');
-    copy = md_arena_copy(&session->x.arena, md_bytes_view(&text));
+    copy = text.failed ? MD_STR("") : md_arena_copy(&session->x.arena, md_bytes_view(&text));
     md_bytes_deinit(&text);
     session->response = (struct md_http_response){
         .status = status,
         .content_type = "application/json",
-        .headers = status == 501   ? &accepted
-                   : status == 503 ? &retry
-                                   : NULL,
-        .header_count = status == 501 || status == 503,
         .close = true,
     };
-    if (part && copy.ptr) {
+    if (cause == MD_REFUSAL_ENCODING || cause == MD_REFUSAL_MEMORY) {
+        session->response.headers = cause == MD_REFUSAL_ENCODING ? &accepted : &retry;
+        session->response.header_count = 1;
+    }
+    if (part && copy.len) {
         *part = (struct iovec){.iov_base = (void *)(uintptr_t)copy.ptr, .iov_len = copy.len};
         session->response.parts = part;
         session->response.part_count = 1;
@@ -75,10 +81,13 @@ void md_exchange_begin(struct md_exchange *x, const struct md_http_response *res
 
     session->streaming = true;
     session->stream_ended = false;
+    session->stream_chunked = session->request.minor_version > 0;
+    session->stream.max = STREAM_MAX_BYTES;
     session->drained = drained;
     session->stream_at = 0;
     md_bytes_clear(&session->stream);
     if (session->state != MD_SESSION_CLOSED) {
+        session->handler_has_it = true; /* also if it answers the head: until md_exchange_end */
         note_answer(session, response);
         md_session_run(session);
     }
@@ -87,9 +96,11 @@ void md_exchange_begin(struct md_exchange *x, const struct md_http_response *res
 bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
 {
     struct md_session *session = session_of(x);
+    const bool was_pinned = session->pinned;
 
-    if (session->state == MD_SESSION_CLOSED || x->head.method == MD_HTTP_HEAD) {
-        return session->state != MD_SESSION_CLOSED;
+    if (session->state == MD_SESSION_CLOSED || session->peer_gone ||
+        x->head.method == MD_HTTP_HEAD) {
+        return false;
     }
     if (bytes.len) {
         if (session->stream_chunked) {
@@ -103,8 +114,12 @@ bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
     if (session->stream.failed) {
         md_session_lost(session);
     }
+    session->pinned = true; /* on_cancel may end the exchange meanwhile */
     md_session_run(session);
-    return session->state != MD_SESSION_CLOSED && !session->peer_gone;
+    session->pinned = was_pinned;
+    bool wanted = session->state != MD_SESSION_CLOSED && !session->peer_gone;
+    md_session_release_when_unused(session);
+    return wanted;
 }
 
 void md_exchange_end(struct md_exchange *x)
@@ -116,41 +131,68 @@ void md_exchange_end(struct md_exchange *x)
         session->handler_has_it = false;
     } else if (session->stream_chunked && x->head.method != MD_HTTP_HEAD) {
         md_bytes_append_str(&session->stream, MD_STR("0\r\n\r\n"));
+        if (session->stream.failed) {
+            md_session_lost(session);
+        }
     }
     md_session_run(session);
 }
 
 /* --- head -------------------- */
 
+/* A quality value, "0" to "1" with three decimals, in thousandths (RFC 9110 12.4.2). What is none
+ * counts as 0: then no coding is used, which is always right. */
+static int quality_of(struct md_str parameters)
+{
+    struct md_str text = md_str_trim(parameters);
+    int quality = 0;
+
+    if (text.len == 0) {
+        return 1000;
+    }
+    if (text.len < 3 || (text.ptr[0] | 0x20) != 'q' || text.ptr[1] != '=') {
+        return 0;
+    }
+    for (size_t i = 2, weight = 1000; i < text.len && weight; i++) {
+        if (i == 3) {
+            if (text.ptr[i] != '.') {
+                return 0;
+            }
+            continue;
+        }
+        if (text.ptr[i] < '0' || text.ptr[i] > '9') {
+            return 0;
+        }
+        quality += (text.ptr[i] - '0') * (int)weight;
+        weight /= 10;
+    }
+    return quality;
+}
+
 /* The coding that the client likes best of those we have; false: none. */
 static bool choose_coding(struct md_str accept, enum md_coding *coding)
 {
-    int best = 0;
-    struct md_str piece;
+    enum { GZIP, DEFLATE, IDENTITY, ANY, COUNT };
+    static const struct md_str names[COUNT] = {MD_STR("gzip"), MD_STR("deflate"),
+                                               MD_STR("identity"), MD_STR("*")};
+    int quality[COUNT] = {-1, -1, -1, -1};
+    struct md_str piece, name;
 
     while (md_str_split(&accept, ',', &piece)) {
-        struct md_str name, quality = MD_STR("");
-        struct md_str rest = piece;
-        (void)md_str_split(&rest, ';', &name);
-        if (rest.ptr) {
-            quality = md_str_trim(rest);
+        if (!md_str_split(&piece, ';', &name)) {
+            continue;
         }
-        name = md_str_trim(name);
-        int q = 1000;
-        if (md_str_starts_with(quality, MD_STR("q="))) {
-            q = quality.len > 2 && quality.ptr[2] == '1' ? 1000 : 0;
-            for (size_t i = 4, weight = 100; i < quality.len && weight; i++, weight /= 10) {
-                q += (quality.ptr[i] - '0') * (int)weight;
+        for (size_t i = 0; i < COUNT; i++) {
+            if (md_str_eq_nocase(md_str_trim(name), names[i])) {
+                quality[i] = quality_of(piece);
             }
         }
-        bool gzip = md_str_eq_nocase(name, MD_STR("gzip")) || md_str_eq_c(name, "*");
-        bool zlib = md_str_eq_nocase(name, MD_STR("deflate"));
-        if ((gzip || zlib) && (q > best || (q == best && gzip && q > 0))) {
-            best = q;
-            *coding = gzip ? MD_CODING_GZIP : MD_CODING_DEFLATE;
-        }
     }
-    return best > 0;
+    int gzip = quality[GZIP] >= 0 ? quality[GZIP] : quality[ANY];
+    int deflate = quality[DEFLATE] >= 0 ? quality[DEFLATE] : quality[ANY];
+    int best = gzip >= deflate ? gzip : deflate;
+    *coding = gzip >= deflate ? MD_CODING_GZIP : MD_CODING_DEFLATE;
+    return best > 0 && best >= quality[IDENTITY];
 }
 
 static bool origin_allowed(const struct md_session *session)
@@ -187,6 +229,20 @@ static void print_cors(struct md_session *session, struct md_http1_response_head
     head->header_count = count;
 }
 
+/* Made once a second, for all sessions of the loop. */
+static const char *date_of(const struct md_session *session)
+{
+    struct md_session_list *list = session->list;
+    uint64_t now_ns = md_loop_now_ns(session->x.loop);
+
+    if (now_ns >= list->date_until_ns) {
+        uint64_t realtime_ns = md_clock_realtime_ns();
+        md_http1_print_date(realtime_ns, list->date);
+        list->date_until_ns = now_ns + MD_NS_PER_S - realtime_ns % MD_NS_PER_S;
+    }
+    return list->date;
+}
+
 static void print_head(struct md_session *session, int64_t content_length, const char *coding)
 {
     struct md_http_header extra[8];
@@ -195,6 +251,8 @@ static void print_head(struct md_session *session, int64_t content_length, const
         .content_type = session->response.content_type,
         .content_encoding = coding,
         .content_length = content_length,
+        .server = session->config->server_name,
+        .date = date_of(session),
         .close = session->close_after,
         .http10_keep_alive = session->request.minor_version == 0,
         .headers = session->response.headers,
@@ -228,7 +286,7 @@ static void set_parts(struct md_session *session, const struct iovec *parts, siz
     session->head_at = 0;
     session->reply_left =
         session->head.len + (session->x.head.method == MD_HTTP_HEAD ? 0 : body_bytes);
-    session->reply_bytes = session->reply_left;
+    session->reply_bytes = 0;
     session->state = MD_SESSION_REPLY;
     md_session_set_deadline(session, session->config->body_timeout_ns);
 }
@@ -241,7 +299,6 @@ void md_session_begin_reply(struct md_session *session)
 
     session->close_after |= session->list->draining;
     if (session->streaming) {
-        session->stream_chunked = session->request.minor_version > 0;
         session->close_after |= !session->stream_chunked;
         /* HTTP/1.0 has no chunks: the end of the connection ends the body, which Content-Length
          * must not deny */
@@ -258,7 +315,8 @@ void md_session_begin_reply(struct md_session *session)
         session->state = MD_SESSION_DEFLATE;
         session->deflate_part = session->deflate_at = 0;
         session->deflate_coding = coding == MD_CODING_GZIP ? "gzip" : "deflate";
-        md_bytes_clear(&session->deflated);
+        session->deadline_ns = 0;
+        md_conn_want(session->conn, 0);
         return;
     }
     print_head(session, (int64_t)bytes, NULL);
@@ -362,6 +420,8 @@ static void end_exchange(struct md_session *session)
                   (session->early || (session->in && session->in_at < session->in_end));
     md_arena_reset(&x->arena);
     md_session_release_body(session);
+    md_bytes_deinit(&session->stream); /* an idle connection keeps no more than a head */
+    md_bytes_deinit(&session->deflated);
     session->handler_has_it = session->answered = session->streaming = false;
     session->deadline_ns = 0;
     if (session->close_after) {
@@ -371,8 +431,7 @@ static void end_exchange(struct md_session *session)
     }
     session->state = MD_SESSION_HEAD;
     if (!session->in || session->in_at == session->in_end) {
-        md_block_unref(session->in);
-        session->in = NULL;
+        md_session_drop_buffer(session);
         md_session_set_deadline(session, session->config->idle_timeout_ns);
         md_conn_want(session->conn, MD_LOOP_READ);
     }
@@ -414,7 +473,7 @@ bool md_session_step_reply(struct md_session *session)
         md_counter_add(&session->counters->sent_bytes, sent);
         advance(session, sent);
         session->reply_left -= session->streaming ? 0 : sent;
-        session->reply_bytes += session->streaming ? sent : 0;
+        session->reply_bytes += sent;
         md_session_set_deadline(session, session->config->body_timeout_ns);
     }
     if (sent < offered) { /* the socket is full */
@@ -428,7 +487,7 @@ bool md_session_step_reply(struct md_session *session)
     if (session->streaming && session->stream.len - session->stream_at == 0) {
         md_conn_want(session->conn, 0);
         session->deadline_ns = 0;
-        if (!session->stream_ended && session->drained) {
+        if (!session->stream_ended && session->drained && sent) {
             session->drained(&session->x);
             return session->stream.len > 0 || session->stream_ended;
         }

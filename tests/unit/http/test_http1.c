@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
+#include "base/fault.h"
 #include "http/http1.h"
 
 static const struct md_http1_limits limits = {1024, 8};
@@ -28,7 +30,8 @@ static unsigned judge(const char *text, struct md_arena *arena, struct md_http1_
     default:
         break;
     }
-    struct md_str head = md_arena_copy(arena, md_str_make(text, scan.head_bytes));
+    struct md_str head = md_arena_copy(
+        arena, md_str_make(text + scan.head_start, scan.head_bytes - scan.head_start));
     return md_http1_parse_head(head, &limits, arena, out, &status, &err) ? 0 : status;
 }
 
@@ -82,6 +85,53 @@ static void test_http1_judges_heads(void **state)
         {"GET / HTTP/1.1\r\nHost: x\r\na:1\r\nb:1\r\nc:1\r\nd:1\r\ne:1\r\nf:1\r\ng:1\r\nh:1\r\n\r\n",
          431},
         {"\x16\x03\x01", 400},
+        /* smuggling: what another server on the way may read differently */
+        {"GET / HTTP/1.1\r\nHost: x\r\nA: b\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\nA\tB: c\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\n\tA: c\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\nA(: c\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\nA\x80: c\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n: x\r\nHost: x\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\nA: \x7f\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\nA: a long value with \x0b within it\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\nA: a long value with \t within it and \xff\r\n\r\n", 0},
+        {"GET /a\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET\t/ HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0},
+        {"GET / http/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET / HTTP/1.11\r\nHost: x\r\n\r\n", 400},
+        {"GET / HTTP/x.1\r\nHost: x\r\n\r\n", 400},
+        {"GET / HTTP/1,1\r\nHost: x\r\n\r\n", 400},
+        {"GET / HTTP/0.9\r\nHost: x\r\n\r\n", 505},
+        {"PRI * HTTP/2.0\r\n\r\n", 505},
+        {"CONNECT host:1 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET http:///p HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"GET ftp://h/p HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5 5\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775807\r\n\r\n", 0},
+        {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775808\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551621\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \"5\"\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: identity\r\n\r\n",
+         501},
+        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \"chunked\"\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked;q=1\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \tchunked \r\n\r\n", 0},
+        {"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0},
+        {"\r\n", 1},
+        {"\r", 1},
+        {"", 1},
+        {"\n", 400},
+        {"\rG", 400},
         {"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400},
     };
 
@@ -119,6 +169,97 @@ static void test_http1_reads_what_the_head_says(void **state)
     assert_true(md_str_eq_c(r.content_encoding, "GZIP"));
     assert_int_equal(r.head.header_count, 6);
     assert_true(md_str_eq_c(r.head.headers[5].value, "padded"));
+    md_arena_deinit(&arena);
+}
+
+static void test_http1_reads_targets(void **state)
+{
+    static const struct {
+        const char *target, *path, *query;
+    } cases[] = {
+        {"/", "/", ""},
+        {"/a?b?c", "/a", "b?c"},
+        {"/a?", "/a", ""},
+        {"http://h", "/", ""},
+        {"HTTP://h:8000/p/q?r", "/p/q", "r"},
+        {"https://h?x=/y", "/", "x=/y"},
+        {"//h/p", "//h/p", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        struct md_arena arena = {0};
+        struct md_http1_request r;
+        char *text = md_arena_printf(&arena, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", cases[i].target);
+        assert_int_equal(judge(text, &arena, &r), 0);
+        assert_true(md_str_eq_c(r.head.path, cases[i].path));
+        assert_true(md_str_eq_c(r.head.query, cases[i].query));
+        md_arena_deinit(&arena);
+    }
+}
+
+static void test_http1_reads_methods(void **state)
+{
+    static const struct {
+        const char *name;
+        enum md_http_method method;
+    } cases[] = {
+        {"GET", MD_HTTP_GET},         {"HEAD", MD_HTTP_HEAD},      {"POST", MD_HTTP_POST},
+        {"PUT", MD_HTTP_PUT},         {"PATCH", MD_HTTP_PATCH},    {"DELETE", MD_HTTP_DELETE},
+        {"OPTIONS", MD_HTTP_OPTIONS}, {"get", MD_HTTP_OTHER},      {"G", MD_HTTP_OTHER},
+        {"GETS", MD_HTTP_OTHER},      {"M-SEARCH", MD_HTTP_OTHER},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        struct md_arena arena = {0};
+        struct md_http1_request r;
+        char *text = md_arena_printf(&arena, "%s / HTTP/1.1\r\nHost: x\r\n\r\n", cases[i].name);
+        assert_int_equal(judge(text, &arena, &r), 0);
+        assert_int_equal(r.head.method, cases[i].method);
+        assert_true(md_str_eq_c(r.head.method_name, cases[i].name));
+        md_arena_deinit(&arena);
+    }
+}
+
+/* Values of every length, so that the end lies at every place of the words it is looked for in. */
+static void test_http1_reads_values_of_all_lengths(void **state)
+{
+    (void)state;
+    for (size_t len = 0; len < 40; len++) {
+        struct md_arena arena = {0};
+        struct md_http1_request r;
+        char value[64] = "";
+        memset(value, 'v', len);
+        char *text = md_arena_printf(
+            &arena, "GET / HTTP/1.1\r\nHost: x\r\nA:%s\r\nB: \t%s\t \r\n\r\n", value, value);
+        assert_int_equal(judge(text, &arena, &r), 0);
+        assert_true(md_str_eq_c(r.head.headers[1].value, value));
+        assert_true(md_str_eq_c(r.head.headers[2].value, value));
+        for (size_t bad = 0; bad < len; bad++) {
+            value[bad] = 0x1f;
+            text = md_arena_printf(&arena, "GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n", value);
+            assert_int_equal(judge(text, &arena, &r), 400);
+            value[bad] = 'v';
+        }
+        md_arena_deinit(&arena);
+    }
+}
+
+static void test_http1_head_out_of_memory_is_503(void **state)
+{
+    struct md_arena arena = {0};
+    struct md_http1_request r;
+    struct md_error err;
+    unsigned status = 0;
+
+    (void)state;
+    md_fault_arm(MD_FAULT_ALLOC, 0);
+    assert_false(md_http1_parse_head(MD_STR("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), &limits, &arena,
+                                     &r, &status, &err));
+    assert_true(md_fault_disarm(MD_FAULT_ALLOC));
+    assert_int_equal(status, 503);
+    assert_int_equal(r.head.header_count, 0);
     md_arena_deinit(&arena);
 }
 
@@ -193,6 +334,22 @@ static void test_http1_decodes_chunks(void **state)
         {"-1\r\n", MD_PROGRESS_ERROR, ""},
         {"1000000000000000\r\n", MD_PROGRESS_ERROR, ""},
         {"0\r\nT: \x01\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"5 \t;x\r\nhello\r\n0 \r\n\r\n", MD_PROGRESS_DONE, "hello"},
+        {"5 5\r\nhello\r\n0\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"5;a\nhello\r\n0\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"5;a\rhello\r\n0\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"5\rhello", MD_PROGRESS_ERROR, ""},
+        {"0x5\r\nhello", MD_PROGRESS_ERROR, ""},
+        {"5\r\nhello\n0\r\n\r\n", MD_PROGRESS_ERROR, "hello"},
+        {"5\r\nhello\r0\r\n\r\n", MD_PROGRESS_ERROR, "hello"},
+        {"A\r\n0123456789\r\n00000\r\n\r\n", MD_PROGRESS_DONE, "0123456789"},
+        {"fffffffffffffff\r\nhello", MD_PROGRESS_AGAIN, "hello"},
+        {"0\r\nno colon\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"0\r\n: no name\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"0\r\nT\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"0\r\nT: a\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"0\r\nT: a\rb\r\n\r\n", MD_PROGRESS_ERROR, ""},
+        {"0\r\nGET / HTTP/1.1\r\n\r\n", MD_PROGRESS_ERROR, ""},
     };
 
     (void)state;
@@ -205,6 +362,77 @@ static void test_http1_decodes_chunks(void **state)
             md_bytes_deinit(&out);
         }
     }
+}
+
+static void test_http1_bounds_chunk_lines(void **state)
+{
+    static const struct {
+        const char *begin, *unit;
+        unsigned most; /* units that are accepted */
+    } cases[] = {{"5;", "e", 1020}, {"0\r\nA:", "v", 1020}, {"0\r\n", "A:b\r\n", 2000}};
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        struct md_bytes text = {0}, out = {0};
+        md_bytes_append_c(&text, cases[i].begin);
+        for (unsigned k = 0; k < cases[i].most; k++) {
+            md_bytes_append_c(&text, cases[i].unit);
+        }
+        md_bytes_append_char(&text, '\0');
+        assert_int_equal(decode(text.data, text.len, &out), MD_PROGRESS_AGAIN);
+        text.len--;
+        for (unsigned k = 0; k < 200; k++) {
+            md_bytes_append_c(&text, cases[i].unit);
+        }
+        md_bytes_append_char(&text, '\0');
+        assert_int_equal(decode(text.data, text.len, &out), MD_PROGRESS_ERROR);
+        md_bytes_deinit(&text);
+        md_bytes_deinit(&out);
+    }
+}
+
+static void test_http1_leaves_what_follows_the_chunks(void **state)
+{
+    struct md_http1_chunked chunked = {0};
+    struct md_str data = MD_STR("0\r\n\r\nGET /"), piece;
+    struct md_error err;
+
+    (void)state;
+    assert_int_equal(md_http1_chunked_step(&chunked, &data, &piece, &err), MD_PROGRESS_DONE);
+    assert_true(md_str_eq_c(data, "GET /"));
+}
+
+static void test_http1_prints_dates(void **state)
+{
+    static const struct {
+        uint64_t seconds;
+        const char *date;
+    } cases[] = {
+        {0, "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {784111777, "Sun, 06 Nov 1994 08:49:37 GMT"},
+        {951782399, "Mon, 28 Feb 2000 23:59:59 GMT"},
+        {951782400, "Tue, 29 Feb 2000 00:00:00 GMT"},
+        {951868800, "Wed, 01 Mar 2000 00:00:00 GMT"},
+        {1704067199, "Sun, 31 Dec 2023 23:59:59 GMT"},
+        {1709251199, "Thu, 29 Feb 2024 23:59:59 GMT"},
+        {4107542400, "Mon, 01 Mar 2100 00:00:00 GMT"},
+        {4107542399, "Sun, 28 Feb 2100 23:59:59 GMT"},
+    };
+    char date[MD_HTTP1_DATE_BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        md_http1_print_date(cases[i].seconds * MD_NS_PER_S + 999999999, date);
+        assert_string_equal(date, cases[i].date);
+    }
+}
+
+static void test_http1_names_statuses(void **state)
+{
+    (void)state;
+    assert_string_equal(md_http_status_text(200), "OK");
+    assert_string_equal(md_http_status_text(431), "Request Header Fields Too Large");
+    assert_string_equal(md_http_status_text(599), "Status");
 }
 
 static void test_http1_prints_heads(void **state)
@@ -229,6 +457,30 @@ static void test_http1_prints_heads(void **state)
     assert_true(md_str_eq_c(md_bytes_view(&out),
                             "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
                             "Transfer-Encoding: chunked\r\n\r\n"));
+    md_bytes_clear(&out);
+    head = (struct md_http1_response_head){.status = 204,
+                                           .server = "s",
+                                           .date = "d",
+                                           .http10_keep_alive = true,
+                                           .content_encoding = "gzip"};
+    md_http1_print_head(&head, &out);
+    assert_true(
+        md_str_eq_c(md_bytes_view(&out),
+                    "HTTP/1.1 204 No Content\r\nServer: s\r\nDate: d\r\nContent-Encoding: gzip\r\n"
+                    "Connection: keep-alive\r\n\r\n"));
+    md_bytes_clear(&out);
+    const struct md_http_header empty = {MD_STR("X"), {NULL, 0}};
+    head = (struct md_http1_response_head){.status = 200,
+                                           .content_length = MD_HTTP1_UNTIL_CLOSE,
+                                           .headers = &empty,
+                                           .header_count = 1};
+    md_http1_print_head(&head, &out);
+    assert_true(md_str_eq_c(md_bytes_view(&out), "HTTP/1.1 200 OK\r\nX: \r\n\r\n"));
+    md_bytes_deinit(&out);
+    md_fault_arm(MD_FAULT_ALLOC, 0);
+    md_http1_print_head(&head, &out);
+    assert_true(md_fault_disarm(MD_FAULT_ALLOC));
+    assert_true(out.failed);
     md_bytes_deinit(&out);
 }
 
@@ -237,9 +489,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_http1_judges_heads),
         cmocka_unit_test(test_http1_reads_what_the_head_says),
+        cmocka_unit_test(test_http1_reads_targets),
+        cmocka_unit_test(test_http1_reads_methods),
+        cmocka_unit_test(test_http1_reads_values_of_all_lengths),
+        cmocka_unit_test(test_http1_head_out_of_memory_is_503),
         cmocka_unit_test(test_http1_limits_the_head),
         cmocka_unit_test(test_http1_finds_the_end_however_it_is_split),
         cmocka_unit_test(test_http1_decodes_chunks),
+        cmocka_unit_test(test_http1_bounds_chunk_lines),
+        cmocka_unit_test(test_http1_leaves_what_follows_the_chunks),
+        cmocka_unit_test(test_http1_prints_dates),
+        cmocka_unit_test(test_http1_names_statuses),
         cmocka_unit_test(test_http1_prints_heads),
     };
 
