@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Names who listens on a TCP port of this machine; prints nothing if nobody does.
 
-usage: port_owner.py PORT
+usage: port_owner.py PORT [PID]      nothing either if it is the process PID
 """
 import os
 import re
@@ -24,6 +24,7 @@ def listening_sockets(port):
 
 
 def owner(sockets):
+    """(process id, command line), both None where another user's process cannot be seen."""
     wanted = {f"socket:[{inode}]" for inode in sockets}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -31,13 +32,17 @@ def owner(sockets):
                 if os.readlink(descriptor.path) in wanted:
                     with open(f"/proc/{pid}/cmdline", "rb") as file:
                         command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
-                    return f"process {pid} ({command[:100]})"
+                    return pid, command
         except OSError:  # it ended, or belongs to someone else
             continue
-    return "a process of another user"
+    return None, None
 
 
-if len(sys.argv) != 2 or not re.fullmatch(r"\d+", sys.argv[1]):
+if not re.fullmatch(r"\d+( \d+)?", " ".join(sys.argv[1:])):
     sys.exit(__doc__)
 if sockets := listening_sockets(int(sys.argv[1])):
-    print(owner(sockets))
+    pid, command = owner(sockets)
+    if pid is None:
+        print("a process of another user")
+    elif pid not in sys.argv[2:]:
+        print(f"process {pid} ({command[:100]})")

@@ -5,102 +5,32 @@
  */
 #include "config/schema.h"
 
-#define S(name, kind)                                                       \
-    {                                                                       \
-        name, MD_FIELD_##kind, false, 64, NULL, NULL, 0, MD_SUPPORTED, NULL \
+/* A field: its name, its kind, and what else is to say. */
+#define F(field, ...)                      \
+    {                                      \
+        .name = field, .kind = __VA_ARGS__ \
     }
-#define I32(name)                                                        \
-    {                                                                    \
-        name, MD_FIELD_INT, false, 32, NULL, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define R(name, kind)                                                      \
-    {                                                                      \
-        name, MD_FIELD_##kind, true, 64, NULL, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define R32(name)                                                       \
-    {                                                                   \
-        name, MD_FIELD_INT, true, 32, NULL, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define U32(name)                                                         \
-    {                                                                     \
-        name, MD_FIELD_UINT, false, 32, NULL, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define ENUM(name, values)                                                  \
-    {                                                                       \
-        name, MD_FIELD_ENUM, false, 32, NULL, values, 0, MD_SUPPORTED, NULL \
-    }
-#define ENUMS(name, values)                                                \
-    {                                                                      \
-        name, MD_FIELD_ENUM, true, 32, NULL, values, 0, MD_SUPPORTED, NULL \
-    }
-#define MSG(name, desc)                                                      \
-    {                                                                        \
-        name, MD_FIELD_MESSAGE, false, 0, &desc, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define MSGS(name, desc)                                                    \
-    {                                                                       \
-        name, MD_FIELD_MESSAGE, true, 0, &desc, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define MAP(name, desc)                                                  \
-    {                                                                    \
-        name, MD_FIELD_MAP, false, 0, &desc, NULL, 0, MD_SUPPORTED, NULL \
-    }
-#define ONE(name, desc, group)                                                   \
-    {                                                                            \
-        name, MD_FIELD_MESSAGE, false, 0, &desc, NULL, group, MD_SUPPORTED, NULL \
-    }
-#define ONE_S(name, kind, group)                                                \
-    {                                                                           \
-        name, MD_FIELD_##kind, false, 64, NULL, NULL, group, MD_SUPPORTED, NULL \
-    }
-/* The same with a judgement. */
-#define NO_EFFECT(name, kind, note)                                         \
-    {                                                                       \
-        name, MD_FIELD_##kind, false, 64, NULL, NULL, 0, MD_NO_EFFECT, note \
-    }
-#define NO_EFFECT_ENUM(name, values, note)                                  \
-    {                                                                       \
-        name, MD_FIELD_ENUM, false, 32, NULL, values, 0, MD_NO_EFFECT, note \
-    }
-#define NO_EFFECT_MSG(name, desc, note)                                      \
-    {                                                                        \
-        name, MD_FIELD_MESSAGE, false, 0, &desc, NULL, 0, MD_NO_EFFECT, note \
-    }
-#define NO_EFFECT_MSGS(name, desc, note)                                    \
-    {                                                                       \
-        name, MD_FIELD_MESSAGE, true, 0, &desc, NULL, 0, MD_NO_EFFECT, note \
-    }
-#define NO_EFFECT_MAP(name, desc, note)                                  \
-    {                                                                    \
-        name, MD_FIELD_MAP, false, 0, &desc, NULL, 0, MD_NO_EFFECT, note \
-    }
-#define NO_EFFECT_ONE(name, desc, group, note)                                   \
-    {                                                                            \
-        name, MD_FIELD_MESSAGE, false, 0, &desc, NULL, group, MD_NO_EFFECT, note \
-    }
-#define REFUSED(name, kind, note)                                         \
-    {                                                                     \
-        name, MD_FIELD_##kind, false, 64, NULL, NULL, 0, MD_REFUSED, note \
-    }
-#define REFUSED_MSG(name, desc, note)                                      \
-    {                                                                      \
-        name, MD_FIELD_MESSAGE, false, 0, &desc, NULL, 0, MD_REFUSED, note \
-    }
-#define REFUSED_MSGS(name, desc, note)                                    \
-    {                                                                     \
-        name, MD_FIELD_MESSAGE, true, 0, &desc, NULL, 0, MD_REFUSED, note \
-    }
-#define REFUSED_ONE(name, desc, group, note)                                   \
-    {                                                                          \
-        name, MD_FIELD_MESSAGE, false, 0, &desc, NULL, group, MD_REFUSED, note \
-    }
+#define STRING         MD_FIELD_STRING
+#define BOOL           MD_FIELD_BOOL
+#define DOUBLE         MD_FIELD_DOUBLE
+#define INT32          MD_FIELD_INT, .bits = 32
+#define INT64          MD_FIELD_INT, .bits = 64
+#define UINT32         MD_FIELD_UINT, .bits = 32
+#define UINT64         MD_FIELD_UINT, .bits = 64
+#define ENUM(names)    MD_FIELD_ENUM, .values = (names)
+#define OF(desc)       MD_FIELD_MESSAGE, .message = &(desc)
+#define MAP(entry)     MD_FIELD_MAP, .message = &(entry)
+#define REPEATED       .repeated = true
+#define ONEOF(group)   .oneof = (group)
+#define NO_EFFECT(why) .support = MD_NO_EFFECT, .note = (why)
+#define REFUSED(why)   .support = MD_REFUSED, .note = (why)
 
 #define MESSAGE(symbol, text, ...)                                       \
     static const struct md_field_desc symbol##_fields[] = {__VA_ARGS__}; \
     static const struct md_message_desc symbol = {text, symbol##_fields, \
                                                   MD_COUNT_OF(symbol##_fields)}
 
-static const struct md_message_desc empty_message = {"empty message", NULL, 0};
+static const struct md_message_desc empty_message = {"All", NULL, 0};
 
 static const struct md_enum_value data_types[] = {
     {"TYPE_INVALID", 0}, {"TYPE_BOOL", 1},    {"TYPE_UINT8", 2}, {"TYPE_UINT16", 3},
@@ -132,146 +62,160 @@ static const struct md_enum_value control_kinds[] = {{"CONTROL_SEQUENCE_START", 
                                                      {"CONTROL_SEQUENCE_CORRID", 3},
                                                      {NULL, 0}};
 
-MESSAGE(reshape, "ModelTensorReshape", R("shape", INT));
-MESSAGE(input, "ModelInput", S("name", STRING), ENUM("data_type", data_types),
-        NO_EFFECT_ENUM("format", formats,
-                       "it describes the layout; tensors are passed as they come"),
-        R("dims", INT), REFUSED_MSG("reshape", reshape, "give the dims that the model has"),
-        REFUSED("is_shape_tensor", BOOL, "shape tensors belong to TensorRT plans"),
-        REFUSED("allow_ragged_batch", BOOL,
-                "ragged batches are not implemented yet; pad the input"),
-        S("optional", BOOL), REFUSED("is_non_linear_format_io", BOOL, "tensors are row-major"));
-MESSAGE(output, "ModelOutput", S("name", STRING), ENUM("data_type", data_types), R("dims", INT),
-        S("label_filename", STRING),
-        REFUSED_MSG("reshape", reshape, "give the dims that the model has"),
-        REFUSED("is_shape_tensor", BOOL, "shape tensors belong to TensorRT plans"),
-        REFUSED("is_non_linear_format_io", BOOL, "tensors are row-major"));
+MESSAGE(reshape, "ModelTensorReshape", F("shape", INT64, REPEATED));
+MESSAGE(input, "ModelInput", F("name", STRING), F("data_type", ENUM(data_types)),
+        F("format", ENUM(formats),
+          NO_EFFECT("it describes the layout; tensors are passed as they come")),
+        F("dims", INT64, REPEATED),
+        F("reshape", OF(reshape), REFUSED("give the dims that the model has")),
+        F("is_shape_tensor", BOOL, REFUSED("shape tensors belong to TensorRT plans")),
+        F("allow_ragged_batch", BOOL,
+          REFUSED("ragged batches are not implemented yet; pad the input")),
+        F("optional", BOOL), F("is_non_linear_format_io", BOOL, REFUSED("tensors are row-major")));
+MESSAGE(output, "ModelOutput", F("name", STRING), F("data_type", ENUM(data_types)),
+        F("dims", INT64, REPEATED), F("label_filename", STRING),
+        F("reshape", OF(reshape), REFUSED("give the dims that the model has")),
+        F("is_shape_tensor", BOOL, REFUSED("shape tensors belong to TensorRT plans")),
+        F("is_non_linear_format_io", BOOL, REFUSED("tensors are row-major")));
 
-MESSAGE(batch_input, "BatchInput", ENUM("kind", batch_input_kinds), R("target_name", STRING),
-        ENUM("data_type", data_types), R("source_input", STRING));
-MESSAGE(batch_output, "BatchOutput", R("target_name", STRING), ENUM("kind", batch_output_kinds),
-        R("source_input", STRING));
+MESSAGE(batch_input, "BatchInput", F("kind", ENUM(batch_input_kinds)),
+        F("target_name", STRING, REPEATED), F("data_type", ENUM(data_types)),
+        F("source_input", STRING, REPEATED));
+MESSAGE(batch_output, "BatchOutput", F("target_name", STRING, REPEATED),
+        F("kind", ENUM(batch_output_kinds)), F("source_input", STRING, REPEATED));
 
-MESSAGE(rate_resource, "Resource", S("name", STRING), S("global", BOOL), U32("count"));
-MESSAGE(rate_limiter, "ModelRateLimiter", MSGS("resources", rate_resource), U32("priority"));
-MESSAGE(secondary_device, "SecondaryDevice", ENUM("kind", secondary_kinds), S("device_id", INT));
-MESSAGE(instance_group, "ModelInstanceGroup", S("name", STRING), ENUM("kind", kinds), I32("count"),
-        NO_EFFECT_MSG("rate_limiter", rate_limiter, "instances run whenever an executor is free"),
-        R32("gpus"), REFUSED_MSGS("secondary_devices", secondary_device, "there is no such device"),
-        {"profile", MD_FIELD_STRING, true, 0, NULL, NULL, 0, MD_NO_EFFECT,
-         "profiles belong to TensorRT plans"},
-        REFUSED("passive", BOOL, "a group that the scheduler does not use cannot be asked for"),
-        NO_EFFECT("host_policy", STRING, "threads are placed by the CPU plan"));
+MESSAGE(rate_resource, "Resource", F("name", STRING), F("global", BOOL), F("count", UINT32));
+MESSAGE(rate_limiter, "ModelRateLimiter", F("resources", OF(rate_resource), REPEATED),
+        F("priority", UINT32));
+MESSAGE(secondary_device, "SecondaryDevice", F("kind", ENUM(secondary_kinds)),
+        F("device_id", INT64));
+MESSAGE(instance_group, "ModelInstanceGroup", F("name", STRING), F("kind", ENUM(kinds)),
+        F("count", INT32),
+        F("rate_limiter", OF(rate_limiter),
+          NO_EFFECT("instances run whenever an executor is free")),
+        F("gpus", INT32, REPEATED),
+        F("secondary_devices", OF(secondary_device), REPEATED, REFUSED("there is no such device")),
+        F("profile", STRING, REPEATED, NO_EFFECT("profiles belong to TensorRT plans")),
+        F("passive", BOOL, REFUSED("a group that the scheduler does not use cannot be asked for")),
+        F("host_policy", STRING, NO_EFFECT("threads are placed by the CPU plan")));
 
-MESSAGE(latest, "Latest", U32("num_versions"));
-MESSAGE(specific, "Specific", R("versions", INT));
-MESSAGE(version_policy, "ModelVersionPolicy", ONE("latest", latest, 1),
-        ONE("all", empty_message, 1), ONE("specific", specific, 1));
+MESSAGE(latest, "Latest", F("num_versions", UINT32));
+MESSAGE(specific, "Specific", F("versions", INT64, REPEATED));
+MESSAGE(version_policy, "ModelVersionPolicy", F("latest", OF(latest), ONEOF(1)),
+        F("all", OF(empty_message), ONEOF(1)), F("specific", OF(specific), ONEOF(1)));
 
-MESSAGE(string_entry, "map entry", S("key", STRING), S("value", STRING));
-MESSAGE(parameter, "ModelParameter", S("string_value", STRING));
-MESSAGE(parameter_entry, "map entry", S("key", STRING), MSG("value", parameter));
+MESSAGE(string_entry, "map entry", F("key", STRING), F("value", STRING));
+MESSAGE(parameter, "ModelParameter", F("string_value", STRING));
+MESSAGE(parameter_entry, "map entry", F("key", STRING), F("value", OF(parameter)));
 
-MESSAGE(graph, "Graph", I32("level"));
-MESSAGE(shape_value, "Shape", R("dim", INT));
-MESSAGE(shape_entry, "map entry", S("key", STRING), MSG("value", shape_value));
-MESSAGE(graph_lower_bound, "LowerBound", I32("batch_size"), MAP("input", shape_entry));
-MESSAGE(graph_spec, "GraphSpec", I32("batch_size"), MAP("input", shape_entry),
-        MSG("graph_lower_bound", graph_lower_bound));
-MESSAGE(cuda, "Cuda", S("graphs", BOOL), S("busy_wait_events", BOOL),
-        MSGS("graph_spec", graph_spec), S("output_copy_stream", BOOL));
-MESSAGE(accelerator, "Accelerator", S("name", STRING), MAP("parameters", string_entry));
-MESSAGE(accelerators, "ExecutionAccelerators", MSGS("gpu_execution_accelerator", accelerator),
-        MSGS("cpu_execution_accelerator", accelerator));
-MESSAGE(pinned, "PinnedMemoryBuffer", S("enable", BOOL));
-MESSAGE(optimization, "ModelOptimizationPolicy", MSG("graph", graph),
-        NO_EFFECT_ENUM("priority", priorities, "instances share the executors evenly"),
-        NO_EFFECT_MSG("cuda", cuda, "it concerns GPUs"),
-        MSG("execution_accelerators", accelerators),
-        NO_EFFECT_MSG("input_pinned_memory", pinned, "it concerns GPUs"),
-        NO_EFFECT_MSG("output_pinned_memory", pinned, "it concerns GPUs"),
-        NO_EFFECT("gather_kernel_buffer_threshold", UINT, "it concerns GPUs"),
-        NO_EFFECT("eager_batching", BOOL, "batches are made when an instance is free"));
+MESSAGE(graph, "Graph", F("level", INT32));
+MESSAGE(shape_value, "Shape", F("dim", INT64, REPEATED));
+MESSAGE(shape_entry, "map entry", F("key", STRING), F("value", OF(shape_value)));
+MESSAGE(graph_lower_bound, "LowerBound", F("batch_size", INT32), F("input", MAP(shape_entry)));
+MESSAGE(graph_spec, "GraphSpec", F("batch_size", INT32), F("input", MAP(shape_entry)),
+        F("graph_lower_bound", OF(graph_lower_bound)));
+MESSAGE(cuda, "Cuda", F("graphs", BOOL), F("busy_wait_events", BOOL),
+        F("graph_spec", OF(graph_spec), REPEATED), F("output_copy_stream", BOOL));
+MESSAGE(accelerator, "Accelerator", F("name", STRING), F("parameters", MAP(string_entry)));
+MESSAGE(accelerators, "ExecutionAccelerators",
+        F("gpu_execution_accelerator", OF(accelerator), REPEATED),
+        F("cpu_execution_accelerator", OF(accelerator), REPEATED));
+MESSAGE(pinned, "PinnedMemoryBuffer", F("enable", BOOL));
+MESSAGE(optimization, "ModelOptimizationPolicy", F("graph", OF(graph)),
+        F("priority", ENUM(priorities), NO_EFFECT("instances share the executors evenly")),
+        F("cuda", OF(cuda), NO_EFFECT("it concerns GPUs")),
+        F("execution_accelerators", OF(accelerators)),
+        F("input_pinned_memory", OF(pinned), NO_EFFECT("it concerns GPUs")),
+        F("output_pinned_memory", OF(pinned), NO_EFFECT("it concerns GPUs")),
+        F("gather_kernel_buffer_threshold", UINT32, NO_EFFECT("it concerns GPUs")),
+        F("eager_batching", BOOL, NO_EFFECT("batches are made when an instance is free")));
 
-MESSAGE(queue_policy, "ModelQueuePolicy", ENUM("timeout_action", timeout_actions),
-        S("default_timeout_microseconds", UINT), S("allow_timeout_override", BOOL),
-        U32("max_queue_size"));
-MESSAGE(priority_entry, "map entry", S("key", UINT), MSG("value", queue_policy));
-MESSAGE(dynamic_batching, "ModelDynamicBatching", R32("preferred_batch_size"),
-        S("max_queue_delay_microseconds", UINT), S("preserve_ordering", BOOL),
-        S("priority_levels", UINT), S("default_priority_level", UINT),
-        MSG("default_queue_policy", queue_policy), MAP("priority_queue_policy", priority_entry));
+MESSAGE(queue_policy, "ModelQueuePolicy", F("timeout_action", ENUM(timeout_actions)),
+        F("default_timeout_microseconds", UINT64), F("allow_timeout_override", BOOL),
+        F("max_queue_size", UINT32));
+MESSAGE(priority_entry, "map entry", F("key", UINT64), F("value", OF(queue_policy)));
+MESSAGE(dynamic_batching, "ModelDynamicBatching", F("preferred_batch_size", INT32, REPEATED),
+        F("max_queue_delay_microseconds", UINT64), F("preserve_ordering", BOOL),
+        F("priority_levels", UINT64), F("default_priority_level", UINT64),
+        F("default_queue_policy", OF(queue_policy)),
+        F("priority_queue_policy", MAP(priority_entry)));
 
-MESSAGE(control, "Control", ENUM("kind", control_kinds), R32("int32_false_true"),
-        R("fp32_false_true", DOUBLE), R("bool_false_true", BOOL), ENUM("data_type", data_types));
-MESSAGE(control_input, "ControlInput", S("name", STRING), MSGS("control", control));
-MESSAGE(initial_state, "InitialState", ENUM("data_type", data_types), R("dims", INT),
-        ONE_S("zero_data", BOOL, 1), ONE_S("data_file", STRING, 1), S("name", STRING));
-MESSAGE(state, "State", S("input_name", STRING), S("output_name", STRING),
-        ENUM("data_type", data_types), R("dims", INT), MSGS("initial_state", initial_state),
-        S("use_same_buffer_for_input_output", BOOL), S("use_growable_memory", BOOL));
-MESSAGE(strategy_direct, "StrategyDirect", S("max_queue_delay_microseconds", UINT),
-        S("minimum_slot_utilization", DOUBLE));
-MESSAGE(strategy_oldest, "StrategyOldest", I32("max_candidate_sequences"),
-        R32("preferred_batch_size"), S("max_queue_delay_microseconds", UINT),
-        S("preserve_ordering", BOOL));
-MESSAGE(sequence_batching, "ModelSequenceBatching", ONE("direct", strategy_direct, 1),
-        ONE("oldest", strategy_oldest, 1), S("max_sequence_idle_microseconds", UINT),
-        MSGS("control_input", control_input), MSGS("state", state), S("iterative_sequence", BOOL));
+MESSAGE(control, "Control", F("kind", ENUM(control_kinds)), F("int32_false_true", INT32, REPEATED),
+        F("fp32_false_true", DOUBLE, REPEATED), F("bool_false_true", BOOL, REPEATED),
+        F("data_type", ENUM(data_types)));
+MESSAGE(control_input, "ControlInput", F("name", STRING), F("control", OF(control), REPEATED));
+MESSAGE(initial_state, "InitialState", F("data_type", ENUM(data_types)), F("dims", INT64, REPEATED),
+        F("zero_data", BOOL, ONEOF(1)), F("data_file", STRING, ONEOF(1)), F("name", STRING));
+MESSAGE(state, "State", F("input_name", STRING), F("output_name", STRING),
+        F("data_type", ENUM(data_types)), F("dims", INT64, REPEATED),
+        F("initial_state", OF(initial_state), REPEATED),
+        F("use_same_buffer_for_input_output", BOOL), F("use_growable_memory", BOOL));
+MESSAGE(strategy_direct, "StrategyDirect", F("max_queue_delay_microseconds", UINT64),
+        F("minimum_slot_utilization", DOUBLE));
+MESSAGE(strategy_oldest, "StrategyOldest", F("max_candidate_sequences", INT32),
+        F("preferred_batch_size", INT32, REPEATED), F("max_queue_delay_microseconds", UINT64),
+        F("preserve_ordering", BOOL));
+MESSAGE(sequence_batching, "ModelSequenceBatching", F("direct", OF(strategy_direct), ONEOF(1)),
+        F("oldest", OF(strategy_oldest), ONEOF(1)), F("max_sequence_idle_microseconds", UINT64),
+        F("control_input", OF(control_input), REPEATED), F("state", OF(state), REPEATED),
+        F("iterative_sequence", BOOL));
 
-MESSAGE(ensemble_step, "Step", S("model_name", STRING), S("model_version", INT),
-        MAP("input_map", string_entry), MAP("output_map", string_entry),
-        S("model_namespace", STRING));
-MESSAGE(ensembling, "ModelEnsembling", MSGS("step", ensemble_step), U32("max_inflight_requests"));
+MESSAGE(ensemble_step, "Step", F("model_name", STRING), F("model_version", INT64),
+        F("input_map", MAP(string_entry)), F("output_map", MAP(string_entry)),
+        F("model_namespace", STRING));
+MESSAGE(ensembling, "ModelEnsembling", F("step", OF(ensemble_step), REPEATED),
+        F("max_inflight_requests", UINT32));
 
-MESSAGE(warmup_input, "Input", ENUM("data_type", data_types), R("dims", INT),
-        ONE_S("zero_data", BOOL, 1), ONE_S("random_data", BOOL, 1),
-        ONE_S("input_data_file", STRING, 1));
-MESSAGE(warmup_entry, "map entry", S("key", STRING), MSG("value", warmup_input));
-MESSAGE(warmup, "ModelWarmup", S("name", STRING), U32("batch_size"), MAP("inputs", warmup_entry),
-        U32("count"));
+MESSAGE(warmup_input, "Input", F("data_type", ENUM(data_types)), F("dims", INT64, REPEATED),
+        F("zero_data", BOOL, ONEOF(1)), F("random_data", BOOL, ONEOF(1)),
+        F("input_data_file", STRING, ONEOF(1)));
+MESSAGE(warmup_entry, "map entry", F("key", STRING), F("value", OF(warmup_input)));
+MESSAGE(warmup, "ModelWarmup", F("name", STRING), F("batch_size", UINT32),
+        F("inputs", MAP(warmup_entry)), F("count", UINT32));
 
-MESSAGE(operations, "ModelOperations", R("op_library_filename", STRING));
-MESSAGE(transaction_policy, "ModelTransactionPolicy", S("decoupled", BOOL));
-MESSAGE(agent, "Agent", S("name", STRING), MAP("parameters", string_entry));
-MESSAGE(agents, "ModelRepositoryAgents", MSGS("agents", agent));
-MESSAGE(response_cache, "ModelResponseCache", S("enable", BOOL));
-MESSAGE(metric_identifier, "MetricIdentifier", S("family", STRING));
-MESSAGE(histogram_options, "HistogramOptions", R("buckets", DOUBLE));
-MESSAGE(metric_control, "MetricControl", MSG("metric_identifier", metric_identifier),
-        ONE("histogram_options", histogram_options, 1));
-MESSAGE(metrics, "ModelMetrics", MSGS("metric_control", metric_control));
+MESSAGE(operations, "ModelOperations", F("op_library_filename", STRING, REPEATED));
+MESSAGE(transaction_policy, "ModelTransactionPolicy", F("decoupled", BOOL));
+MESSAGE(agent, "Agent", F("name", STRING), F("parameters", MAP(string_entry)));
+MESSAGE(agents, "ModelRepositoryAgents", F("agents", OF(agent), REPEATED));
+MESSAGE(response_cache, "ModelResponseCache", F("enable", BOOL));
+MESSAGE(metric_identifier, "MetricIdentifier", F("family", STRING));
+MESSAGE(histogram_options, "HistogramOptions", F("buckets", DOUBLE, REPEATED));
+MESSAGE(metric_control, "MetricControl", F("metric_identifier", OF(metric_identifier)),
+        F("histogram_options", OF(histogram_options), ONEOF(1)));
+MESSAGE(metrics, "ModelMetrics", F("metric_control", OF(metric_control), REPEATED));
 
 static const struct md_field_desc model_config_fields[] = {
-    S("name", STRING),
-    S("platform", STRING),
-    S("backend", STRING),
-    S("runtime", STRING),
-    MSG("version_policy", version_policy),
-    I32("max_batch_size"),
-    MSGS("input", input),
-    MSGS("output", output),
-    REFUSED_MSGS("batch_input", batch_input,
-                 "the backend would miss these tensors; ragged batches are not implemented yet"),
-    REFUSED_MSGS("batch_output", batch_output, "ragged batches are not implemented yet"),
-    MSG("optimization", optimization),
-    NO_EFFECT_ONE("dynamic_batching", dynamic_batching, 1,
-                  "requests run one by one for now; answers are the same"),
-    REFUSED_ONE("sequence_batching", sequence_batching, 1,
-                "sequences are not implemented yet; send the state as tensors"),
-    REFUSED_ONE("ensemble_scheduling", ensembling, 1,
-                "ensembles are not implemented yet; call the models one by one"),
-    MSGS("instance_group", instance_group),
-    S("default_model_filename", STRING),
-    NO_EFFECT_MAP("cc_model_filenames", string_entry, "it concerns GPUs"),
-    MAP("metric_tags", string_entry),
-    MAP("parameters", parameter_entry),
-    NO_EFFECT_MSGS("model_warmup", warmup, "the first request warms the model up for now"),
-    MSG("model_operations", operations),
-    MSG("model_transaction_policy", transaction_policy),
-    REFUSED_MSG("model_repository_agents", agents, "repository agents are not implemented"),
-    NO_EFFECT_MSG("response_cache", response_cache, "responses are computed each time"),
-    NO_EFFECT_MSG("model_metrics", metrics, "histograms have fixed bounds"),
+    F("name", STRING),
+    F("platform", STRING),
+    F("backend", STRING),
+    F("runtime", STRING),
+    F("version_policy", OF(version_policy)),
+    F("max_batch_size", INT32),
+    F("input", OF(input), REPEATED),
+    F("output", OF(output), REPEATED),
+    F("batch_input", OF(batch_input), REPEATED,
+      REFUSED("the backend would miss these tensors; ragged batches are not implemented yet")),
+    F("batch_output", OF(batch_output), REPEATED,
+      REFUSED("ragged batches are not implemented yet")),
+    F("optimization", OF(optimization)),
+    F("dynamic_batching", OF(dynamic_batching), ONEOF(1),
+      NO_EFFECT("requests run one by one for now; answers are the same")),
+    F("sequence_batching", OF(sequence_batching), ONEOF(1),
+      REFUSED("sequences are not implemented yet; send the state as tensors")),
+    F("ensemble_scheduling", OF(ensembling), ONEOF(1),
+      REFUSED("ensembles are not implemented yet; call the models one by one")),
+    F("instance_group", OF(instance_group), REPEATED),
+    F("default_model_filename", STRING),
+    F("cc_model_filenames", MAP(string_entry), NO_EFFECT("it concerns GPUs")),
+    F("metric_tags", MAP(string_entry)),
+    F("parameters", MAP(parameter_entry)),
+    F("model_warmup", OF(warmup), REPEATED,
+      NO_EFFECT("the first request warms the model up for now")),
+    F("model_operations", OF(operations)),
+    F("model_transaction_policy", OF(transaction_policy)),
+    F("model_repository_agents", OF(agents), REFUSED("repository agents are not implemented")),
+    F("response_cache", OF(response_cache), NO_EFFECT("responses are computed each time")),
+    F("model_metrics", OF(metrics), NO_EFFECT("histograms have fixed bounds")),
 };
 
 const struct md_message_desc md_model_config_desc = {"ModelConfig", model_config_fields,

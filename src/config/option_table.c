@@ -1,211 +1,297 @@
 /*
- * Every option, as data. Help, the reference page and the parser come from here.
+ * Every option, as data. Flags of Triton that concern what this version does not have
+ * are here too: a command line that worked there works here, or says why not and what to do.
+ *
+ * A flag is refused where ignoring it would change results or open what is meant to be closed.
  */
-#include "config/options.h"
+#include "config/option_table.h"
 
-#define AT(field) offsetof(struct md_options, field)
-#define NOWHERE   SIZE_MAX
-#define GROUP(title)                                                                  \
-    {                                                                                 \
-        NULL, MD_OPTION_TEXT, MD_OPTION_WORKS, NOWHERE, NULL, NULL, NULL, title, NULL \
-    }
-#define WORKS(name, kind, field, value, triton, range, help)                                 \
-    {                                                                                        \
-        name, MD_OPTION_##kind, MD_OPTION_WORKS, AT(field), value, triton, range, help, NULL \
-    }
-#define ALIAS(name, kind, of)                                                               \
-    {                                                                                       \
-        name, MD_OPTION_##kind, MD_OPTION_WORKS, NOWHERE, NULL, NULL, NULL, "Old name.", of \
-    }
-#define NO_EFFECT(name, kind, why)                                                        \
+#define ROW(row_name, row_kind, row_status, ...)                                          \
     {                                                                                     \
-        name, MD_OPTION_##kind, MD_OPTION_NO_EFFECT, NOWHERE, NULL, NULL, NULL, why, NULL \
+        .name = row_name, .kind = MD_OPTION_##row_kind, .status = MD_OPTION_##row_status, \
+        __VA_ARGS__                                                                       \
     }
-#define REFUSED(name, kind, fine, remedy)                                                  \
-    {                                                                                      \
-        name, MD_OPTION_##kind, MD_OPTION_REFUSED, NOWHERE, NULL, NULL, fine, remedy, NULL \
+#define AT(field) .offset = offsetof(struct md_options, field)
+#define NOWHERE   .offset = SIZE_MAX
+#define GROUP(title)                         \
+    {                                        \
+        .name = NULL, NOWHERE, .help = title \
     }
 
-#define NO_GRPC "gRPC is not served yet"
+/* A flag that is no setting; one default; two. */
+#define ACTION(name, field, text) \
+    ROW(name, ACTION, WORKS, AT(field), .value = "false", .help = text)
+#define OPTION(name, kind, field, ours, limits, text) \
+    ROW(name, kind, WORKS, AT(field), .value = ours, .range = limits, .help = text)
+#define DIFFERS(name, kind, field, ours, triton, limits, text)                                \
+    ROW(name, kind, WORKS, AT(field), .value = ours, .triton_value = triton, .range = limits, \
+        .help = text)
+#define ALIAS(name, kind, of) \
+    ROW(name, kind, WORKS, NOWHERE, .help = "Old name of --" of ".", .alias_of = of)
+#define NO_EFFECT(name, kind, silent, why) \
+    ROW(name, kind, NO_EFFECT, NOWHERE, .fine = silent, .help = why)
+#define REFUSED(name, kind, silent, remedy) \
+    ROW(name, kind, REFUSED, NOWHERE, .fine = silent, .help = remedy)
+
+#define COMPLETED    "what a configuration leaves out always comes from the model"
+#define NO_GRPC      "this version serves no gRPC yet"
+#define NO_GRPC_TLS  "this version serves neither gRPC nor TLS yet; let a proxy in front do it"
+#define NO_SAGEMAKER "there is no SageMaker endpoint"
+#define NO_VERTEX    "there is no Vertex AI endpoint"
+#define NO_TRACES    "traces are not written yet"
+#define NO_CACHE     "every response is computed"
+#define NO_GPU       "this version runs on CPUs"
 
 const struct md_option md_option_table[] = {
     GROUP("General"),
-    WORKS("help", BOOL, help, "false", NULL, NULL, "Print this page."),
-    WORKS("version", BOOL, version, "false", NULL, NULL, "Print the version."),
-    WORKS("help-markdown", BOOL, help_markdown, "false", NULL, NULL,
-          "Print the reference page docs/options.md."),
-    WORKS("config", TEXT, config_file, NULL, NULL, NULL,
-          "YAML file with options, and overlays of model settings."),
-    WORKS("check-config", BOOL, check_config, "false", NULL, NULL,
-          "Check options and model configurations, print everything that is wrong, and end."),
-    WORKS("compat", CHOICE, compat, "none", NULL, "none|triton",
-          "Take the defaults of another server (implied when the program is called tritonserver)."),
-    WORKS("id", TEXT, id, "modeld", "triton", NULL, "Name of this server in its metadata."),
-    WORKS("exit-timeout-secs", NUMBER, exit_timeout_secs, "30", NULL, "0..86400",
-          "How long requests in flight may take to finish at shutdown."),
-    WORKS("drain-delay-secs", NUMBER, drain_delay_secs, "0", NULL, "0..3600",
-          "How long to go on accepting after SIGTERM while readiness says no."),
+    ACTION("help", help, "Print this page."),
+    ACTION("version", version, "Print the version."),
+    ACTION("help-markdown", help_markdown, "Print the reference page docs/options.md."),
+    ACTION("check-config", check_config,
+           "Check options and model configurations, print everything that is wrong, and end."),
+    OPTION("config", TEXT, config_file, NULL, NULL,
+           "YAML file with options, and with model settings by name pattern."),
+    DIFFERS("compat", CHOICE, compat, "none", "triton", "none|triton",
+            "Take the defaults of another server; a program called tritonserver does."),
+    DIFFERS("id", TEXT, id, "modeld", "triton", NULL, "Name of this server in its metadata."),
+    OPTION("exit-timeout-secs", NUMBER, exit_timeout_secs, "30", "0..86400",
+           "How long requests in flight may take to finish at shutdown."),
+    OPTION("drain-delay-secs", NUMBER, drain_delay_secs, "0", "0..3600",
+           "How long to go on accepting after SIGTERM while readiness says no."),
+
     GROUP("Models"),
-    WORKS("model-repository", LIST, model_repository, NULL, NULL, NULL,
-          "Folder with models, or that is one model. May be repeated."),
+    OPTION("model-repository", LIST, model_repository, NULL, NULL,
+           "Folder with models, or that is one model."),
     ALIAS("model-store", LIST, "model-repository"),
-    WORKS("model-name", TEXT, model_name, NULL, NULL, NULL,
-          "Name of the model of a folder that directly holds one."),
-    WORKS("model-control-mode", CHOICE, model_control_mode, "none", NULL, "none|explicit",
-          "none: load all models; explicit: load those named with --load-model."),
-    WORKS("load-model", LIST, load_model, NULL, NULL, NULL,
-          "Model to load in explicit mode, * for all. May be repeated."),
-    WORKS("model-load-thread-count", NUMBER, model_load_thread_count, "4", NULL, "1..64",
-          "Models loaded at the same time."),
-    WORKS("exit-on-error", BOOL, exit_on_error, "false", "true", NULL,
-          "End when a model cannot be loaded at start."),
-    WORKS("strict-readiness", BOOL, strict_readiness, "false", "true", NULL,
-          "Be ready only while every model is: one failed model takes the server out."),
-    WORKS("not-ready-status", NUMBER, not_ready_status, "503", "400", "400..599",
-          "HTTP status of 'not ready'."),
-    WORKS("gpu-fallback", CHOICE, gpu_fallback, "cpu", "error", "cpu|error",
-          "What a model gets that asks for a GPU where there is none."),
-    WORKS("allow-op-library", BOOL, allow_op_library, "false", NULL, NULL,
-          "Let models load native code that their configuration names (model_operations)."),
-    NO_EFFECT("disable-auto-complete-config", BOOL,
-              "what a configuration leaves out always comes from the model"),
-    NO_EFFECT("strict-model-config", BOOL,
-              "what a configuration leaves out always comes from the model"),
-    NO_EFFECT("repository-poll-secs", NUMBER, "repositories are read at start"),
-    NO_EFFECT("model-load-retry-count", NUMBER, "a model that cannot be loaded says why at once"),
+    OPTION("model-name", TEXT, model_name, NULL, NULL,
+           "Name of the model, for a folder that is one; otherwise the folder's name."),
+    OPTION("model-control-mode", CHOICE, model_control_mode, "none", "none|explicit",
+           "none: load all models; explicit: load those named with --load-model."),
+    OPTION("load-model", LIST, load_model, NULL, NULL,
+           "Model to load in explicit mode, * for all."),
+    OPTION("model-load-thread-count", NUMBER, model_load_thread_count, "4", "1..1024",
+           "Models loaded at the same time."),
+    DIFFERS("default-max-batch-size", NUMBER, default_max_batch_size, "0", "4", "0..2147483647",
+            "max_batch_size of a model whose configuration has none and whose tensors can be "
+            "batched. Also as --backend-config default-max-batch-size=N."),
+    DIFFERS("exit-on-error", BOOL, exit_on_error, "false", "true", NULL,
+            "End when a model cannot be loaded at start."),
+    DIFFERS("strict-readiness", BOOL, strict_readiness, "false", "true", NULL,
+            "Be ready only while every model is: one failed model takes the server out."),
+    DIFFERS("not-ready-status", NUMBER, not_ready_status, "503", "400", "400..599",
+            "HTTP status of 'not ready'."),
+    DIFFERS("gpu-fallback", CHOICE, gpu_fallback, "cpu", "error", "cpu|error",
+            "What a model gets that asks for a GPU where there is none."),
+    OPTION("allow-op-library", BOOL, allow_op_library, "false", NULL,
+           "Let models load native code that their configuration names (model_operations)."),
+    NO_EFFECT("disable-auto-complete-config", BOOL, "false", COMPLETED),
+    NO_EFFECT("strict-model-config", BOOL, "false", COMPLETED),
+    NO_EFFECT("repository-poll-secs", NUMBER, NULL, "repositories are read at start"),
+    NO_EFFECT("model-load-retry-count", NUMBER, "0", "a model that cannot be loaded says why"),
     REFUSED("model-namespacing", BOOL, "false", "give the models different names"),
     REFUSED("model-config-name", TEXT, "",
-            "put the settings into the model's config.pbtxt or a --config overlay"),
+            "put the settings into the model's config.pbtxt, or into a --config file"),
+
     GROUP("Backends"),
-    WORKS("backend-directory", TEXT, backend_directory, NULL, NULL, NULL,
-          "Folder with one folder for each backend; default: beside the program."),
-    WORKS("backend-config", LIST, backend_config, NULL, NULL, NULL,
-          "BACKEND,key=value for one backend, or key=value for all. May be repeated."),
+    OPTION("backend-directory", TEXT, backend_directory, NULL, NULL,
+           "Folder with one folder for each backend; otherwise beside the program."),
+    OPTION("backend-config", SETTINGS, backend_config, NULL, NULL,
+           "NAME,key=value for one backend, or key=value for all."),
+
     GROUP("HTTP"),
-    WORKS("allow-http", BOOL, allow_http, "true", NULL, NULL, "Serve HTTP."),
-    WORKS("http-address", TEXT, http_address, "auto", "0.0.0.0", NULL,
-          "Address to listen on; auto: 127.0.0.1 outside of a container, 0.0.0.0 inside."),
-    WORKS("http-port", NUMBER, http_port, "8000", NULL, "0..65535",
-          "Port to listen on; 0: any free one."),
-    WORKS("http-unix-socket", TEXT, http_unix_socket, NULL, NULL, NULL,
-          "Listen on a unix socket too."),
-    WORKS("reuse-http-port", BOOL, reuse_http_port, "false", NULL, NULL,
-          "Let several processes share the port."),
-    WORKS("http-thread-count", NUMBER, http_thread_count, "0", NULL, "0..256",
-          "Event loops; 0: as the CPU plan says."),
-    WORKS("http-max-input-size", SIZE, http_max_input_size, "64M", NULL, "1..1T",
-          "Largest request body as JSON, raw or decompressed."),
-    WORKS("http-max-header-size", SIZE, http_max_header_size, "64K", NULL, "1K..16M",
-          "Largest request line and headers together."),
-    WORKS("http-max-header-count", NUMBER, http_max_header_count, "100", NULL, "1..10000",
-          "Most headers of a request."),
-    WORKS("http-idle-timeout-secs", NUMBER, http_idle_timeout_secs, "600", NULL, "0..86400",
-          "Close a connection without requests after this long; 0: never."),
-    WORKS("http-header-timeout-secs", NUMBER, http_header_timeout_secs, "30", NULL, "0..86400",
-          "Longest time for a request head."),
-    WORKS("http-body-timeout-secs", NUMBER, http_body_timeout_secs, "60", NULL, "0..86400",
-          "Longest time without progress of a body, in or out."),
-    WORKS("json-max-depth", NUMBER, json_max_depth, "100", NULL, "4..512",
-          "Most nested levels of a request's JSON."),
-    WORKS("max-connections", NUMBER, max_connections, "10000", NULL, "1..1000000",
-          "Most connections at the same time."),
-    WORKS("inflight-bytes", SIZE, inflight_bytes, "0", NULL, "0..1T",
-          "Bound on all bodies and answers in memory; 0: an eighth of the memory limit."),
-    WORKS("http-cors-allow-origin", LIST, http_cors_allow_origin, NULL, NULL, NULL,
-          "Origin whose pages may call this server, * for all. May be repeated."),
-    REFUSED("http-header-forward-pattern", TEXT, "", "send the values as request parameters"),
+    OPTION("allow-http", BOOL, allow_http, "true", NULL, "Serve HTTP."),
+    DIFFERS("http-address", TEXT, http_address, "auto", "0.0.0.0", NULL,
+            "Address to listen on; auto: 127.0.0.1 outside of a container, 0.0.0.0 inside."),
+    OPTION("http-port", NUMBER, http_port, "8000", "0..65535",
+           "Port to listen on; 0: any free one."),
+    OPTION("http-unix-socket", TEXT, http_unix_socket, NULL, NULL,
+           "Path of a unix socket to listen on too."),
+    OPTION("reuse-http-port", BOOL, reuse_http_port, "false", NULL,
+           "Let several processes share the port."),
+    OPTION("http-thread-count", NUMBER, http_thread_count, "0", "0..256",
+           "Event loops; 0: as the CPU plan says."),
+    OPTION("http-max-input-size", SIZE, http_max_input_size, "64M", "1..1T",
+           "Largest request body as JSON, raw or decompressed."),
+    OPTION("http-max-header-size", SIZE, http_max_header_size, "64K", "1K..16M",
+           "Largest request line and headers together."),
+    OPTION("http-max-header-count", NUMBER, http_max_header_count, "100", "1..10000",
+           "Most headers of a request."),
+    OPTION("http-idle-timeout-secs", NUMBER, http_idle_timeout_secs, "600", "0..86400",
+           "Close a connection without requests after this long; 0: never."),
+    OPTION("http-header-timeout-secs", NUMBER, http_header_timeout_secs, "30", "0..86400",
+           "Longest time for a request's head; 0: no limit."),
+    OPTION("http-body-timeout-secs", NUMBER, http_body_timeout_secs, "60", "0..86400",
+           "Longest time without progress of a body, in or out; 0: no limit."),
+    OPTION("json-max-depth", NUMBER, json_max_depth, "100", "4..512",
+           "Most nested levels of a request's JSON."),
+    OPTION("max-connections", NUMBER, max_connections, "10000", "1..1000000",
+           "Most connections at the same time."),
+    OPTION("inflight-bytes", SIZE, inflight_bytes, "0", "0..1T",
+           "Bound on all bodies and answers in memory; 0: an eighth of the memory limit."),
+    OPTION("http-cors-allow-origin", LIST, http_cors_allow_origin, NULL, NULL,
+           "Origin whose pages may call this server, * for all."),
+    REFUSED("http-header-forward-pattern", TEXT, "",
+            "headers are not forwarded yet; send the values as request parameters"),
     REFUSED("http-restricted-api", LIST, "",
-            "APIs cannot be closed yet; keep the port on a private address"),
+            "APIs cannot be closed yet; keep the port private, or close paths in a proxy"),
+
     GROUP("Metrics"),
-    WORKS("allow-metrics", BOOL, allow_metrics, "true", NULL, NULL, "Serve Prometheus metrics."),
-    WORKS("metrics-address", TEXT, metrics_address, "auto", "0.0.0.0", NULL,
-          "As --http-address, which is the default."),
-    WORKS("metrics-port", NUMBER, metrics_port, "8002", NULL, "0..65535",
-          "Port of /metrics; 0: any free one."),
-    WORKS(
-        "metrics-config", LIST, metrics_config, NULL, NULL, NULL,
-        "max_models=N: beyond it models share model=\"other\"; detail=PATTERN: histograms for these alone."),
-    NO_EFFECT("allow-gpu-metrics", BOOL, "there are no GPU metrics yet"),
-    NO_EFFECT("allow-cpu-metrics", BOOL, "process_* metrics are always there"),
-    NO_EFFECT("metrics-interval-ms", NUMBER, "metrics are read when they are asked for"),
+    OPTION("allow-metrics", BOOL, allow_metrics, "true", NULL, "Serve Prometheus metrics."),
+    OPTION("metrics-address", TEXT, metrics_address, "auto", NULL,
+           "Address of /metrics; auto: that of --http-address."),
+    OPTION("metrics-port", NUMBER, metrics_port, "8002", "0..65535",
+           "Port of /metrics; 0: any free one."),
+    OPTION("metrics-config", SETTINGS, metrics_config, NULL, NULL,
+           "max_models=N: further models share the series of model=\"other\"; detail=PATTERN: "
+           "histograms for these models alone."),
+    NO_EFFECT("allow-gpu-metrics", BOOL, "false", NO_GPU),
+    NO_EFFECT("allow-cpu-metrics", BOOL, "true", "process_* metrics are always there"),
+    NO_EFFECT("metrics-interval-ms", NUMBER, NULL, "metrics are read when they are asked for"),
+
     GROUP("Logging"),
-    WORKS("log-verbose", NUMBER, log_verbose, "0", NULL, "0..9", "Verbose lines; 0: none."),
-    WORKS("log-info", BOOL, log_info, "true", NULL, NULL, "Informational lines."),
-    WORKS("log-warning", BOOL, log_warning, "true", NULL, NULL, "Warnings."),
-    WORKS("log-error", BOOL, log_error, "true", NULL, NULL, "Errors."),
-    WORKS("log-format", CHOICE, log_format, "default", NULL, "default|text|ISO8601|json",
-          "Form of a line; text: default."),
-    WORKS("log-file", TEXT, log_file, NULL, NULL, NULL,
-          "File to append to (opened again on SIGHUP); default: standard error."),
-    WORKS("access-log", BOOL, access_log, "false", NULL, NULL, "One line for each request."),
+    OPTION("log-verbose", NUMBER, log_verbose, "0", "0..255", "Verbose lines; 0: none."),
+    OPTION("log-info", BOOL, log_info, "true", NULL, "Informational lines."),
+    OPTION("log-warning", BOOL, log_warning, "true", NULL, "Warnings."),
+    OPTION("log-error", BOOL, log_error, "true", NULL, "Errors."),
+    OPTION("log-format", CHOICE, log_format, "default", "default|text|ISO8601|json",
+           "Form of a line; text is another name for default."),
+    OPTION("log-file", TEXT, log_file, NULL, NULL,
+           "File to append to, opened again on SIGHUP; otherwise standard error."),
+    OPTION("access-log", BOOL, access_log, "false", NULL, "One line for each request."),
+
     GROUP("Threads"),
-    WORKS("cpu-count", NUMBER, cpu_count, "0", NULL, "0..1024",
-          "CPUs to plan for; 0: what the system grants (affinity, quota)."),
-    WORKS("executor-threads", NUMBER, executor_threads, "0", NULL, "0..1024",
-          "Batches run at the same time; 0: one for each CPU."),
-    WORKS("engine-threads", NUMBER, engine_threads, "0", NULL, "0..1024",
-          "Threads of the pool that engines share; 0: one for each CPU."),
-    WORKS("spin-us", NUMBER, spin_us, "50", NULL, "0..1000",
-          "Longest busy wait of a loop with one active connection; 0: never."),
-    WORKS("inline", CHOICE, inline_mode, "auto", NULL, "auto|on|off",
-          "Run cheap models on the event loop, without a hop to an executor."),
+    OPTION("cpu-count", NUMBER, cpu_count, "0", "0..1024",
+           "CPUs to plan for; 0: what the system grants (affinity, quota)."),
+    OPTION("executor-threads", NUMBER, executor_threads, "0", "0..1024",
+           "Batches run at the same time; 0: one for each CPU."),
+    OPTION("engine-threads", NUMBER, engine_threads, "0", "0..1024",
+           "Threads of the pool that engines share; 0: one for each CPU."),
+    OPTION("spin-us", NUMBER, spin_us, "50", "0..1000",
+           "Longest busy wait of a loop with one active connection; 0: never."),
+    OPTION("inline", CHOICE, inline_mode, "auto", "auto|on|off",
+           "Run cheap models on the event loop, without a hop to an executor."),
+
     GROUP("gRPC (not served yet)"),
-    NO_EFFECT("allow-grpc", BOOL, NO_GRPC),
-    NO_EFFECT("grpc-address", TEXT, NO_GRPC),
-    NO_EFFECT("grpc-port", NUMBER, NO_GRPC),
-    NO_EFFECT("reuse-grpc-port", BOOL, NO_GRPC),
-    NO_EFFECT("grpc-header-forward-pattern", TEXT, NO_GRPC),
-    NO_EFFECT("grpc-infer-thread-count", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-infer-allocation-pool-size", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-max-response-pool-size", NUMBER, NO_GRPC),
-    REFUSED("grpc-use-ssl", BOOL, "false", "there is no gRPC and no TLS yet; end TLS in a proxy"),
-    REFUSED("grpc-use-ssl-mutual", BOOL, "false",
-            "there is no gRPC and no TLS yet; end TLS in a proxy"),
-    NO_EFFECT("grpc-server-cert", TEXT, NO_GRPC),
-    NO_EFFECT("grpc-server-key", TEXT, NO_GRPC),
-    NO_EFFECT("grpc-root-cert", TEXT, NO_GRPC),
-    NO_EFFECT("grpc-infer-response-compression-level", TEXT, NO_GRPC),
-    NO_EFFECT("grpc-keepalive-time", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-keepalive-timeout", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-keepalive-permit-without-calls", BOOL, NO_GRPC),
-    NO_EFFECT("grpc-http2-max-pings-without-data", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-http2-min-recv-ping-interval-without-data", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-http2-max-ping-strikes", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-max-connection-age", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-max-connection-age-grace", NUMBER, NO_GRPC),
-    NO_EFFECT("grpc-infer-cq-count", NUMBER, NO_GRPC),
-    REFUSED("grpc-restricted-protocol", LIST, "", "there is no gRPC yet"),
-    GROUP("Other flags of the field"),
+    NO_EFFECT("allow-grpc", BOOL, "false", NO_GRPC),
+    NO_EFFECT("grpc-address", TEXT, NULL, NO_GRPC),
+    NO_EFFECT("grpc-port", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("reuse-grpc-port", BOOL, "false", NO_GRPC),
+    NO_EFFECT("grpc-header-forward-pattern", TEXT, "", NO_GRPC),
+    NO_EFFECT("grpc-infer-thread-count", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-infer-cq-count", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-infer-allocation-pool-size", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-max-response-pool-size", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-infer-response-compression-level", TEXT, "none", NO_GRPC),
+    NO_EFFECT("grpc-keepalive-time", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-keepalive-timeout", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-keepalive-permit-without-calls", BOOL, NULL, NO_GRPC),
+    NO_EFFECT("grpc-http2-max-pings-without-data", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-http2-min-recv-ping-interval-without-data", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-http2-max-ping-strikes", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-max-connection-age", NUMBER, NULL, NO_GRPC),
+    NO_EFFECT("grpc-max-connection-age-grace", NUMBER, NULL, NO_GRPC),
+    REFUSED("grpc-use-ssl", BOOL, "false", NO_GRPC_TLS),
+    REFUSED("grpc-use-ssl-mutual", BOOL, "false", NO_GRPC_TLS),
+    REFUSED("grpc-server-cert", TEXT, "", NO_GRPC_TLS),
+    REFUSED("grpc-server-key", TEXT, "", NO_GRPC_TLS),
+    REFUSED("grpc-root-cert", TEXT, "", NO_GRPC_TLS),
+    REFUSED("grpc-restricted-protocol", LIST, "", NO_GRPC "; leave it out"),
+
+    GROUP("Other flags of Triton"),
     REFUSED("allow-client-shm", BOOL, "false",
-            "shared memory is not implemented yet; send binary tensors"),
-    REFUSED("allow-sagemaker", BOOL, "false", "use the /v2 endpoints"),
-    NO_EFFECT("sagemaker-port", NUMBER, "there is no SageMaker endpoint"),
-    NO_EFFECT("sagemaker-safe-port-range", TEXT, "there is no SageMaker endpoint"),
-    NO_EFFECT("sagemaker-thread-count", NUMBER, "there is no SageMaker endpoint"),
-    REFUSED("allow-vertex-ai", BOOL, "false", "use the /v2 endpoints"),
-    NO_EFFECT("vertex-ai-port", NUMBER, "there is no Vertex AI endpoint"),
-    NO_EFFECT("vertex-ai-thread-count", NUMBER, "there is no Vertex AI endpoint"),
-    NO_EFFECT("vertex-ai-default-model", TEXT, "there is no Vertex AI endpoint"),
-    NO_EFFECT("trace-config", LIST, "traces are not written yet"),
-    NO_EFFECT("trace-file", TEXT, "traces are not written yet"),
-    NO_EFFECT("trace-level", TEXT, "traces are not written yet"),
-    NO_EFFECT("trace-rate", NUMBER, "traces are not written yet"),
-    NO_EFFECT("trace-count", NUMBER, "traces are not written yet"),
-    NO_EFFECT("trace-log-frequency", NUMBER, "traces are not written yet"),
-    NO_EFFECT("cache-config", LIST, "responses are computed each time"),
-    NO_EFFECT("cache-directory", TEXT, "responses are computed each time"),
-    NO_EFFECT("response-cache-byte-size", SIZE, "responses are computed each time"),
-    NO_EFFECT("repoagent-directory", TEXT, "there are no repository agents"),
-    NO_EFFECT("rate-limit", TEXT, "instances run whenever an executor is free"),
-    NO_EFFECT("rate-limit-resource", LIST, "instances run whenever an executor is free"),
-    NO_EFFECT("pinned-memory-pool-byte-size", SIZE, "it concerns GPUs"),
-    NO_EFFECT("cuda-memory-pool-byte-size", LIST, "it concerns GPUs"),
-    NO_EFFECT("cuda-virtual-address-size", LIST, "it concerns GPUs"),
-    NO_EFFECT("min-supported-compute-capability", TEXT, "it concerns GPUs"),
-    NO_EFFECT("enable-peer-access", BOOL, "it concerns GPUs"),
-    NO_EFFECT("buffer-manager-thread-count", NUMBER, "tensors are not copied"),
-    NO_EFFECT("host-policy", LIST, "threads are placed by the CPU plan"),
-    NO_EFFECT("model-load-gpu-limit", LIST, "it concerns GPUs"),
+            "there is no shared memory yet; send tensors as binary data"),
+    REFUSED("allow-sagemaker", BOOL, "false", NO_SAGEMAKER "; call the paths under /v2"),
+    NO_EFFECT("sagemaker-port", NUMBER, NULL, NO_SAGEMAKER),
+    NO_EFFECT("sagemaker-safe-port-range", TEXT, NULL, NO_SAGEMAKER),
+    NO_EFFECT("sagemaker-thread-count", NUMBER, NULL, NO_SAGEMAKER),
+    REFUSED("allow-vertex-ai", BOOL, "false", NO_VERTEX "; call the paths under /v2"),
+    NO_EFFECT("vertex-ai-port", NUMBER, NULL, NO_VERTEX),
+    NO_EFFECT("vertex-ai-thread-count", NUMBER, NULL, NO_VERTEX),
+    NO_EFFECT("vertex-ai-default-model", TEXT, NULL, NO_VERTEX),
+    NO_EFFECT("trace-config", LIST, "level=OFF", NO_TRACES),
+    NO_EFFECT("trace-file", TEXT, "", NO_TRACES),
+    NO_EFFECT("trace-level", TEXT, "OFF", NO_TRACES),
+    NO_EFFECT("trace-rate", NUMBER, NULL, NO_TRACES),
+    NO_EFFECT("trace-count", NUMBER, NULL, NO_TRACES),
+    NO_EFFECT("trace-log-frequency", NUMBER, NULL, NO_TRACES),
+    NO_EFFECT("cache-config", LIST, NULL, NO_CACHE),
+    NO_EFFECT("cache-directory", TEXT, NULL, NO_CACHE),
+    NO_EFFECT("response-cache-byte-size", SIZE, "0", NO_CACHE),
+    REFUSED("rate-limit", TEXT, "off",
+            "resources of instances are not counted yet; bound them with --executor-threads"),
+    NO_EFFECT("rate-limit-resource", LIST, NULL,
+              "it counts with --rate-limit=execution_count only"),
+    REFUSED("repoagent-directory", TEXT, "",
+            "there are no repository agents yet; a model that needs one would be served unchecked"),
+    NO_EFFECT("pinned-memory-pool-byte-size", SIZE, "0", NO_GPU),
+    NO_EFFECT("cuda-memory-pool-byte-size", LIST, NULL, NO_GPU),
+    NO_EFFECT("cuda-virtual-address-size", LIST, NULL, NO_GPU),
+    NO_EFFECT("min-supported-compute-capability", TEXT, NULL, NO_GPU),
+    NO_EFFECT("enable-peer-access", BOOL, "false", NO_GPU),
+    NO_EFFECT("model-load-gpu-limit", LIST, NULL, NO_GPU),
+    NO_EFFECT("buffer-manager-thread-count", NUMBER, "0", "tensors are not copied between buffers"),
+    NO_EFFECT("host-policy", LIST, NULL, "threads are placed by the CPU plan"),
 };
 
 const size_t md_option_count = MD_COUNT_OF(md_option_table);
+
+static const struct md_option_refused_value refused_values[] = {
+    {"model-control-mode", "poll",
+     "repositories are not read again yet; use none or explicit, and restart to take changes"},
+};
+
+const struct md_option *md_option_find(struct md_str name)
+{
+    for (size_t i = 0; i < md_option_count; i++) {
+        if (md_option_table[i].name && md_str_eq_c(name, md_option_table[i].name)) {
+            return &md_option_table[i];
+        }
+    }
+    return NULL;
+}
+
+const struct md_option *md_option_target(const struct md_option *option)
+{
+    return option->alias_of ? md_option_find(md_str_of(option->alias_of)) : option;
+}
+
+const char *md_option_nearest(struct md_str name)
+{
+    enum { PREFIX_LEAST = 4, DISTANCE_MOST = 5 };
+    unsigned best = 1 + (unsigned)md_size_min(md_size_max(name.len / 3, 1), DISTANCE_MOST);
+    const char *found = NULL;
+
+    for (size_t i = 0; i < md_option_count; i++) {
+        struct md_str candidate = md_str_of(md_option_table[i].name);
+        if (!candidate.len) {
+            continue;
+        }
+        if (name.len >= PREFIX_LEAST && md_str_starts_with(candidate, name)) {
+            return candidate.ptr;
+        }
+        size_t longer = md_size_max(name.len, candidate.len);
+        if (longer - md_size_min(name.len, candidate.len) >= best) {
+            continue; /* each missing letter is an edit */
+        }
+        unsigned distance = md_str_distance(name, candidate, best);
+        if (distance < best) {
+            best = distance;
+            found = candidate.ptr;
+        }
+    }
+    return found;
+}
+
+const char *md_option_refusal(const struct md_option *option, struct md_str value)
+{
+    if (option->status == MD_OPTION_REFUSED) {
+        return option->help;
+    }
+    for (size_t i = 0; i < MD_COUNT_OF(refused_values); i++) {
+        if (strcmp(option->name, refused_values[i].option) == 0 &&
+            md_str_eq_c(value, refused_values[i].value)) {
+            return refused_values[i].remedy;
+        }
+    }
+    return NULL;
+}

@@ -1,10 +1,17 @@
 /*
- * Options from flags, environment and file into the struct; help from the table.
+ * Options from their sources into the struct.
  *
- * Values are taken in rising precedence: defaults, file, environment, flags. A list is replaced as
- * a whole by a stronger source, and appended to by further values of the same source.
+ * Sources are read from the strongest to the weakest: flags, environment, file, defaults. An option
+ * remembers which source set it, and weaker ones leave it alone; so the program's name, a flag, a
+ * variable and the file can each choose the column of defaults, which are filled in last. Further
+ * values of the same source replace a single value and extend a list.
  */
 #include "config/options.h"
+
+#include "config/option_table.h"
+#include "config/option_value.h"
+#include "config/schema.h"
+#include "config/yaml.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -12,250 +19,146 @@
 
 enum source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG };
 
-enum { OPTIONS_MAX = 192, LIST_MAX = 1024 };
+enum { NAME_MAX_BYTES = 80, ORIGIN_MAX = 128 };
+
+static const char environment_prefix[] = "MODELD_";
+static const char overlays_key[] = "models";
+
+/* What is known about one row of the table. */
+struct state {
+    enum source source;      /* that set it */
+    struct md_yaml_place at; /* where its key stands in the file; line 0: it does not */
+    bool warned;
+};
 
 struct parse {
     struct md_options *out;
     struct md_arena *arena;
     struct md_diagnostics *diagnostics;
-    enum source source;
-    const char *file; /* of SOURCE_FILE */
-    unsigned line;
-    enum source set_by[OPTIONS_MAX];
-    bool warned[OPTIONS_MAX];
+    struct state *states; /* of md_option_table */
+    enum source source;   /* being read */
+    struct md_yaml_place at;
+    const struct md_option *key; /* of the file, whose value follows */
+    struct md_yaml_place overlays_at;
     size_t overlay_capacity;
     struct md_overlay *overlays;
 };
 
-static const struct md_option *find(struct md_str name)
+static struct state *state_of(const struct parse *p, const struct md_option *option)
 {
-    for (size_t i = 0; i < md_option_count; i++) {
-        if (md_option_table[i].name && md_str_eq_c(name, md_option_table[i].name)) {
-            return &md_option_table[i];
-        }
-    }
-    return NULL;
+    return &p->states[option - md_option_table];
 }
 
-static const char *nearest(struct md_str name)
+static void report(struct parse *p, enum md_severity severity, const char *format, ...)
+    MD_PRINTF(3, 4);
+
+static void report(struct parse *p, enum md_severity severity, const char *format, ...)
 {
-    const char *found = NULL;
-    unsigned best = 6;
-
-    for (size_t i = 0; i < md_option_count; i++) {
-        if (!md_option_table[i].name) {
-            continue;
-        }
-        unsigned distance = md_str_distance(name, md_str_of(md_option_table[i].name), best);
-        if (distance < best) {
-            best = distance;
-            found = md_option_table[i].name;
-        }
-    }
-    return found;
-}
-
-static bool complain(struct parse *p, const char *format, ...) MD_PRINTF(2, 3);
-
-static bool complain(struct parse *p, const char *format, ...)
-{
-    char text[512];
+    bool in_file = p->source == SOURCE_FILE;
+    char text[MD_ERROR_TEXT_MAX];
     va_list args;
 
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return md_diagnose(p->diagnostics, MD_SEVERITY_ERROR, p->source == SOURCE_FILE ? p->file : NULL,
-                       p->line, 0, "%s", text);
+    (void)md_diagnose(p->diagnostics, severity, in_file ? p->out->config_file : NULL,
+                      in_file ? p->at.line : 0, in_file ? p->at.column : 0, "%s", text);
 }
 
-/* How a value was given, for messages: "--http-port", "MODELD_HTTP_PORT". */
-static void print_origin(const struct parse *p, const struct md_option *option, char text[96])
+#define COMPLAIN(p, ...) report(p, MD_SEVERITY_ERROR, __VA_ARGS__)
+
+/* How a name is written in a source: --http-port, MODELD_HTTP_PORT, http-port. */
+static const char *spell(enum source source, struct md_str name, char out[ORIGIN_MAX])
 {
-    (void)snprintf(text, 96, "%s%s",
-                   p->source == SOURCE_FLAG          ? "--"
-                   : p->source == SOURCE_ENVIRONMENT ? "MODELD_"
-                                                     : "",
-                   option->name);
-    for (char *c = text + 7; p->source == SOURCE_ENVIRONMENT && *c; c++) {
+    const char *prefix = source == SOURCE_ENVIRONMENT ? environment_prefix
+                         : source == SOURCE_FILE      ? ""
+                                                      : "--";
+
+    (void)snprintf(out, ORIGIN_MAX, "%s%.*s", prefix, MD_STR_ARG(name));
+    for (char *c = out; source == SOURCE_ENVIRONMENT && *c; c++) {
         *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
     }
+    return out;
 }
 
-/* --- values -------------------- */
+/* --- one value -------------------- */
 
-static bool read_bool(struct md_str value, bool *out)
+static void unknown_option(struct parse *p, struct md_str name)
 {
-    static const char *const words[] = {"false", "true", "0", "1", "off", "on", "no", "yes"};
+    bool is_shown = p->diagnostics->count < MD_DIAGNOSTICS_MAX;
+    const char *nearest = is_shown ? md_option_nearest(name) : NULL;
+    char given[ORIGIN_MAX], meant[ORIGIN_MAX];
 
-    for (size_t i = 0; i < MD_COUNT_OF(words); i++) {
-        if (md_str_eq_nocase(value, md_str_of(words[i]))) {
-            *out = i % 2;
-            return true;
-        }
+    if (p->source == SOURCE_FILE &&
+        md_str_distance(name, md_str_of(overlays_key), 2) <= 2) { /* no option, but a key */
+        nearest = overlays_key;
     }
-    return false;
+    (void)spell(p->source, name, given);
+    if (nearest) {
+        COMPLAIN(p, "unknown option '%s', did you mean '%s'?", given,
+                 spell(p->source, md_str_of(nearest), meant));
+    } else {
+        COMPLAIN(p, "unknown option '%s'; --help lists all", given);
+    }
 }
 
-static bool read_size(struct md_str value, uint64_t *out)
+static void set(struct parse *p, const struct md_option *option, struct md_str value)
 {
-    static const char units[] = "KMGT";
-    unsigned shift = 0;
+    const struct md_option *target = md_option_target(option);
+    struct state *state = state_of(p, target);
+    char given[ORIGIN_MAX];
+    struct md_error err;
 
-    if (value.len && (value.ptr[value.len - 1] == 'B' || value.ptr[value.len - 1] == 'b')) {
-        value.len--;
+    (void)spell(p->source, md_str_of(option->name), given);
+    if (md_option_is_fine(option, value)) {
+        return;
     }
-    if (value.len) {
-        const char *unit = strchr(units, toupper((unsigned char)value.ptr[value.len - 1]));
-        if (unit && *unit) {
-            shift = 10 * (unsigned)(unit - units + 1);
-            value.len--;
+    const char *refusal = md_option_refusal(option, value);
+    if (refusal) { /* the value of a refused option may be a secret */
+        bool is_value = option->status != MD_OPTION_REFUSED;
+        struct md_str shown = is_value ? value : MD_STR("");
+        COMPLAIN(p, "%s%s%.*s is not supported: %s", given, is_value ? "=" : "", MD_STR_ARG(shown),
+                 refusal);
+        return;
+    }
+    if (option->status == MD_OPTION_NO_EFFECT) {
+        if (!state->warned) {
+            report(p, MD_SEVERITY_WARNING, "%s has no effect: %s", given, option->help);
         }
+        state->warned = true;
+        return;
     }
-    uint64_t number;
-    if (!md_str_to_u64(value, &number) || number > UINT64_MAX >> shift) {
+    if (state->source > p->source) {
+        return;
+    }
+    const enum source before = state->source;
+    state->source = p->source;
+    if (!md_option_store(target, value, p->arena, p->out, &err)) {
+        state->source = md_option_is_list(target) ? p->source : before; /* as if not given */
+        COMPLAIN(p, "%s %s", given, err.text);
+    }
+}
+
+/* --- flags -------------------- */
+
+/* The value that follows a flag as an argument of its own; false if there is none. */
+static bool take_argument(const struct md_option *option, int argc, char *const *argv, int *i,
+                          struct md_str *value)
+{
+    struct md_str follows = *i + 1 < argc ? md_str_of(argv[*i + 1]) : MD_STR("--");
+    bool is_bool = option && (option->kind == MD_OPTION_BOOL || option->kind == MD_OPTION_ACTION);
+    bool ignored;
+
+    if (is_bool && !md_option_read_bool(follows, &ignored)) {
+        *value = MD_STR("true");
+        return true;
+    }
+    if (md_str_starts_with(follows, MD_STR("--"))) {
         return false;
     }
-    *out = number << shift;
+    *value = follows;
+    ++*i;
     return true;
-}
-
-static bool in_range(const struct md_option *option, uint64_t value)
-{
-    struct md_str range = md_str_of(option->range), high;
-    uint64_t low, top;
-    ptrdiff_t dots = md_str_find(range, '.');
-
-    high = md_str_make(range.ptr + dots + 2, range.len - (size_t)dots - 2);
-    return read_size(md_str_make(range.ptr, (size_t)dots), &low) && read_size(high, &top) &&
-           value >= low && value <= top;
-}
-
-static bool is_choice(const struct md_option *option, struct md_str value)
-{
-    struct md_str rest = md_str_of(option->range), piece;
-
-    while (md_str_split(&rest, '|', &piece)) {
-        if (md_str_eq(piece, value)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool append(struct parse *p, const struct md_option *option, const char *text, bool first)
-{
-    struct md_string_list *list =
-        (struct md_string_list *)(void *)((char *)p->out + option->offset);
-
-    if (first) {
-        list->count = 0;
-    }
-    if (list->count == LIST_MAX) {
-        return complain(p, "--%s is given more than %d times", option->name, LIST_MAX);
-    }
-    const char **items = md_arena_alloc(p->arena, (list->count + 1) * sizeof *items);
-    if (!items) {
-        return complain(p, "out of memory");
-    }
-    if (list->count) {
-        memcpy(items, list->items, list->count * sizeof *items);
-    }
-    items[list->count++] = text;
-    list->items = items;
-    return true;
-}
-
-static bool store(struct parse *p, const struct md_option *option, struct md_str value, bool first)
-{
-    void *place = (char *)p->out + option->offset;
-    char origin[96];
-    uint64_t number;
-    const char *text = md_arena_copy(p->arena, value).ptr;
-
-    if (!text) {
-        return complain(p, "out of memory");
-    }
-    print_origin(p, option, origin);
-    switch (option->kind) {
-    case MD_OPTION_BOOL:
-        return read_bool(value, place) ||
-               complain(p, "%s must be true or false, got '%s'", origin, text);
-    case MD_OPTION_NUMBER:
-    case MD_OPTION_SIZE:
-        if (!(option->kind == MD_OPTION_SIZE ? read_size(value, &number)
-                                             : md_str_to_u64(value, &number)) ||
-            !in_range(option, number)) {
-            return complain(p, "%s must be a %s in %s, got '%s'", origin,
-                            option->kind == MD_OPTION_SIZE ? "size (K, M, G)" : "number",
-                            option->range, text);
-        }
-        memcpy(place, &number, sizeof number);
-        return true;
-    case MD_OPTION_CHOICE:
-        if (!is_choice(option, value)) {
-            return complain(p, "%s must be one of %s, got '%s'", origin, option->range, text);
-        }
-        memcpy(place, &text, sizeof text);
-        return true;
-    case MD_OPTION_LIST:
-        return append(p, option, text, first);
-    default:
-        memcpy(place, &text, sizeof text);
-        return true;
-    }
-}
-
-/* --- setting -------------------- */
-
-static bool set(struct parse *p, struct md_str name, struct md_str value)
-{
-    const struct md_option *option = find(name);
-    char origin[96];
-
-    if (!option) {
-        const char *near = nearest(name);
-        const char *dashes = p->source == SOURCE_FLAG ? "--" : "";
-        return near ? complain(p, "unknown option '%s%.*s', did you mean '%s%s'?", dashes,
-                               MD_STR_ARG(name), dashes, near)
-                    : complain(p, "unknown option '%s%.*s'; --help lists all", dashes,
-                               MD_STR_ARG(name));
-    }
-    size_t index = (size_t)(option - md_option_table);
-    print_origin(p, option, origin);
-    if (option->status == MD_OPTION_REFUSED && !md_str_eq_c(value, option->range)) {
-        return complain(p, "%s is not supported: %s", origin, option->help);
-    }
-    if (option->status != MD_OPTION_WORKS) {
-        if (option->status == MD_OPTION_NO_EFFECT && !p->warned[index]) {
-            (void)md_diagnose(p->diagnostics, MD_SEVERITY_WARNING, NULL, 0, 0,
-                              "%s has no effect: %s", origin, option->help);
-        }
-        p->warned[index] = true;
-        return true;
-    }
-    if (option->alias_of) {
-        option = find(md_str_of(option->alias_of));
-        index = (size_t)(option - md_option_table);
-    }
-    if (p->set_by[index] > p->source) {
-        return true;
-    }
-    bool first = p->set_by[index] != p->source;
-    p->set_by[index] = p->source;
-    return store(p, option, value, first);
-}
-
-static void set_defaults(struct parse *p, bool triton)
-{
-    p->source = SOURCE_DEFAULT;
-    for (size_t i = 0; i < md_option_count; i++) {
-        const struct md_option *option = &md_option_table[i];
-        const char *value = triton && option->triton_value ? option->triton_value : option->value;
-        if (option->name && option->offset != SIZE_MAX && value) {
-            (void)store(p, option, md_str_of(value), true);
-        }
-    }
 }
 
 static void take_flags(struct parse *p, int argc, char *const *argv)
@@ -264,127 +167,246 @@ static void take_flags(struct parse *p, int argc, char *const *argv)
     for (int i = 1; i < argc; i++) {
         struct md_str flag = md_str_of(argv[i]), value;
         if (!md_str_starts_with(flag, MD_STR("--"))) {
-            (void)complain(p, "unexpected argument '%s': options begin with --", argv[i]);
+            COMPLAIN(p, "unexpected argument '%s': options begin with --", argv[i]);
             continue;
         }
-        flag = md_str_make(flag.ptr + 2, flag.len - 2);
         ptrdiff_t equals = md_str_find(flag, '=');
-        struct md_str name = equals < 0 ? flag : md_str_make(flag.ptr, (size_t)equals);
-        const struct md_option *option = find(name);
-        if (equals >= 0) {
-            value = md_str_make(flag.ptr + equals + 1, flag.len - (size_t)equals - 1);
-        } else if (option && option->kind == MD_OPTION_BOOL) {
-            bool ignored;
-            bool follows = i + 1 < argc && read_bool(md_str_of(argv[i + 1]), &ignored);
-            value = follows ? md_str_of(argv[++i]) : MD_STR("true");
-        } else if (i + 1 < argc && option) {
-            value = md_str_of(argv[++i]);
-        } else if (option) {
-            (void)complain(p, "--%s needs a value", option->name);
-            continue;
+        size_t end = equals < 0 ? flag.len : (size_t)equals;
+        struct md_str name = md_str_make(flag.ptr + 2, md_size_max(end, 2) - 2);
+        const struct md_option *option = md_option_find(name);
+        bool has_value = equals >= 0;
+        if (has_value) {
+            value = md_str_make(flag.ptr + end + 1, flag.len - end - 1);
         } else {
-            value = MD_STR("");
+            has_value = take_argument(option, argc, argv, &i, &value);
         }
-        (void)set(p, name, value);
+        if (!option) {
+            unknown_option(p, name);
+        } else if (!has_value) {
+            COMPLAIN(p, "--%s needs a value", option->name);
+        } else {
+            set(p, option, value);
+        }
+    }
+}
+
+/* --- environment -------------------- */
+
+static void set_from_variable(struct parse *p, const struct md_option *option, struct md_str value)
+{
+    char given[ORIGIN_MAX];
+    struct md_str piece;
+
+    /* Kubernetes sets MODELD_HTTP_PORT=tcp://... in every pod beside a service called modeld-http.
+     */
+    if (option->kind == MD_OPTION_NUMBER && (md_str_starts_with(value, MD_STR("tcp://")) ||
+                                             md_str_starts_with(value, MD_STR("udp://")))) {
+        report(p, MD_SEVERITY_WARNING, "%s is left out: it names a service, not a number",
+               spell(p->source, md_str_of(option->name), given));
+        return;
+    }
+    if (!md_option_is_list(option)) {
+        set(p, option, value);
+        return;
+    }
+    while (md_str_split(&value, ';', &piece)) {
+        if (md_str_trim(piece).len) {
+            set(p, option, md_str_trim(piece));
+        }
+    }
+}
+
+static void take_variable(struct parse *p, struct md_str name, struct md_str value)
+{
+    enum { SURELY = 2 }; /* edits that are a slip, not another program's variable */
+    const struct md_option *option = md_option_find(name);
+    char given[ORIGIN_MAX], meant[ORIGIN_MAX];
+
+    if (option && option->kind != MD_OPTION_ACTION) {
+        set_from_variable(p, option, value);
+        return;
+    }
+    const char *nearest = option ? NULL : md_option_nearest(name);
+    if (nearest && md_str_distance(name, md_str_of(nearest), SURELY) <= SURELY) {
+        report(p, MD_SEVERITY_WARNING, "%s is no option, did you mean %s?",
+               spell(p->source, name, given), spell(p->source, md_str_of(nearest), meant));
     }
 }
 
 static void take_environment(struct parse *p, char *const *environment)
 {
+    const size_t prefix = sizeof environment_prefix - 1;
+    char name[NAME_MAX_BYTES];
+
     p->source = SOURCE_ENVIRONMENT;
     for (; environment && *environment; environment++) {
         struct md_str entry = md_str_of(*environment);
         ptrdiff_t equals = md_str_find(entry, '=');
-        char name[96];
         size_t len = 0;
-        if (!md_str_starts_with(entry, MD_STR("MODELD_")) || equals < 8 ||
-            equals >= (ptrdiff_t)sizeof name) {
+        if (!md_str_starts_with(entry, md_str_of(environment_prefix)) ||
+            equals <= (ptrdiff_t)prefix || (size_t)equals - prefix > sizeof name) {
             continue;
         }
-        for (ptrdiff_t i = 7; i < equals; i++) {
+        for (size_t i = prefix; i < (size_t)equals; i++) {
             name[len++] = entry.ptr[i] == '_' ? '-' : (char)tolower((unsigned char)entry.ptr[i]);
         }
-        struct md_str value = md_str_make(entry.ptr + equals + 1, entry.len - (size_t)equals - 1);
-        if (find(md_str_make(name, len))) { /* other programs may use the prefix too */
-            (void)set(p, md_str_make(name, len), value);
-        }
+        take_variable(p, md_str_make(name, len),
+                      md_str_make(entry.ptr + equals + 1, entry.len - (size_t)equals - 1));
     }
 }
 
 /* --- the file -------------------- */
 
-static bool set_from_file(void *arg, struct md_str name, struct md_str value, unsigned line)
+/* True if a key stands for the first time. */
+static bool is_first(struct parse *p, const char *name, struct md_yaml_place *at)
 {
-    struct parse *p = arg;
-    char dashed[96];
-
-    p->line = line;
-    for (size_t i = 0; i < name.len && i < sizeof dashed; i++) {
-        dashed[i] = name.ptr[i] == '_' ? '-' : name.ptr[i];
+    if (at->line) {
+        COMPLAIN(p, "'%s' is given twice, first in line %u", name, at->line);
+        return false;
     }
-    return set(p, md_str_make(dashed, md_size_min(name.len, sizeof dashed)), value);
+    *at = p->at;
+    return true;
 }
 
-static bool add_overlay(void *arg, struct md_str pattern, struct md_str config_json, unsigned line)
+static enum md_yaml_shape on_key(void *arg, struct md_str name, struct md_yaml_place place)
 {
     struct parse *p = arg;
+    char dashed[NAME_MAX_BYTES];
+    size_t len = md_size_min(name.len, sizeof dashed);
+
+    p->at = place;
+    for (size_t i = 0; i < len; i++) {
+        dashed[i] = name.ptr[i] == '_' ? '-' : name.ptr[i];
+    }
+    if (md_str_eq_c(name, overlays_key)) {
+        return is_first(p, overlays_key, &p->overlays_at) ? MD_YAML_OVERLAYS : MD_YAML_SKIP;
+    }
+    p->key = md_option_find(md_str_make(dashed, len));
+    if (!p->key) {
+        unknown_option(p, md_str_make(dashed, len));
+        return MD_YAML_SKIP;
+    }
+    if (p->key->kind == MD_OPTION_ACTION ||
+        p->key->offset == offsetof(struct md_options, config_file)) {
+        COMPLAIN(p, "'%s' cannot stand in a file", p->key->name);
+        return MD_YAML_SKIP;
+    }
+    if (!is_first(p, p->key->name, &state_of(p, p->key)->at)) {
+        return MD_YAML_SKIP;
+    }
+    return md_option_is_list(p->key) ? MD_YAML_LIST : MD_YAML_VALUE;
+}
+
+static void on_value(void *arg, struct md_str value, struct md_yaml_place place)
+{
+    struct parse *p = arg;
+
+    p->at = place;
+    set(p, p->key, value);
+}
+
+static bool has_room_for_overlay(struct parse *p)
+{
     size_t count = p->out->overlay_count;
 
-    if (count == p->overlay_capacity) {
-        size_t capacity = count ? count * 2 : 8;
-        struct md_overlay *overlays = md_arena_alloc(p->arena, capacity * sizeof *overlays);
-        if (!overlays) {
-            return complain(p, "out of memory");
-        }
-        if (count) {
-            memcpy(overlays, p->overlays, count * sizeof *overlays);
-        }
-        p->overlays = overlays;
-        p->overlay_capacity = capacity;
+    if (count < p->overlay_capacity) {
+        return true;
     }
-    p->overlays[count] = (struct md_overlay){.pattern = md_arena_copy(p->arena, pattern).ptr,
-                                             .config_json = md_arena_copy(p->arena, config_json),
-                                             .line = line};
-    p->out->overlays = p->overlays;
-    p->out->overlay_count++;
-    return p->overlays[count].pattern != NULL;
+    size_t capacity = count ? count * 2 : 8;
+    struct md_overlay *overlays = md_arena_alloc(p->arena, capacity * sizeof *overlays);
+    if (!overlays) {
+        return false;
+    }
+    if (count) {
+        memcpy(overlays, p->overlays, count * sizeof *overlays);
+    }
+    p->out->overlays = p->overlays = overlays;
+    p->overlay_capacity = capacity;
+    return true;
+}
+
+/* Out of memory is told by the arena, at the end. */
+static void on_overlay(void *arg, struct md_str pattern, struct md_str config_json,
+                       struct md_yaml_place place)
+{
+    struct parse *p = arg;
+    struct md_message *settings = md_message_create(&md_model_config_desc, p->arena);
+    struct md_overlay overlay = {.pattern = md_arena_copy(p->arena, pattern).ptr,
+                                 .config_json = md_arena_copy(p->arena, config_json),
+                                 .line = place.line};
+
+    if (settings &&
+        md_message_parse_json(config_json, p->out->config_file, settings, p->arena,
+                              p->diagnostics) &&
+        has_room_for_overlay(p)) {
+        p->overlays[p->out->overlay_count++] = overlay;
+    }
 }
 
 static void take_file(struct parse *p, const struct md_file_reader *reader)
 {
-    const struct md_yaml_target target = {.arg = p, .set = set_from_file, .overlay = add_overlay};
+    const struct md_yaml_handler handler = {
+        .arg = p, .key = on_key, .value = on_value, .overlay = on_overlay};
     struct md_str text;
     struct md_error err;
 
-    p->source = SOURCE_FILE;
-    p->file = p->out->config_file;
-    if (!reader->read(reader->arg, p->file, p->arena, &text, &err)) {
-        p->source = SOURCE_FLAG;
-        (void)complain(p, "--config: %s", err.text);
-    } else if (!md_yaml_read(text, p->file, &target, p->arena, p->diagnostics)) {
-        p->line = 0; /* reported with its own lines */
+    if (!reader->read(reader->arg, p->out->config_file, p->arena, &text, &err)) {
+        COMPLAIN(p, "--config: %s", err.text);
+        return;
     }
-    p->line = 0;
+    p->source = SOURCE_FILE;
+    (void)!md_yaml_read(text, p->out->config_file, &handler, p->diagnostics); /* it is counted */
 }
 
-/* --- all together -------------------- */
+/* --- defaults, and what follows from several options -------------------- */
 
-/* Values that are needed before the others: which defaults, which file. */
-static const char *early(const char *name, int argc, char *const *argv)
+static void take_defaults(struct parse *p, bool triton)
 {
-    size_t len = strlen(name);
-    const char *found = NULL;
-
-    for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, len) == 0) {
-            if (argv[i][2 + len] == '=') {
-                found = argv[i] + 3 + len;
-            } else if (argv[i][2 + len] == '\0' && i + 1 < argc) {
-                found = argv[i + 1];
-            }
+    p->source = SOURCE_DEFAULT;
+    for (size_t i = 0; i < md_option_count; i++) {
+        const struct md_option *option = &md_option_table[i];
+        const char *value = triton && option->triton_value ? option->triton_value : option->value;
+        if (option->offset != SIZE_MAX && value) {
+            set(p, option, md_str_of(value));
         }
     }
-    return found;
+}
+
+static bool wants_triton(const struct parse *p, const char *program)
+{
+    const char *slash = strrchr(program, '/');
+
+    if (p->out->compat) {
+        return strcmp(p->out->compat, "triton") == 0;
+    }
+    return strcmp(slash ? slash + 1 : program, "tritonserver") == 0;
+}
+
+static const char *given_name(const struct parse *p, const char *name, char out[ORIGIN_MAX])
+{
+    return spell(state_of(p, md_option_find(md_str_of(name)))->source, md_str_of(name), out);
+}
+
+/* The field's way to say --default-max-batch-size. */
+static void take_default_batch_size(struct parse *p)
+{
+    static const char name[] = "default-max-batch-size";
+    const struct md_option *option = md_option_find(md_str_of(name));
+    const struct md_string_list *settings = &p->out->backend_config;
+
+    for (size_t i = 0; i < settings->count; i++) {
+        struct md_str rest = md_str_of(settings->items[i]), key;
+        ptrdiff_t comma = md_str_find(rest, ',');
+        struct md_error err;
+        rest = md_str_make(rest.ptr + comma + 1, rest.len - (size_t)(comma + 1));
+        if (!md_str_split(&rest, '=', &key) || !md_str_eq_c(key, name) ||
+            state_of(p, option)->source != SOURCE_DEFAULT) {
+            continue;
+        }
+        if (!md_option_store(option, rest, p->arena, p->out, &err)) {
+            COMPLAIN(p, "--backend-config %s %s", name, err.text);
+        }
+    }
 }
 
 static void resolve_address(const char **address, const char *otherwise)
@@ -394,110 +416,62 @@ static void resolve_address(const char **address, const char *otherwise)
     }
 }
 
+static void check_together(struct parse *p)
+{
+    const struct md_options *o = p->out;
+    char a[ORIGIN_MAX], b[ORIGIN_MAX];
+
+    if (o->load_model.count && strcmp(o->model_control_mode, "explicit") != 0) {
+        COMPLAIN(p, "%s needs --model-control-mode=explicit", given_name(p, "load-model", a));
+    }
+    if (o->model_name && o->model_repository.count > 1) {
+        COMPLAIN(p, "%s names one model, and there are %zu folders in %s",
+                 given_name(p, "model-name", a), o->model_repository.count,
+                 given_name(p, "model-repository", b));
+    }
+    if (o->allow_http && o->allow_metrics && o->http_port && o->http_port == o->metrics_port &&
+        strcmp(o->http_address, o->metrics_address) == 0) {
+        COMPLAIN(p, "%s and %s are both %llu", given_name(p, "http-port", a),
+                 given_name(p, "metrics-port", b), (unsigned long long)o->http_port);
+    }
+    if (!o->allow_http && !o->http_unix_socket) {
+        report(p, MD_SEVERITY_WARNING,
+               "%s is false and there is no --http-unix-socket: nothing "
+               "takes requests",
+               given_name(p, "allow-http", a));
+    }
+    if (o->inflight_bytes && o->inflight_bytes < o->http_max_input_size) {
+        report(p, MD_SEVERITY_WARNING, "%s is smaller than %s: larger bodies are refused",
+               given_name(p, "inflight-bytes", a), given_name(p, "http-max-input-size", b));
+    }
+}
+
 bool md_options_parse(int argc, char *const *argv, char *const *environment, bool in_container,
                       const struct md_file_reader *reader, struct md_arena *arena,
                       struct md_options *out, struct md_diagnostics *diagnostics)
 {
     struct parse p = {.out = out, .arena = arena, .diagnostics = diagnostics};
-    const char *compat = early("compat", argc, argv);
-    const char *slash = strrchr(argv[0], '/');
-    bool is_tritonserver = strcmp(slash ? slash + 1 : argv[0], "tritonserver") == 0;
+    size_t errors_before = diagnostics->error_count;
 
-    if (md_option_count > OPTIONS_MAX) {
-        return complain(&p, "the option table has outgrown its parser");
-    }
     *out = (struct md_options){0};
-    set_defaults(&p, (compat && strcmp(compat, "triton") == 0) || (is_tritonserver && !compat));
-    take_environment(&p, environment);
+    p.states = md_arena_calloc(arena, md_option_count, sizeof *p.states);
+    if (!p.states) {
+        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "out of memory");
+    }
     take_flags(&p, argc, argv);
+    take_environment(&p, environment);
     if (out->config_file) {
         take_file(&p, reader);
     }
+    take_defaults(&p, wants_triton(&p, argc ? argv[0] : ""));
+    if (md_arena_failed(arena)) {
+        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "out of memory");
+    }
+    take_default_batch_size(&p);
     resolve_address(&out->http_address, in_container ? "0.0.0.0" : "127.0.0.1");
     resolve_address(&out->metrics_address, out->http_address);
-    return diagnostics->error_count == 0;
-}
-
-/* --- help -------------------- */
-
-static const char *value_name(const struct md_option *option)
-{
-    static const char *const names[] = {"BOOL", "N", "SIZE", "TEXT", "CHOICE", "TEXT"};
-
-    return option->kind == MD_OPTION_CHOICE ? option->range : names[option->kind];
-}
-
-void md_options_print_help(struct md_bytes *out)
-{
-    enum { TEXT_COLUMN = 38 };
-
-    md_bytes_append_c(
-        out,
-        "usage: modeld --model-repository DIR [options]\n\nFlags are --name=value or --name value. Each may "
-        "also be set as MODELD_<NAME> in the environment\nor in the --config file.\n");
-    for (size_t i = 0; i < md_option_count; i++) {
-        const struct md_option *option = &md_option_table[i];
-        if (!option->name) {
-            md_bytes_printf(out, "\n%s\n", option->help);
-            continue;
-        }
-        size_t begin = out->len;
-        md_bytes_printf(out, "  --%s", option->name);
-        if (option->kind != MD_OPTION_BOOL) {
-            md_bytes_printf(out, " %s", value_name(option));
-        }
-        size_t width = out->len - begin;
-        md_bytes_printf(out, width < TEXT_COLUMN ? "%*s" : "\n%*s",
-                        width < TEXT_COLUMN ? (int)(TEXT_COLUMN - width) : TEXT_COLUMN, "");
-        if (option->status == MD_OPTION_NO_EFFECT) {
-            md_bytes_printf(out, "(no effect: %s)\n", option->help);
-        } else if (option->status == MD_OPTION_REFUSED) {
-            md_bytes_printf(out, "(refused: %s)\n", option->help);
-        } else if (option->alias_of) {
-            md_bytes_printf(out, "Old name of --%s.\n", option->alias_of);
-        } else {
-            md_bytes_printf(out, "%s", option->help);
-            if (option->value && option->kind != MD_OPTION_BOOL) {
-                md_bytes_printf(out, " [%s]", option->value);
-            } else if (option->value && strcmp(option->value, "true") == 0) {
-                md_bytes_append_c(out, " [true]");
-            }
-            md_bytes_append_char(out, '\n');
-        }
+    if (diagnostics->error_count == errors_before) { /* else these would be consequences */
+        check_together(&p);
     }
-}
-
-void md_options_print_markdown(struct md_bytes *out)
-{
-    static const char *const statuses[] = {"works", "no effect", "refused"};
-
-    md_bytes_append_c(
-        out,
-        "# Options\n\nWritten by `modeld --help-markdown` from the option table. Precedence: flag, environment "
-        "`MODELD_<OPTION>`,\n`--config` file, default. The second default column is that of `--compat "
-        "triton`.\n");
-    for (size_t i = 0; i < md_option_count; i++) {
-        const struct md_option *option = &md_option_table[i];
-        if (!option->name) {
-            md_bytes_printf(
-                out,
-                "\n## %s\n| option | value | default | `--compat triton` | status | |\n|---|---|---|---|---|---|\n",
-                option->help);
-            continue;
-        }
-        const char *value = option->value ? option->value : "";
-        md_bytes_printf(out, "| `--%s` | ", option->name);
-        for (const char *c = value_name(option); *c; c++) {
-            md_bytes_append_c(out, *c == '|' ? "\\" : "");
-            md_bytes_append_char(out, *c);
-        }
-        md_bytes_printf(
-            out, "%s%s | %s | %s | %s | %s |\n",
-            option->kind == MD_OPTION_NUMBER || option->kind == MD_OPTION_SIZE ? " " : "",
-            (option->kind == MD_OPTION_NUMBER || option->kind == MD_OPTION_SIZE) && option->range
-                ? option->range
-                : "",
-            value, option->triton_value ? option->triton_value : value, statuses[option->status],
-            option->help);
-    }
+    return diagnostics->error_count == errors_before;
 }

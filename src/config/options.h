@@ -18,19 +18,21 @@ struct md_string_list {
     size_t count;
 };
 
-/* Settings of models by name pattern, from the --config file. */
+/* Settings of models by name pattern, from the --config file; a later one wins over an earlier. The
+ * JSON has been checked against the schema, and its lines are those of the file: it begins with
+ * empty ones. */
 struct md_overlay {
-    const char *pattern;
+    const char *pattern; /* shell style */
     struct md_str config_json;
-    unsigned line;
+    unsigned line; /* where the overlay begins in options.config_file */
 };
 
 struct md_options {
     /* repository */
     struct md_string_list model_repository, load_model;
     const char *model_name, *model_control_mode;
-    bool exit_on_error, strict_readiness, auto_complete, allow_op_library;
-    uint64_t not_ready_status, model_load_thread_count;
+    bool exit_on_error, strict_readiness, allow_op_library;
+    uint64_t not_ready_status, model_load_thread_count, default_max_batch_size;
     const char *gpu_fallback;
     struct md_string_list backend_config;
     const char *backend_directory;
@@ -64,36 +66,6 @@ struct md_options {
     size_t overlay_count;
 };
 
-enum md_option_kind {
-    MD_OPTION_BOOL,
-    MD_OPTION_NUMBER,
-    MD_OPTION_SIZE,
-    MD_OPTION_TEXT,
-    MD_OPTION_CHOICE,
-    MD_OPTION_LIST
-};
-enum md_option_status {
-    MD_OPTION_WORKS,
-    MD_OPTION_NO_EFFECT, /* accepted with one warning */
-    MD_OPTION_REFUSED,   /* ignoring it would change results or security; unless it asks for what is
-                            the case anyway */
-};
-
-struct md_option {
-    const char *name; /* without the dashes; NULL: a group heading in `help` */
-    enum md_option_kind kind;
-    enum md_option_status status;
-    size_t offset;                    /* in struct md_options; SIZE_MAX: kept nowhere */
-    const char *value, *triton_value; /* defaults; triton_value NULL: the same */
-    const char *range; /* NUMBER, SIZE: "low..high"; CHOICE: "a|b" ; REFUSED: the value that is fine
-                          all the same */
-    const char *help;  /* a sentence; for NO_EFFECT and REFUSED: why, and what to do */
-    const char *alias_of;
-};
-
-extern const struct md_option md_option_table[];
-extern const size_t md_option_count;
-
 /* How this room reads files (it does no I/O of its own). */
 struct md_file_reader {
     bool (*read)(void *arg, const char *path, struct md_arena *arena, struct md_str *out,
@@ -101,24 +73,17 @@ struct md_file_reader {
     void *arg;
 };
 
-/* False if there was an error in the diagnostics. argv[0] is the program. */
+/* Fills *out from all sources. argv[0] is the program's name; environment is as in main(), or NULL.
+ * Texts in *out live in the arena. False if this added an error to the diagnostics;
+ * *out is complete even then, as if what is wrong had not been given, unless memory ran out. An
+ * unknown MODELD_* variable is no error: whoever starts programs sets variables of that form too.
+ */
 bool md_options_parse(int argc, char *const *argv, char *const *environment, bool in_container,
                       const struct md_file_reader *reader, struct md_arena *arena,
                       struct md_options *out, struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
+/* The pages for --help (100 columns) and docs/options.md, from the table. */
 void md_options_print_help(struct md_bytes *out);
 void md_options_print_markdown(struct md_bytes *out);
-
-/* --- for yaml.c -------------------- */
-
-/* Reads the --config file: options by `set`, overlays by `overlay`. Reports problems with file and
- * line. */
-struct md_yaml_target {
-    void *arg;
-    bool (*set)(void *arg, struct md_str name, struct md_str value, unsigned line);
-    bool (*overlay)(void *arg, struct md_str pattern, struct md_str config_json, unsigned line);
-};
-bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_target *target,
-                  struct md_arena *arena, struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
 #endif

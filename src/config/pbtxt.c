@@ -1,49 +1,41 @@
 /*
  * Protobuf text format, driven by the schema.
  *
- * A tokenizer over the text and a stack of open messages. An error skips to the next field of the
- * same message, so that one run reports all of them.
+ * A stack of open messages over the tokens of pbtxt_token.h. A field that is wrong is skipped by
+ * its form alone (name, value, brackets that match), so that the next one is read in its own right
+ * and one run reports all errors. A closing bracket of the wrong kind closes the message all the
+ * same.
  */
-#include "config/schema.h"
-
 #include "codec/number.h"
 #include "codec/utf8.h"
+#include "config/pbtxt_token.h"
+#include "config/schema.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { DEPTH_MAX = 32, ERRORS_MAX = 20 };
-
-enum token_kind { TOKEN_END, TOKEN_NAME, TOKEN_NUMBER, TOKEN_STRING, TOKEN_PUNCTUATION, TOKEN_BAD };
-
-struct token {
-    enum token_kind kind;
-    struct md_str text; /* strings: without quotes, still escaped */
-    unsigned line, column;
-};
-
 struct parser {
-    const char *at, *end, *line_begin;
-    unsigned line;
+    struct md_pbtxt_cursor in;
     const char *file;
     struct md_arena *arena;
     struct md_diagnostics *diagnostics;
     size_t errors;
-    struct token token; /* the current one */
     struct {
         struct md_message *message;
-        char close;   /* what ends it; 0: the end of the file */
-        bool in_list; /* an element of [ {...}, {...} ] */
-        int list_field;
-    } open[DEPTH_MAX];
+        char close;    /* what ends it; 0: the end of the file */
+        bool in_list;  /* an element of [ {...}, {...} ] */
+        size_t field;  /* of the message that holds it */
+        unsigned line; /* of the opening bracket */
+    } open[MD_MESSAGE_DEPTH_MAX];
     size_t depth;
 };
 
-static bool fail(struct parser *p, const struct token *token, const char *format, ...)
+static bool fail(struct parser *p, const struct md_pbtxt_token *token, const char *format, ...)
     MD_PRINTF(3, 4);
 
-static bool fail(struct parser *p, const struct token *token, const char *format, ...)
+static bool fail(struct parser *p, const struct md_pbtxt_token *token, const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -56,172 +48,65 @@ static bool fail(struct parser *p, const struct token *token, const char *format
                        text);
 }
 
-/* --- tokens -------------------- */
-
-static bool is_name_byte(char c, bool first)
+/* At the current token: "'<what>' <expected>, got '<token>'". */
+static bool unexpected(struct parser *p, const char *what, const char *expected)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           (!first && c >= '0' && c <= '9');
+    return fail(p, &p->in.token, "'%s' %s, got '%s'", what, expected,
+                md_pbtxt_show(&p->in.token).text);
 }
 
-static void skip_blank(struct parser *p)
+static bool no_memory(struct parser *p)
 {
-    while (p->at < p->end) {
-        if (*p->at == '#') {
-            const char *newline = memchr(p->at, '\n', (size_t)(p->end - p->at));
-            p->at = newline ? newline : p->end;
-        } else if (*p->at == '\n') {
-            p->line_begin = ++p->at;
-            p->line++;
-        } else if (*p->at == ' ' || *p->at == '\t' || *p->at == '\r') {
-            p->at++;
-        } else {
-            return;
-        }
-    }
-}
-
-static void read_quoted(struct parser *p, struct token *token)
-{
-    char quote = *p->at++;
-    const char *begin = p->at;
-
-    while (p->at < p->end && *p->at != quote && *p->at != '\n') {
-        p->at += *p->at == '\\' && p->at + 1 < p->end ? 2 : 1;
-    }
-    token->text = md_str_make(begin, (size_t)(p->at - begin));
-    if (p->at < p->end && *p->at == quote) {
-        p->at++;
-        token->kind = TOKEN_STRING;
-    } else {
-        token->kind = TOKEN_BAD;
-    }
-}
-
-static void next(struct parser *p)
-{
-    struct token *token = &p->token;
-
-    skip_blank(p);
-    *token = (struct token){.line = p->line, .column = (unsigned)(p->at - p->line_begin) + 1};
-    if (p->at == p->end) {
-        token->kind = TOKEN_END;
-        return;
-    }
-    const char *begin = p->at;
-    char c = *p->at;
-    if (c == '"' || c == '\'') {
-        read_quoted(p, token);
-        return;
-    }
-    if (is_name_byte(c, true)) {
-        while (p->at < p->end && is_name_byte(*p->at, false)) {
-            p->at++;
-        }
-        token->kind = TOKEN_NAME;
-    } else if ((c >= '0' && c <= '9') || c == '.') {
-        while (p->at < p->end &&
-               (is_name_byte(*p->at, false) || *p->at == '.' ||
-                ((*p->at == '+' || *p->at == '-') && (p->at[-1] == 'e' || p->at[-1] == 'E')))) {
-            p->at++;
-        }
-        token->kind = TOKEN_NUMBER;
-    } else {
-        p->at++;
-        token->kind = strchr("{}<>[]:;,-", c) ? TOKEN_PUNCTUATION : TOKEN_BAD;
-    }
-    token->text = md_str_make(begin, (size_t)(p->at - begin));
-}
-
-static bool is_punctuation(const struct parser *p, char c)
-{
-    return p->token.kind == TOKEN_PUNCTUATION && p->token.text.ptr[0] == c;
-}
-
-/* --- strings -------------------- */
-
-static int hex(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-static bool unescape(struct parser *p, const struct token *token, struct md_bytes *out)
-{
-    static const char from[] = "abfnrtv\\'\"?", to[] = "\a\b\f\n\r\t\v\\'\"?";
-    struct md_str s = token->text;
-
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] != '\\') {
-            md_bytes_append_char(out, s.ptr[i]);
-            continue;
-        }
-        char c = ++i < s.len ? s.ptr[i] : '\0';
-        const char *known = c ? strchr(from, c) : NULL;
-        if (known) {
-            md_bytes_append_char(out, to[known - from]);
-        } else if (c >= '0' && c <= '7') {
-            int value = 0;
-            size_t end = md_size_min(i + 3, s.len);
-            for (; i < end && s.ptr[i] >= '0' && s.ptr[i] <= '7'; i++) {
-                value = value * 8 + (s.ptr[i] - '0');
-            }
-            i--;
-            md_bytes_append_char(out, (char)value);
-        } else if (c == 'x' && i + 1 < s.len && hex(s.ptr[i + 1]) >= 0) {
-            int value = hex(s.ptr[++i]);
-            if (i + 1 < s.len && hex(s.ptr[i + 1]) >= 0) {
-                value = value * 16 + hex(s.ptr[++i]);
-            }
-            md_bytes_append_char(out, (char)value);
-        } else {
-            return fail(p, token, "invalid escape in a string");
-        }
-    }
-    return true;
-}
-
-/* One string, or several side by side. The current token becomes what follows. */
-static bool read_string(struct parser *p, struct md_str *out)
-{
-    struct md_bytes bytes = {.max = 1 << 20};
-    struct token first = p->token;
-    bool ok = true;
-
-    while (ok && p->token.kind == TOKEN_STRING) {
-        ok = unescape(p, &p->token, &bytes);
-        next(p);
-    }
-    if (ok && (bytes.failed || !md_utf8_is_valid(md_bytes_view(&bytes)))) {
-        ok = fail(p, &first,
-                  bytes.failed ? "the string is too long" : "the string is not valid UTF-8");
-    }
-    if (ok) {
-        *out = md_arena_copy(p->arena, md_bytes_view(&bytes));
-        ok = out->ptr || fail(p, &first, "out of memory");
-    }
-    md_bytes_deinit(&bytes);
-    return ok;
+    return fail(p, &p->in.token, "out of memory");
 }
 
 /* --- scalars -------------------- */
 
+/* One string, or several side by side. The current token becomes what follows. */
+static bool take_string(struct parser *p, struct md_str *out)
+{
+    struct md_bytes bytes = {.max = MD_CONFIG_STRING_MAX};
+    struct md_pbtxt_token first = p->in.token;
+    const char *problem = NULL;
+    size_t spelling = 0, error_at;
+
+    while (!problem && p->in.token.kind == MD_PBTXT_STRING) {
+        spelling += p->in.token.text.len;
+        if (!md_pbtxt_unescape(p->in.token.text, &bytes, &error_at)) {
+            problem = "invalid escape in a string";
+            first = p->in.token;
+            first.column += (unsigned)error_at + 1;
+        }
+        md_pbtxt_next(&p->in);
+    }
+    struct md_str text = md_bytes_view(&bytes);
+    if (!problem && bytes.failed) {
+        problem = spelling > MD_CONFIG_STRING_MAX ? "the string is too long" : "out of memory";
+    } else if (!problem && !md_utf8_is_valid(text)) {
+        problem = "the string is not valid UTF-8";
+    } else if (!problem && text.len && memchr(text.ptr, 0, text.len)) {
+        problem = "the string holds a zero byte";
+    } else if (!problem) {
+        *out = md_arena_copy(p->arena, text);
+        problem = out->ptr ? NULL : "out of memory";
+    }
+    md_bytes_deinit(&bytes);
+    return problem ? fail(p, &first, "%s", problem) : true;
+}
+
 static bool read_natural(struct md_str text, uint64_t *out)
 {
-    unsigned base = 10;
+    bool is_hex = text.len > 2 && text.ptr[0] == '0' && (text.ptr[1] | 0x20) == 'x';
+    unsigned base = is_hex ? 16 : text.len > 1 && text.ptr[0] == '0' ? 8 : 10;
     uint64_t value = 0;
 
-    if (text.len > 1 && text.ptr[0] == '0') {
-        bool is_hex = text.len > 2 && (text.ptr[1] == 'x' || text.ptr[1] == 'X');
-        base = is_hex ? 16 : 8;
-        text = md_str_make(text.ptr + (is_hex ? 2 : 1), text.len - (is_hex ? 2 : 1));
-    }
-    for (size_t i = 0; i < text.len; i++) {
-        int digit = hex(text.ptr[i]);
-        if (digit < 0 || (unsigned)digit >= base || __builtin_mul_overflow(value, base, &value) ||
-            __builtin_add_overflow(value, (uint64_t)digit, &value)) {
+    for (size_t i = is_hex ? 2 : 0; i < text.len; i++) {
+        char c = (char)(text.ptr[i] | 0x20); /* folds letters, keeps digits */
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                                                : 16;
+        if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, digit, &value)) {
             return false;
         }
     }
@@ -234,47 +119,66 @@ static bool take_integer(struct parser *p, const struct md_field_desc *field, bo
 {
     uint64_t magnitude;
 
-    if (p->token.kind != TOKEN_NUMBER || !read_natural(p->token.text, &magnitude)) {
-        return fail(p, &p->token, "'%s' must be an integer, got '%.*s'", field->name,
-                    MD_STR_ARG(p->token.text));
+    if (p->in.token.kind != MD_PBTXT_NUMBER || !read_natural(p->in.token.text, &magnitude)) {
+        return unexpected(p, field->name, "must be an integer");
     }
     uint64_t limit = field->kind == MD_FIELD_UINT
                          ? (field->bits == 32 ? UINT32_MAX : UINT64_MAX)
                          : (field->bits == 32 ? INT32_MAX : INT64_MAX) + (uint64_t)negative;
     if (magnitude > limit || (negative && field->kind == MD_FIELD_UINT)) {
-        return fail(p, &p->token, "'%s': %s%.*s is out of range", field->name, negative ? "-" : "",
-                    MD_STR_ARG(p->token.text));
+        return fail(p, &p->in.token, "'%s': %s%s is out of range", field->name, negative ? "-" : "",
+                    md_pbtxt_show(&p->in.token).text);
     }
     out->as.integer = negative ? (int64_t)(0 - magnitude) : (int64_t)magnitude;
-    next(p);
+    md_pbtxt_next(&p->in);
     return true;
+}
+
+/* A decimal as C writes it: an `f` may follow, and digits may lack on one side of the point. */
+static bool read_decimal(struct md_str text, double *out)
+{
+    char json[MD_NUMBER_TEXT_MAX * 8];
+    size_t n = 0;
+
+    if (text.len && (text.ptr[text.len - 1] | 0x20) == 'f') {
+        text.len--;
+    }
+    if (text.len > sizeof json - 2) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        bool before = i && text.ptr[i - 1] >= '0' && text.ptr[i - 1] <= '9';
+        bool after = i + 1 < text.len && text.ptr[i + 1] >= '0' && text.ptr[i + 1] <= '9';
+        if (text.ptr[i] == '.' && !before && (!after || i)) {
+            return false;
+        }
+        if (text.ptr[i] == '.' && !before) {
+            json[n++] = '0';
+        }
+        if (text.ptr[i] != '.' || after) {
+            json[n++] = text.ptr[i];
+        }
+    }
+    return md_number_parse_f64(md_str_make(json, n), out);
 }
 
 static bool take_double(struct parser *p, const struct md_field_desc *field, bool negative,
                         struct md_value *out)
 {
-    struct md_str text = p->token.text;
+    struct md_str text = p->in.token.text;
+    bool is_name = p->in.token.kind == MD_PBTXT_NAME;
     double value;
 
-    if (p->token.kind == TOKEN_NAME &&
+    if (is_name &&
         (md_str_eq_nocase(text, MD_STR("inf")) || md_str_eq_nocase(text, MD_STR("infinity")))) {
         value = (double)INFINITY;
-    } else if (p->token.kind == TOKEN_NAME && md_str_eq_nocase(text, MD_STR("nan"))) {
+    } else if (is_name && md_str_eq_nocase(text, MD_STR("nan"))) {
         value = (double)NAN;
-    } else {
-        if (text.len && (text.ptr[text.len - 1] == 'f' || text.ptr[text.len - 1] == 'F')) {
-            text.len--;
-        }
-        if (text.len && text.ptr[text.len - 1] == '.') {
-            text.len--;
-        }
-        if (p->token.kind != TOKEN_NUMBER || !md_number_parse_f64(text, &value)) {
-            return fail(p, &p->token, "'%s' must be a number, got '%.*s'", field->name,
-                        MD_STR_ARG(p->token.text));
-        }
+    } else if (p->in.token.kind != MD_PBTXT_NUMBER || !read_decimal(text, &value)) {
+        return unexpected(p, field->name, "must be a number");
     }
     out->as.number = negative ? -value : value;
-    next(p);
+    md_pbtxt_next(&p->in);
     return true;
 }
 
@@ -283,49 +187,48 @@ static bool take_bool(struct parser *p, const struct md_field_desc *field, struc
     static const char *const words[] = {"false", "true", "f", "t", "False", "True", "0", "1"};
 
     for (size_t i = 0; i < MD_COUNT_OF(words); i++) {
-        if ((p->token.kind == TOKEN_NAME || p->token.kind == TOKEN_NUMBER) &&
-            md_str_eq_c(p->token.text, words[i])) {
+        if (p->in.token.kind != MD_PBTXT_STRING && md_str_eq_c(p->in.token.text, words[i])) {
             out->as.boolean = i % 2;
-            next(p);
+            md_pbtxt_next(&p->in);
             return true;
         }
     }
-    return fail(p, &p->token, "'%s' must be true or false, got '%.*s'", field->name,
-                MD_STR_ARG(p->token.text));
+    return unexpected(p, field->name, "must be true or false");
 }
 
 static bool take_enum(struct parser *p, const struct md_field_desc *field, struct md_value *out)
 {
-    uint64_t number;
-    const char *nearest = NULL;
-    unsigned best = 4;
+    const struct md_pbtxt_token *token = &p->in.token;
+    uint64_t number = UINT64_MAX;
+    const struct md_enum_value *found = NULL;
 
-    for (const struct md_enum_value *value = field->values; value->name; value++) {
-        bool same = md_str_eq_c(p->token.text, value->name) ||
-                    (p->token.kind == TOKEN_NUMBER && read_natural(p->token.text, &number) &&
-                     (int64_t)number == value->number);
-        if (same && p->token.kind != TOKEN_STRING) {
-            out->as.integer = value->number;
-            next(p);
-            return true;
-        }
-        unsigned distance = md_str_distance(p->token.text, md_str_of(value->name), best);
-        if (distance < best) {
-            best = distance;
-            nearest = value->name;
-        }
+    if (token->kind == MD_PBTXT_NAME) {
+        found = md_enum_find(field->values, token->text);
+    } else if (token->kind == MD_PBTXT_NUMBER && read_natural(token->text, &number) &&
+               number <= INT32_MAX) {
+        found = md_enum_find_number(field->values, (int64_t)number);
     }
-    return fail(p, &p->token, "'%s' has no value '%.*s'%s%s%s", field->name,
-                MD_STR_ARG(p->token.text), nearest ? ", did you mean '" : "",
-                nearest ? nearest : "", nearest ? "'?" : "");
+    if (!found) {
+        const char *nearest =
+            token->kind == MD_PBTXT_NUMBER ? NULL : md_enum_nearest(field->values, token->text);
+        return fail(p, token, "'%s' has no value '%s'%s%s%s", field->name,
+                    md_pbtxt_show(token).text, nearest ? ", did you mean " : "",
+                    nearest ? nearest : "", nearest ? "?" : "");
+    }
+    out->as.integer = found->number;
+    md_pbtxt_next(&p->in);
+    return true;
 }
 
 static bool take_scalar(struct parser *p, const struct md_field_desc *field, struct md_value *out)
 {
-    bool negative = is_punctuation(p, '-');
+    bool is_number = field->kind == MD_FIELD_INT || field->kind == MD_FIELD_UINT ||
+                     field->kind == MD_FIELD_DOUBLE;
+    bool negative = is_number && md_pbtxt_is(&p->in, "-");
 
+    *out = (struct md_value){0};
     if (negative) {
-        next(p);
+        md_pbtxt_next(&p->in);
     }
     switch (field->kind) {
     case MD_FIELD_INT:
@@ -338,225 +241,254 @@ static bool take_scalar(struct parser *p, const struct md_field_desc *field, str
     case MD_FIELD_ENUM:
         return take_enum(p, field, out);
     default:
-        if (p->token.kind != TOKEN_STRING) {
-            return fail(p, &p->token, "'%s' must be a string in quotes, got '%.*s'", field->name,
-                        MD_STR_ARG(p->token.text));
+        if (p->in.token.kind == MD_PBTXT_UNENDED) {
+            return fail(p, &p->in.token, "the string has no end on its line");
         }
-        return read_string(p, &out->as.string);
+        return p->in.token.kind == MD_PBTXT_STRING
+                   ? take_string(p, &out->as.string)
+                   : unexpected(p, field->name, "must be a string in quotes");
     }
 }
 
 /* --- fields -------------------- */
 
-static bool check_oneof(struct parser *p, const struct md_message *message, int index,
-                        const struct token *name)
-{
-    const struct md_field_desc *field = &message->desc->fields[index];
-
-    for (size_t i = 0; field->oneof && i < message->desc->field_count; i++) {
-        if ((int)i != index && message->desc->fields[i].oneof == field->oneof &&
-            message->fields[i].count) {
-            return fail(p, name, "'%s' and '%s' exclude each other in %s", field->name,
-                        message->desc->fields[i].name, message->desc->name);
-        }
-    }
-    return true;
-}
-
-static bool add(struct parser *p, struct md_message *message, int field, struct md_value value)
-{
-    return md_message_add(message, (size_t)field, value, p->arena) ||
-           fail(p, &p->token, "out of memory");
-}
-
 /* The current token is '{' or '<'. */
-static bool open_message(struct parser *p, struct md_message *parent, int index, bool in_list)
+static bool open_message(struct parser *p, struct md_message *parent, size_t index, bool in_list)
 {
-    const struct md_field_desc *field = &parent->desc->fields[index];
-    char close = is_punctuation(p, '{') ? '}' : '>';
+    struct md_message *message = md_message_create(parent->desc->fields[index].message, p->arena);
 
-    if (p->depth == DEPTH_MAX) {
-        return fail(p, &p->token, "more than %d nested levels", DEPTH_MAX);
-    }
-    bool again = !field->repeated && field->kind == MD_FIELD_MESSAGE && parent->fields[index].count;
-    struct md_message *message = again ? parent->fields[index].items[0].as.message
-                                       : md_message_create(field->message, p->arena);
-    if (!message) {
-        return fail(p, &p->token, "out of memory");
+    if (!message ||
+        !md_message_add(parent, index, (struct md_value){.as.message = message}, p->arena)) {
+        return no_memory(p);
     }
     message->file = p->file;
-    message->line = p->token.line;
-    if (!again && !add(p, parent, index, (struct md_value){.as.message = message})) {
-        return false;
-    }
+    message->line = p->in.token.line;
+    assert(p->depth < MD_COUNT_OF(p->open));
     p->open[p->depth].message = message;
-    p->open[p->depth].close = close;
+    p->open[p->depth].close = md_pbtxt_is(&p->in, "{") ? '}' : '>';
     p->open[p->depth].in_list = in_list;
-    p->open[p->depth].list_field = index;
+    p->open[p->depth].field = index;
+    p->open[p->depth].line = p->in.token.line;
     p->depth++;
-    next(p);
+    md_pbtxt_next(&p->in);
     return true;
 }
 
-static bool parse_list(struct parser *p, struct md_message *message, int index)
+/* The current token is behind '['. */
+static bool parse_list(struct parser *p, struct md_message *message, size_t index)
 {
     const struct md_field_desc *field = &message->desc->fields[index];
     bool is_message = field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP;
     struct md_value value;
 
-    if (!field->repeated && field->kind != MD_FIELD_MAP) {
-        return fail(p, &p->token, "'%s' takes one value, not a list", field->name);
-    }
-    next(p);
-    if (is_punctuation(p, ']')) {
-        next(p);
+    if (md_pbtxt_is(&p->in, "]")) {
+        md_pbtxt_next(&p->in);
         return true;
     }
     if (is_message) {
-        return is_punctuation(p, '{') || is_punctuation(p, '<')
-                   ? open_message(p, message, index, true)
-                   : fail(p, &p->token, "'{' was expected in the list of '%s'", field->name);
+        return md_pbtxt_is(&p->in, "{<") ? open_message(p, message, index, true)
+                                         : unexpected(p, field->name, "needs '{' in its list");
     }
     for (;;) {
-        if (!take_scalar(p, field, &value) || !add(p, message, index, value)) {
+        if (!take_scalar(p, field, &value)) {
             return false;
         }
-        if (is_punctuation(p, ']')) {
-            next(p);
+        if (!md_message_add(message, index, value, p->arena)) {
+            return no_memory(p);
+        }
+        if (md_pbtxt_is(&p->in, "]")) {
+            md_pbtxt_next(&p->in);
             return true;
         }
-        if (!is_punctuation(p, ',')) {
-            return fail(p, &p->token, "',' or ']' was expected in the list of '%s'", field->name);
+        if (!md_pbtxt_is(&p->in, ",")) {
+            return unexpected(p, field->name, "needs ',' or ']' in its list");
         }
-        next(p);
+        md_pbtxt_next(&p->in);
     }
+}
+
+/* Looks a field up and says why it cannot stand here; -1 then. */
+static int find_field(struct parser *p, const struct md_message *message)
+{
+    const struct md_pbtxt_token *name = &p->in.token;
+    const char *type = message->desc->name;
+
+    if (name->kind != MD_PBTXT_NAME) {
+        fail(p, name, "a field of %s was expected, got '%s'", type, md_pbtxt_show(name).text);
+        return -1;
+    }
+    int index = md_message_field(message->desc, name->text);
+    if (index < 0) {
+        const char *nearest = md_message_nearest_field(message->desc, name->text);
+        fail(p, name, "unknown field '%s' in %s%s%s%s", md_pbtxt_show(name).text, type,
+             nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+        return -1;
+    }
+    const struct md_field_desc *field = &message->desc->fields[index];
+    const char *rival = md_message_rival(message, (size_t)index);
+    if (rival) {
+        fail(p, name, "'%s' and '%s' exclude each other in %s", field->name, rival, type);
+        return -1;
+    }
+    if (message->fields[index].count && !md_field_is_list(field)) {
+        fail(p, name, "'%s' stands in %s twice, first in line %u", field->name, type,
+             message->fields[index].line);
+        return -1;
+    }
+    return index;
 }
 
 static bool parse_field(struct parser *p)
 {
     struct md_message *message = p->open[p->depth - 1].message;
-    struct token name = p->token;
+    unsigned line = p->in.token.line;
+    int found = find_field(p, message);
     struct md_value value;
 
-    if (name.kind != TOKEN_NAME) {
-        return fail(p, &name, "a field name of %s was expected, got '%.*s'", message->desc->name,
-                    MD_STR_ARG(name.text));
-    }
-    int index = md_message_field(message->desc, name.text);
-    if (index < 0) {
-        const char *nearest = md_message_nearest_field(message->desc, name.text);
-        return fail(p, &name, "unknown field '%.*s' in %s%s%s%s", MD_STR_ARG(name.text),
-                    message->desc->name, nearest ? ", did you mean '" : "", nearest ? nearest : "",
-                    nearest ? "'?" : "");
-    }
-    const struct md_field_desc *field = &message->desc->fields[index];
-    if (!check_oneof(p, message, index, &name)) {
+    if (found < 0) {
         return false;
     }
-    next(p);
-    bool colon = is_punctuation(p, ':');
-    if (colon) {
-        next(p);
+    const size_t index = (size_t)found;
+    const struct md_field_desc *field = &message->desc->fields[index];
+    if (!message->fields[index].count) {
+        message->fields[index].file = p->file;
+        message->fields[index].line = line;
     }
-    if (is_punctuation(p, '[')) {
+    md_pbtxt_next(&p->in);
+    bool colon = md_pbtxt_is(&p->in, ":");
+    if (colon) {
+        md_pbtxt_next(&p->in);
+    }
+    if (md_pbtxt_is(&p->in, "[")) {
+        if (!md_field_is_list(field)) {
+            return fail(p, &p->in.token, "'%s' takes one value, not a list", field->name);
+        }
+        md_pbtxt_next(&p->in);
         return parse_list(p, message, index);
     }
     if (field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP) {
-        if (!is_punctuation(p, '{') && !is_punctuation(p, '<')) {
-            return fail(p, &p->token, "'{' was expected after '%s'", field->name);
-        }
-        return open_message(p, message, index, false);
+        return md_pbtxt_is(&p->in, "{<") ? open_message(p, message, index, false)
+                                         : unexpected(p, field->name, "needs '{' behind it");
     }
     if (!colon) {
-        return fail(p, &p->token, "':' was expected after '%s'", field->name);
+        return unexpected(p, field->name, "needs ':' behind it");
     }
-    return take_scalar(p, field, &value) && add(p, message, index, value);
+    if (!take_scalar(p, field, &value)) {
+        return false;
+    }
+    return md_message_add(message, index, value, p->arena) || no_memory(p);
 }
 
-/* After an error: to the end of the field, so that the next one is read in its own right. */
-static void recover(struct parser *p, unsigned error_line)
+/* From an opening bracket to behind the one that closes it; over anything else alone. */
+static void skip_brackets(struct md_pbtxt_cursor *in)
 {
     size_t depth = 0;
 
-    while (p->token.kind != TOKEN_END) {
-        if (is_punctuation(p, '{') || is_punctuation(p, '<') || is_punctuation(p, '[')) {
+    do {
+        if (md_pbtxt_is(in, "{<[")) {
             depth++;
-        } else if (is_punctuation(p, '}') || is_punctuation(p, '>') || is_punctuation(p, ']')) {
-            if (depth == 0) {
-                return;
-            }
+        } else if (depth && md_pbtxt_is(in, "}>]")) {
             depth--;
-        } else if (depth == 0 && p->token.line > error_line && p->token.kind == TOKEN_NAME) {
-            return;
         }
-        next(p);
+        md_pbtxt_next(in);
+    } while (depth && in->token.kind != MD_PBTXT_END);
+}
+
+/* From the begin of a field that was wrong to behind its value. */
+static void skip_field(struct md_pbtxt_cursor *in)
+{
+    bool named = in->token.kind == MD_PBTXT_NAME;
+
+    if (!named) {
+        skip_brackets(in);
+        return;
+    }
+    md_pbtxt_next(in);
+    bool colon = md_pbtxt_is(in, ":");
+    if (colon) {
+        md_pbtxt_next(in);
+    }
+    if (md_pbtxt_is(in, "{<[")) {
+        skip_brackets(in);
+        return;
+    }
+    if (md_pbtxt_is(in, "-")) {
+        md_pbtxt_next(in);
+    }
+    if (in->token.kind == MD_PBTXT_STRING) {
+        while (in->token.kind == MD_PBTXT_STRING) {
+            md_pbtxt_next(in);
+        }
+    } else if (colon ? in->token.kind != MD_PBTXT_PUNCTUATION : in->token.kind == MD_PBTXT_NUMBER) {
+        md_pbtxt_next(in);
     }
 }
 
 /* A closing bracket: back to the parent, or on in a list of messages. */
 static void close_message(struct parser *p)
 {
-    bool in_list = p->open[p->depth - 1].in_list;
-    int field = p->open[p->depth - 1].list_field;
+    const size_t top = --p->depth, field = p->open[top].field;
+    struct md_message *parent = p->open[top - 1].message;
+    enum md_map_result result = MD_MAP_OK;
 
-    p->depth--;
-    next(p);
-    if (!in_list) {
+    if (!md_pbtxt_is(&p->in, (char[]){p->open[top].close, '\0'})) {
+        fail(p, &p->in.token, "'%c' was expected for %s, which begins in line %u, got '%s'",
+             p->open[top].close, p->open[top].message->desc->name, p->open[top].line,
+             md_pbtxt_show(&p->in.token).text);
+    }
+    if (parent->desc->fields[field].kind == MD_FIELD_MAP) {
+        result = md_message_settle_entry(parent, field, p->arena);
+    }
+    if (result == MD_MAP_FULL) {
+        fail(p, &p->in.token, "'%s' has more than %d entries", parent->desc->fields[field].name,
+             MD_MAP_ENTRIES_MAX);
+        p->errors = MD_MESSAGE_ERRORS_MAX; /* the next entries say nothing new */
+    } else if (result == MD_MAP_NO_MEMORY) {
+        no_memory(p);
+    }
+    md_pbtxt_next(&p->in);
+    if (!p->open[top].in_list) {
         return;
     }
-    if (is_punctuation(p, ',')) {
-        next(p);
-        if (is_punctuation(p, '{') || is_punctuation(p, '<')) {
-            (void)open_message(p, p->open[p->depth - 1].message, field, true);
-            return;
-        }
+    bool comma = md_pbtxt_is(&p->in, ",");
+    if (comma) {
+        md_pbtxt_next(&p->in);
     }
-    if (is_punctuation(p, ']')) {
-        next(p);
-        return;
+    bool more = md_pbtxt_is(&p->in, "{<"), end = md_pbtxt_is(&p->in, "]");
+    if (more != comma || (!more && !end)) {
+        unexpected(p, parent->desc->fields[field].name,
+                   comma ? "needs '{' in its list" : "needs ',' or ']' in its list");
     }
-    fail(p, &p->token, "',' or ']' was expected in a list of messages");
+    if (more) {
+        (void)open_message(p, parent, field, true);
+    } else if (end) {
+        md_pbtxt_next(&p->in);
+    }
 }
 
 bool md_pbtxt_parse(struct md_str text, const char *file, struct md_message *message,
                     struct md_arena *arena, struct md_diagnostics *diagnostics)
 {
-    struct parser p = {.at = text.ptr ? text.ptr : "",
-                       .line = 1,
-                       .file = file,
-                       .arena = arena,
-                       .diagnostics = diagnostics,
-                       .depth = 1};
+    struct parser p = {.file = file, .arena = arena, .diagnostics = diagnostics, .depth = 1};
 
-    p.end = p.at + text.len;
-    p.line_begin = p.at;
     p.open[0].message = message;
     message->file = file;
     message->line = 1;
-    next(&p);
-    while (p.errors < ERRORS_MAX) {
-        char close = p.open[p.depth - 1].close;
-        if (p.token.kind == TOKEN_END) {
-            if (p.depth > 1) {
-                fail(&p, &p.token, "the file ends before '%c' of %s", close,
-                     p.open[p.depth - 1].message->desc->name);
-            }
-            break;
-        }
-        if (is_punctuation(&p, ',') || is_punctuation(&p, ';')) {
-            next(&p);
-        } else if (close && is_punctuation(&p, close)) {
+    md_pbtxt_start(&p.in, text);
+    while (p.errors < MD_MESSAGE_ERRORS_MAX && p.in.token.kind != MD_PBTXT_END) {
+        struct md_pbtxt_cursor begin = p.in;
+        if (md_pbtxt_is(&p.in, ",;")) {
+            md_pbtxt_next(&p.in);
+        } else if (p.depth > 1 && md_pbtxt_is(&p.in, "}>")) {
             close_message(&p);
-        } else {
-            unsigned line = p.token.line;
-            const char *before = p.at;
-            if (!parse_field(&p)) {
-                recover(&p, line);
-                if (p.at == before && p.token.kind != TOKEN_END) {
-                    next(&p); /* a stray bracket */
-                }
-            }
+        } else if (!parse_field(&p)) {
+            p.in = begin;
+            skip_field(&p.in);
         }
+    }
+    for (size_t i = p.depth; p.errors < MD_MESSAGE_ERRORS_MAX && i > 1; i--) {
+        fail(&p, &p.in.token, "the file ends before '%c' of %s, which begins in line %u",
+             p.open[i - 1].close, p.open[i - 1].message->desc->name, p.open[i - 1].line);
     }
     return p.errors == 0;
 }

@@ -5,7 +5,11 @@
 
 #include <assert.h>
 
-enum { DEPTH_MAX = 32 };
+/* A name is near another when no more than these edits lie between, fewer for short names. */
+static unsigned near_edits(struct md_str name)
+{
+    return (unsigned)md_size_min(3, name.len / 2);
+}
 
 struct md_message *md_message_create(const struct md_message_desc *desc, struct md_arena *arena)
 {
@@ -31,7 +35,7 @@ int md_message_field(const struct md_message_desc *desc, struct md_str name)
 const char *md_message_nearest_field(const struct md_message_desc *desc, struct md_str name)
 {
     const char *nearest = NULL;
-    unsigned best = 4;
+    unsigned best = near_edits(name) + 1;
 
     for (size_t i = 0; i < desc->field_count; i++) {
         unsigned distance = md_str_distance(name, md_str_of(desc->fields[i].name), best);
@@ -43,14 +47,30 @@ const char *md_message_nearest_field(const struct md_message_desc *desc, struct 
     return nearest;
 }
 
+const char *md_message_rival(const struct md_message *message, size_t field)
+{
+    const struct md_message_desc *desc = message->desc;
+
+    for (size_t i = 0; desc->fields[field].oneof && i < desc->field_count; i++) {
+        if (i != field && desc->fields[i].oneof == desc->fields[field].oneof &&
+            message->fields[i].count) {
+            return desc->fields[i].name;
+        }
+    }
+    return NULL;
+}
+
+bool md_field_is_list(const struct md_field_desc *field)
+{
+    return field->repeated || field->kind == MD_FIELD_MAP;
+}
+
 bool md_message_add(struct md_message *message, size_t field, struct md_value value,
                     struct md_arena *arena)
 {
     struct md_field_values *values = &message->fields[field];
-    bool repeated =
-        message->desc->fields[field].repeated || message->desc->fields[field].kind == MD_FIELD_MAP;
 
-    if (!repeated && values->count) {
+    if (values->count && !md_field_is_list(&message->desc->fields[field])) {
         values->items[0] = value;
         return true;
     }
@@ -69,6 +89,50 @@ bool md_message_add(struct md_message *message, size_t field, struct md_value va
     values->items[values->count++] = value;
     return true;
 }
+
+/* --- maps -------------------- */
+
+static bool same_key(const struct md_message *a, const struct md_message *b)
+{
+    struct md_value x = md_message_get(a, "key", 0), y = md_message_get(b, "key", 0);
+
+    return a->desc->fields[0].kind == MD_FIELD_STRING ? md_str_eq(x.as.string, y.as.string)
+                                                      : x.as.natural == y.as.natural;
+}
+
+/* Index of the entry with the key of `entry` among the first `count`, or `count`. */
+static size_t find_entry(const struct md_field_values *values, size_t count,
+                         const struct md_message *entry)
+{
+    size_t i = 0;
+
+    while (i < count && !same_key(values->items[i].as.message, entry)) {
+        i++;
+    }
+    return i;
+}
+
+enum md_map_result md_message_settle_entry(struct md_message *message, size_t field,
+                                           struct md_arena *arena)
+{
+    struct md_field_values *values = &message->fields[field];
+    struct md_message *entry = values->items[values->count - 1].as.message;
+    const struct md_field_desc *value = &entry->desc->fields[1];
+    size_t earlier = find_entry(values, values->count - 1, entry);
+
+    if (value->kind == MD_FIELD_MESSAGE && !entry->fields[1].count) {
+        struct md_message *empty = md_message_create(value->message, arena);
+        if (!empty || !md_message_add(entry, 1, (struct md_value){.as.message = empty}, arena)) {
+            return MD_MAP_NO_MEMORY;
+        }
+    }
+    if (earlier < values->count - 1) {
+        values->items[earlier] = values->items[--values->count];
+    }
+    return values->count <= MD_MAP_ENTRIES_MAX ? MD_MAP_OK : MD_MAP_FULL;
+}
+
+/* --- values by name -------------------- */
 
 static const struct md_field_values *values_of(const struct md_message *message, const char *name)
 {
@@ -111,17 +175,40 @@ bool md_message_set(struct md_message *message, const char *field, struct md_val
     return md_message_add(message, (size_t)index, value, arena);
 }
 
-const char *md_enum_name(const struct md_enum_value *values, int64_t number)
+/* --- enums -------------------- */
+
+const struct md_enum_value *md_enum_find(const struct md_enum_value *values, struct md_str name)
 {
-    for (; values->name; values++) {
-        if (values->number == number) {
-            return values->name;
-        }
+    while (values->name && !md_str_eq_c(name, values->name)) {
+        values++;
     }
-    return NULL;
+    return values->name ? values : NULL;
 }
 
-/* --- walks: an explicit list of work, since the depth comes from a file -------------------- */
+const struct md_enum_value *md_enum_find_number(const struct md_enum_value *values, int64_t number)
+{
+    while (values->name && values->number != number) {
+        values++;
+    }
+    return values->name ? values : NULL;
+}
+
+const char *md_enum_nearest(const struct md_enum_value *values, struct md_str name)
+{
+    const char *nearest = NULL;
+    unsigned best = near_edits(name) + 1;
+
+    for (; values->name; values++) {
+        unsigned distance = md_str_distance(name, md_str_of(values->name), best);
+        if (distance < best) {
+            best = distance;
+            nearest = values->name;
+        }
+    }
+    return nearest;
+}
+
+/* --- walks: explicit stacks, no recursion -------------------- */
 
 struct merge_work {
     struct merge_work *next;
@@ -141,41 +228,44 @@ static bool queue_merge(struct merge_work **work, struct md_message *base,
     return item != NULL;
 }
 
-/* Adds a copy: messages are copied whole, later. */
-static bool add_copy(struct md_message *to, size_t index, struct md_value value,
-                     struct merge_work **work, struct md_arena *arena)
+/* A copy of a value; what a message holds is copied later. */
+static bool copy_value(const struct md_field_desc *field, struct md_value *value,
+                       struct merge_work **work, struct md_arena *arena)
 {
-    const struct md_field_desc *field = &to->desc->fields[index];
-
-    if (field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP) {
-        const struct md_message *from = value.as.message;
-        struct md_message *copy = md_message_create(field->message, arena);
-        if (!copy || !queue_merge(work, copy, from, arena)) {
-            return false;
-        }
-        copy->file = from->file;
-        copy->line = from->line;
-        value.as.message = copy;
+    if (field->kind != MD_FIELD_MESSAGE && field->kind != MD_FIELD_MAP) {
+        return true;
     }
-    return md_message_add(to, index, value, arena);
+    const struct md_message *from = value->as.message;
+    value->as.message = md_message_create(field->message, arena);
+    return value->as.message && queue_merge(work, value->as.message, from, arena);
 }
 
 static bool merge_field(struct md_message *to, const struct md_message *from, size_t index,
                         struct merge_work **work, struct md_arena *arena)
 {
     const struct md_field_desc *field = &to->desc->fields[index];
-    const struct md_field_values *values = &from->fields[index];
+    const struct md_field_values *over = &from->fields[index];
+    struct md_field_values *values = &to->fields[index];
 
-    if (!values->count) {
+    if (!over->count) {
         return true;
     }
-    if (field->kind == MD_FIELD_MESSAGE && !field->repeated && to->fields[index].count) {
-        return queue_merge(work, to->fields[index].items[0].as.message, values->items[0].as.message,
-                           arena);
+    values->file = over->file;
+    values->line = over->line;
+    if (field->kind == MD_FIELD_MESSAGE && !field->repeated && values->count) {
+        return queue_merge(work, values->items[0].as.message, over->items[0].as.message, arena);
     }
-    to->fields[index].count = 0;
-    for (size_t k = 0; k < values->count; k++) {
-        if (!add_copy(to, index, values->items[k], work, arena)) {
+    const size_t kept = field->kind == MD_FIELD_MAP ? values->count : 0;
+    values->count = kept;
+    for (size_t k = 0; k < over->count; k++) {
+        struct md_value value = over->items[k];
+        size_t same = find_entry(values, kept, value.as.message);
+        if (!copy_value(field, &value, work, arena)) {
+            return false;
+        }
+        if (same < kept) {
+            values->items[same] = value;
+        } else if (!md_message_add(to, index, value, arena)) {
             return false;
         }
     }
@@ -211,10 +301,10 @@ bool md_message_merge(struct md_message *base, const struct md_message *over,
     return true;
 }
 
+/* A single value that says what its absence says, or no value. */
 static bool is_unset(const struct md_field_desc *field, const struct md_field_values *values)
 {
-    /* A single value that says what its absence says. */
-    if (!values->count || field->repeated) {
+    if (!values->count || md_field_is_list(field)) {
         return values->count == 0;
     }
     switch (field->kind) {
@@ -231,35 +321,47 @@ static bool is_unset(const struct md_field_desc *field, const struct md_field_va
     }
 }
 
+static void report_field(const struct md_message *message, size_t index, enum md_severity no_effect,
+                         struct md_diagnostics *diagnostics)
+{
+    const struct md_field_desc *field = &message->desc->fields[index];
+    const struct md_field_values *values = &message->fields[index];
+    bool refused = field->support == MD_REFUSED;
+
+    (void)md_diagnose(diagnostics, refused ? MD_SEVERITY_ERROR : no_effect, values->file,
+                      values->line, 0, "'%s' in %s %s: %s", field->name, message->desc->name,
+                      refused ? "is not supported" : "has no effect", field->note);
+}
+
 void md_message_report_support(const struct md_message *message, enum md_severity no_effect,
                                struct md_diagnostics *diagnostics)
 {
-    const struct md_message *stack[DEPTH_MAX * 8] = {message};
+    struct {
+        const struct md_message *message;
+        size_t field, index; /* what comes next */
+    } stack[MD_MESSAGE_DEPTH_MAX] = {{.message = message}};
     size_t depth = 1;
 
     while (depth) {
-        const struct md_message *at = stack[--depth];
-        for (size_t i = 0; i < at->desc->field_count; i++) {
-            const struct md_field_desc *field = &at->desc->fields[i];
-            const struct md_field_values *values = &at->fields[i];
-            if (is_unset(field, values)) {
-                continue;
-            }
-            unsigned line =
-                field->kind == MD_FIELD_MESSAGE ? values->items[0].as.message->line : at->line;
-            if (field->support == MD_REFUSED) {
-                (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, at->file, line, 0,
-                                  "'%s' in %s is not supported: %s", field->name, at->desc->name,
-                                  field->note);
-            } else if (field->support == MD_NO_EFFECT) {
-                (void)md_diagnose(diagnostics, no_effect, at->file, line, 0,
-                                  "'%s' in %s has no effect: %s", field->name, at->desc->name,
-                                  field->note);
-            } else if (field->kind == MD_FIELD_MESSAGE) {
-                for (size_t k = 0; k < values->count && depth < MD_COUNT_OF(stack); k++) {
-                    stack[depth++] = values->items[k].as.message;
-                }
-            }
+        const struct md_message *at = stack[depth - 1].message;
+        size_t i = stack[depth - 1].field, k = stack[depth - 1].index++;
+        if (i == at->desc->field_count) {
+            depth--;
+            continue;
         }
+        const struct md_field_desc *field = &at->desc->fields[i];
+        bool nested = field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP;
+        if (nested && field->support == MD_SUPPORTED && k < at->fields[i].count) {
+            assert(depth < MD_COUNT_OF(stack));
+            stack[depth].message = at->fields[i].items[k].as.message;
+            stack[depth].field = stack[depth].index = 0;
+            depth++;
+            continue;
+        }
+        if (field->support != MD_SUPPORTED && !is_unset(field, &at->fields[i])) {
+            report_field(at, i, no_effect, diagnostics);
+        }
+        stack[depth - 1].field++;
+        stack[depth - 1].index = 0;
     }
 }

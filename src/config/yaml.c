@@ -1,123 +1,203 @@
 /*
- * The --config file: YAML, read as events. Options are scalars or lists of scalars at the top
- * level; `models` is a list of overlays, whose `config` is turned into JSON as it is read.
+ * YAML through libyaml's events.
  *
- * Aliases are refused (a small file could unfold into a huge one); size and depth are bounded.
+ * Each reader below is called with the first event of its node current and returns with the last
+ * one current. They return false only when reading cannot go on; a complaint skips its node.
+ * libyaml allocates from the C library, not through base/alloc.h.
  */
+#include "config/yaml.h"
+
 #include "codec/json.h"
-#include "config/options.h"
 
 #include <yaml.h>
 
-enum { FILE_MAX = 1 << 20, DEPTH_MAX = 32 };
+enum { TEXT_MAX = 1 << 20, DEPTH_MAX = 32, PATTERN_MAX = 4096, JSON_MAX = 16 << 20 };
 
-struct yaml {
+struct reader {
     yaml_parser_t parser;
     yaml_event_t event;
     bool has_event;
     const char *file;
-    const struct md_yaml_target *target;
+    const struct md_yaml_handler *handler;
     struct md_diagnostics *diagnostics;
+    size_t json_bytes; /* of all overlays so far */
 };
 
-static unsigned line_of(const struct yaml *y)
+static struct md_yaml_place place_of(const struct reader *r)
 {
-    return (unsigned)y->event.start_mark.line + 1;
+    return (struct md_yaml_place){.line = (unsigned)r->event.start_mark.line + 1,
+                                  .column = (unsigned)r->event.start_mark.column + 1};
 }
 
-static bool fail(struct yaml *y, const char *text)
+static bool report(struct reader *r, const char *text)
 {
-    return md_diagnose(y->diagnostics, MD_SEVERITY_ERROR, y->file, line_of(y),
-                       (unsigned)y->event.start_mark.column + 1, "%s", text);
+    struct md_yaml_place place = place_of(r);
+
+    return md_diagnose(r->diagnostics, MD_SEVERITY_ERROR, r->file, place.line, place.column, "%s",
+                       text);
 }
 
-static bool next(struct yaml *y)
+static bool next(struct reader *r)
 {
-    if (y->has_event) {
-        yaml_event_delete(&y->event);
-        y->has_event = false;
+    if (r->has_event) {
+        yaml_event_delete(&r->event);
+        r->has_event = false;
     }
-    if (!yaml_parser_parse(&y->parser, &y->event)) {
-        return md_diagnose(y->diagnostics, MD_SEVERITY_ERROR, y->file,
-                           (unsigned)y->parser.problem_mark.line + 1,
-                           (unsigned)y->parser.problem_mark.column + 1, "%s",
-                           y->parser.problem ? y->parser.problem : "out of memory");
+    if (!yaml_parser_parse(&r->parser, &r->event)) {
+        const yaml_mark_t *mark =
+            r->parser.error == YAML_READER_ERROR ? &r->parser.mark : &r->parser.problem_mark;
+        return md_diagnose(r->diagnostics, MD_SEVERITY_ERROR, r->file, (unsigned)mark->line + 1,
+                           (unsigned)mark->column + 1, "%s",
+                           r->parser.problem ? r->parser.problem : "out of memory");
     }
-    y->has_event = true;
-    if (y->event.type == YAML_ALIAS_EVENT) {
-        return fail(y, "aliases are not accepted");
+    r->has_event = true;
+    if (r->event.type == YAML_ALIAS_EVENT) {
+        return report(r, "aliases are not accepted: write the value out");
     }
     return true;
 }
 
-static struct md_str scalar(const struct yaml *y)
+static bool is_scalar(const struct reader *r)
 {
-    return md_str_make((const char *)y->event.data.scalar.value, y->event.data.scalar.length);
+    return r->event.type == YAML_SCALAR_EVENT;
 }
 
-/* --- a value as JSON -------------------- */
-
-static void append_scalar(const struct yaml *y, struct md_bytes *out)
+static struct md_str scalar(const struct reader *r)
 {
-    struct md_str text = scalar(y);
-    bool plain = y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+    return md_str_make((const char *)r->event.data.scalar.value, r->event.data.scalar.length);
+}
+
+static bool is_one_of(struct md_str text, const char *const words[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (md_str_eq_c(text, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Without quotes and without a tag: may be something else than text. */
+static bool is_plain(const struct reader *r)
+{
+    return is_scalar(r) && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           !r->event.data.scalar.tag;
+}
+
+static bool is_null(const struct reader *r)
+{
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+
+    return is_plain(r) && is_one_of(scalar(r), words, MD_COUNT_OF(words));
+}
+
+static bool skip(struct reader *r)
+{
+    for (size_t depth = 0;;) {
+        depth +=
+            r->event.type == YAML_MAPPING_START_EVENT || r->event.type == YAML_SEQUENCE_START_EVENT;
+        depth -=
+            r->event.type == YAML_MAPPING_END_EVENT || r->event.type == YAML_SEQUENCE_END_EVENT;
+        if (depth == 0) {
+            return true;
+        }
+        if (!next(r)) {
+            return false;
+        }
+    }
+}
+
+static bool complain(struct reader *r, const char *text)
+{
+    (void)report(r, text);
+    return skip(r);
+}
+
+/* --- a node as JSON -------------------- */
+
+/* YAML 1.2's core schema, as far as JSON can say it. Other words and spellings are text. */
+static void append_scalar(const struct reader *r, struct md_bytes *out)
+{
+    static const char *const trues[] = {"true", "True", "TRUE"};
+    static const char *const falses[] = {"false", "False", "FALSE"};
+    struct md_str text = scalar(r);
     double number;
 
-    if (plain && (md_str_eq_c(text, "true") || md_str_eq_c(text, "false") ||
-                  md_json_to_f64(text, &number))) {
-        md_bytes_append_str(out, text);
-    } else if (plain && (text.len == 0 || md_str_eq_c(text, "null") || md_str_eq_c(text, "~"))) {
+    if (is_null(r)) {
         md_bytes_append_c(out, "null");
+    } else if (is_plain(r) && is_one_of(text, trues, MD_COUNT_OF(trues))) {
+        md_bytes_append_c(out, "true");
+    } else if (is_plain(r) && is_one_of(text, falses, MD_COUNT_OF(falses))) {
+        md_bytes_append_c(out, "false");
+    } else if (is_plain(r) && md_json_to_f64(text, &number)) {
+        md_bytes_append_str(out, text);
     } else {
         md_json_append_string(out, text);
     }
 }
 
-/* The value whose first event is current, to its last. */
-static bool to_json(struct yaml *y, struct md_bytes *out)
-{
+struct json_writer {
+    struct md_bytes *out;
+    unsigned line; /* that the output has come to */
     struct {
         bool is_map;
         size_t count; /* keys and values, or items */
     } open[DEPTH_MAX];
-    size_t depth = 0;
+    size_t depth;
+};
+
+/* Goes to the event's line, so that whoever reads the JSON can name lines of the file. */
+static void follow_line(const struct reader *r, struct json_writer *w)
+{
+    for (; w->line < place_of(r).line; w->line++) {
+        md_bytes_append_char(w->out, '\n');
+    }
+}
+
+static bool write_value(struct reader *r, struct json_writer *w)
+{
+    bool in_map = w->depth && w->open[w->depth - 1].is_map;
+    bool is_key = in_map && w->open[w->depth - 1].count % 2 == 0;
+
+    if (is_key && !is_scalar(r)) {
+        return report(r, "a key must be a plain name");
+    }
+    if (w->depth && w->open[w->depth - 1].count++) {
+        md_bytes_append_char(w->out, in_map && !is_key ? ':' : ',');
+    }
+    follow_line(r, w);
+    if (is_key) {
+        md_json_append_string(w->out, scalar(r));
+    } else if (is_scalar(r)) {
+        append_scalar(r, w->out);
+    } else if (w->depth == DEPTH_MAX) {
+        return report(r, "too many nested levels");
+    } else {
+        bool is_map = r->event.type == YAML_MAPPING_START_EVENT;
+        w->open[w->depth].is_map = is_map;
+        w->open[w->depth++].count = 0;
+        md_bytes_append_char(w->out, is_map ? '{' : '[');
+    }
+    return true;
+}
+
+static bool to_json(struct reader *r, struct md_bytes *out)
+{
+    struct json_writer w = {.out = out, .line = 1};
 
     for (;;) {
-        bool closes =
-            y->event.type == YAML_MAPPING_END_EVENT || y->event.type == YAML_SEQUENCE_END_EVENT;
-        if (closes) {
-            md_bytes_append_char(out, open[--depth].is_map ? '}' : ']');
-        } else {
-            bool is_key = depth && open[depth - 1].is_map && open[depth - 1].count % 2 == 0;
-            bool is_value = depth && open[depth - 1].is_map && !is_key;
-            if (is_key && y->event.type != YAML_SCALAR_EVENT) {
-                return fail(y, "a key must be a plain name");
-            }
-            if (depth && !is_value && open[depth - 1].count) {
-                md_bytes_append_char(out, ',');
-            }
-            if (is_value) {
-                md_bytes_append_char(out, ':');
-            }
-            if (depth) {
-                open[depth - 1].count++;
-            }
-            if (y->event.type == YAML_SCALAR_EVENT && is_key) {
-                md_json_append_string(out, scalar(y));
-            } else if (y->event.type == YAML_SCALAR_EVENT) {
-                append_scalar(y, out);
-            } else if (depth == DEPTH_MAX) {
-                return fail(y, "too many nested levels");
-            } else {
-                open[depth].is_map = y->event.type == YAML_MAPPING_START_EVENT;
-                open[depth].count = 0;
-                md_bytes_append_char(out, open[depth++].is_map ? '{' : '[');
-            }
+        if (r->event.type == YAML_MAPPING_END_EVENT || r->event.type == YAML_SEQUENCE_END_EVENT) {
+            md_bytes_append_char(out, w.open[--w.depth].is_map ? '}' : ']');
+        } else if (!write_value(r, &w)) {
+            return false;
         }
-        if (depth == 0) {
+        if (out->failed) {
+            return report(r, "the settings of models need too much memory; use fewer patterns");
+        }
+        if (w.depth == 0) {
             return true;
         }
-        if (!next(y)) {
+        if (!next(r)) {
             return false;
         }
     }
@@ -125,140 +205,197 @@ static bool to_json(struct yaml *y, struct md_bytes *out)
 
 /* --- the document -------------------- */
 
-static bool read_overlay(struct yaml *y)
+struct overlay {
+    struct md_bytes pattern, json;
+    bool ok;
+};
+
+/* The value of `pattern` or `config`. */
+static bool read_overlay_value(struct reader *r, bool is_pattern, struct overlay *overlay)
 {
-    struct md_bytes json = {.max = FILE_MAX}, pattern = {.max = 4096};
-    unsigned line = line_of(y);
-    bool ok = y->event.type == YAML_MAPPING_START_EVENT ||
-              fail(y, "an entry of 'models' has 'pattern' and 'config'");
+    struct md_bytes *out = is_pattern ? &overlay->pattern : &overlay->json;
 
-    while (ok && (ok = next(y)) && y->event.type != YAML_MAPPING_END_EVENT) {
-        if (y->event.type != YAML_SCALAR_EVENT) {
-            ok = fail(y, "a key must be a plain name");
-            break;
+    if (out->len) {
+        overlay->ok = false;
+        return complain(r, "given twice in this entry of 'models'");
+    }
+    if (!is_pattern) {
+        if (r->event.type == YAML_MAPPING_START_EVENT) {
+            return to_json(r, out);
         }
-        bool is_pattern = md_str_eq_c(scalar(y), "pattern"),
-             is_config = md_str_eq_c(scalar(y), "config");
-        if (!is_pattern && !is_config) {
-            ok = fail(y, "an entry of 'models' has the keys 'pattern' and 'config' only");
-        } else if (!(ok = next(y))) {
-            break;
-        } else if (is_pattern) {
-            ok = y->event.type == YAML_SCALAR_EVENT || fail(y, "'pattern' must be text");
-            if (ok) {
-                md_bytes_clear(&pattern);
-                md_bytes_append_str(&pattern, scalar(y));
-            }
-        } else {
-            md_bytes_clear(&json);
-            ok = (y->event.type == YAML_MAPPING_START_EVENT ||
-                  fail(y, "'config' must be a mapping")) &&
-                 to_json(y, &json);
-        }
+        overlay->ok = false;
+        return complain(r, "'config' must be a mapping of model settings");
     }
-    if (ok && (!pattern.len || !json.len)) {
-        ok = fail(y, "an entry of 'models' needs both 'pattern' and 'config'");
+    if (!is_scalar(r) || !scalar(r).len || md_str_find(scalar(r), '\0') >= 0) {
+        overlay->ok = false;
+        return complain(r, "'pattern' must be a name, in which * and ? stand for others");
     }
-    ok = ok &&
-         y->target->overlay(y->target->arg, md_bytes_view(&pattern), md_bytes_view(&json), line);
-    md_bytes_deinit(&json);
-    md_bytes_deinit(&pattern);
-    return ok;
-}
-
-static bool read_list(struct yaml *y, struct md_str name, bool overlays)
-{
-    bool ok = true;
-
-    if (y->event.type != YAML_SEQUENCE_START_EVENT) {
-        return fail(y, "a list was expected");
-    }
-    while (next(y)) {
-        if (y->event.type == YAML_SEQUENCE_END_EVENT) {
-            return ok;
-        }
-        if (overlays) {
-            if (!read_overlay(y)) {
-                return false;
-            }
-        } else if (y->event.type != YAML_SCALAR_EVENT) {
-            return fail(y, "a list of an option holds plain values");
-        } else {
-            ok = y->target->set(y->target->arg, name, scalar(y), line_of(y)) && ok;
-        }
-    }
-    return false;
-}
-
-static bool read_entry(struct yaml *y, struct md_arena *arena)
-{
-    if (y->event.type != YAML_SCALAR_EVENT) {
-        return fail(y, "an option's name was expected");
-    }
-    struct md_str name = md_arena_copy(arena, scalar(y));
-    if (!name.ptr || !next(y)) {
-        return false;
-    }
-    if (md_str_eq_c(name, "models")) {
-        return read_list(y, name, true);
-    }
-    if (y->event.type == YAML_SEQUENCE_START_EVENT) {
-        return read_list(y, name, false);
-    }
-    if (y->event.type != YAML_SCALAR_EVENT) {
-        return fail(y, "an option's value is plain, or a list");
-    }
-    (void)y->target->set(y->target->arg, name, scalar(y),
-                         line_of(y)); /* reported; go on with the next */
+    md_bytes_append_str(out, scalar(r));
     return true;
 }
 
-static bool read_document(struct yaml *y, struct md_arena *arena)
+static bool read_overlay_entries(struct reader *r, struct overlay *overlay)
 {
-    do {
-        if (!next(y)) {
+    for (;;) {
+        if (!next(r)) {
             return false;
         }
-        if (y->event.type == YAML_STREAM_END_EVENT) {
-            return true; /* an empty file */
-        }
-    } while (y->event.type == YAML_STREAM_START_EVENT ||
-             y->event.type == YAML_DOCUMENT_START_EVENT);
-    if (y->event.type == YAML_SCALAR_EVENT && scalar(y).len == 0) {
-        return true;
-    }
-    if (y->event.type != YAML_MAPPING_START_EVENT) {
-        return fail(y, "the file must hold 'option: value' lines");
-    }
-    while (next(y)) {
-        if (y->event.type == YAML_MAPPING_END_EVENT) {
+        if (r->event.type == YAML_MAPPING_END_EVENT) {
             return true;
         }
-        if (!read_entry(y, arena)) {
+        bool is_pattern = is_scalar(r) && md_str_eq_c(scalar(r), "pattern");
+        bool is_known = is_pattern || (is_scalar(r) && md_str_eq_c(scalar(r), "config"));
+        if (!is_known) {
+            overlay->ok = false;
+            if (!complain(r, "an entry of 'models' has the keys 'pattern' and 'config'")) {
+                return false;
+            }
+        }
+        if (!next(r) || !(is_known ? read_overlay_value(r, is_pattern, overlay) : skip(r))) {
+            return false;
+        }
+    }
+}
+
+static bool read_overlay(struct reader *r)
+{
+    size_t left = r->json_bytes < JSON_MAX ? JSON_MAX - r->json_bytes : 1;
+    struct overlay overlay = {.pattern.max = PATTERN_MAX, .json.max = left, .ok = true};
+    struct md_yaml_place place = place_of(r);
+
+    if (r->event.type != YAML_MAPPING_START_EVENT) {
+        return complain(r, "an entry of 'models' is a mapping of 'pattern' and 'config'");
+    }
+    bool goes_on = read_overlay_entries(r, &overlay);
+    if (goes_on && overlay.ok) {
+        if (overlay.pattern.failed) {
+            (void)report(r, "the pattern is too long");
+        } else if (!overlay.pattern.len || !overlay.json.len) {
+            (void)md_diagnose(r->diagnostics, MD_SEVERITY_ERROR, r->file, place.line, place.column,
+                              "an entry of 'models' needs both 'pattern' and 'config'");
+        } else {
+            r->json_bytes += overlay.json.len;
+            r->handler->overlay(r->handler->arg, md_bytes_view(&overlay.pattern),
+                                md_bytes_view(&overlay.json), place);
+        }
+    }
+    md_bytes_deinit(&overlay.json);
+    md_bytes_deinit(&overlay.pattern);
+    return goes_on;
+}
+
+static bool read_value(struct reader *r)
+{
+    if (!is_scalar(r)) {
+        return complain(r, "an option's value is plain, or a list of plain values");
+    }
+    if (!is_null(r)) {
+        r->handler->value(r->handler->arg, scalar(r), place_of(r));
+    }
+    return true;
+}
+
+static bool read_list(struct reader *r, bool (*read_item)(struct reader *))
+{
+    while (next(r)) {
+        if (r->event.type == YAML_SEQUENCE_END_EVENT) {
+            return true;
+        }
+        if (!read_item(r)) {
             return false;
         }
     }
     return false;
 }
 
-bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_target *target,
-                  struct md_arena *arena, struct md_diagnostics *diagnostics)
+static bool read_entry(struct reader *r)
 {
-    struct yaml y = {.file = file, .target = target, .diagnostics = diagnostics};
+    enum md_yaml_shape shape;
+
+    if (!is_scalar(r)) {
+        return complain(r, "an option's name was expected") && next(r) && skip(r);
+    }
+    shape = r->handler->key(r->handler->arg, scalar(r), place_of(r));
+    if (!next(r)) {
+        return false;
+    }
+    bool is_list = r->event.type == YAML_SEQUENCE_START_EVENT;
+    switch (shape) {
+    case MD_YAML_SKIP:
+        return skip(r);
+    case MD_YAML_VALUE:
+        return is_list ? complain(r, "this option takes one value, not a list") : read_value(r);
+    case MD_YAML_LIST:
+        return is_list ? read_list(r, read_value) : read_value(r);
+    case MD_YAML_OVERLAYS:
+    default:
+        return is_null(r) || (is_list ? read_list(r, read_overlay)
+                                      : complain(r, "'models' is a list: - pattern: ..."));
+    }
+}
+
+static bool read_root(struct reader *r)
+{
+    if (is_null(r)) {
+        return true;
+    }
+    if (r->event.type != YAML_MAPPING_START_EVENT) {
+        return report(r, "the file must hold 'option: value' lines");
+    }
+    while (next(r)) {
+        if (r->event.type == YAML_MAPPING_END_EVENT) {
+            return true;
+        }
+        if (!read_entry(r)) {
+            return false;
+        }
+    }
+    return false;
+}
+
+static bool read_stream(struct reader *r)
+{
+    bool seen = false;
+
+    while (next(r)) {
+        switch (r->event.type) {
+        case YAML_STREAM_END_EVENT:
+            return true;
+        case YAML_DOCUMENT_START_EVENT:
+            if (seen) {
+                return report(r, "the file must hold one document: nothing is read from here on");
+            }
+            seen = true;
+            if (!next(r) || !read_root(r)) {
+                return false;
+            }
+            break;
+        default: /* the stream's begin, the document's end */
+            break;
+        }
+    }
+    return false;
+}
+
+bool md_yaml_read(struct md_str text, const char *file, const struct md_yaml_handler *handler,
+                  struct md_diagnostics *diagnostics)
+{
+    struct reader r = {.file = file, .handler = handler, .diagnostics = diagnostics};
     size_t errors_before = diagnostics->error_count;
 
-    if (text.len > FILE_MAX) {
+    if (text.len > TEXT_MAX) {
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
                            "the file is larger than 1 MiB");
     }
-    if (!yaml_parser_initialize(&y.parser)) {
+    if (!yaml_parser_initialize(&r.parser)) {
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0, "out of memory");
     }
-    yaml_parser_set_input_string(&y.parser, (const unsigned char *)text.ptr, text.len);
-    bool ok = read_document(&y, arena);
-    if (y.has_event) {
-        yaml_event_delete(&y.event);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text.ptr ? text.ptr : ""),
+                                 text.len);
+    bool ok = read_stream(&r);
+    if (r.has_event) {
+        yaml_event_delete(&r.event);
     }
-    yaml_parser_delete(&y.parser);
+    yaml_parser_delete(&r.parser);
     return ok && diagnostics->error_count == errors_before;
 }

@@ -8,14 +8,15 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "codec/utf8.h"
+#include "config/labels.h"
+#include "config/model_config.h"
 #include "os/file.h"
 #include "os/memory.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { INSTANCES_MAX = 1024, LABEL_FILE_MAX = 16 << 20, LABELS_MAX = 1 << 20 };
+enum { INSTANCES_MAX = 1024, LABEL_FILE_MAX = 16 << 20 };
 
 struct md_mapping {
     const struct md_backend *backend;
@@ -325,37 +326,14 @@ static bool read_labels(struct build *b, struct md_str file, struct md_tensor_sp
 {
     const char *path =
         md_arena_printf(b->arena, "%s/%s", b->version->model->files->directory, file.ptr);
-    struct md_str text, line;
-    size_t lines = 1;
+    struct md_str text;
 
     if (!path || !md_os_file_read(path, LABEL_FILE_MAX, b->arena, &text, b->err)) {
         return path ? md_error_prefix(b->err, "label file of output '%s'", spec->name.ptr)
                     : md_error_no_memory(b->err, "class labels");
     }
-    if (!md_utf8_is_valid(text)) {
-        return fail_config(b, "%s is not UTF-8", path);
-    }
-    if (text.len && text.ptr[text.len - 1] == '\n') {
-        text.len--;
-    }
-    for (size_t i = 0; i < text.len; i++) {
-        lines += text.ptr[i] == '\n';
-    }
-    if (lines > LABELS_MAX) {
-        return fail_config(b, "%s has more than %d lines", path, LABELS_MAX);
-    }
-    struct md_str *labels = md_arena_alloc(b->arena, lines * sizeof *labels);
-    if (!labels) {
-        return md_error_no_memory(b->err, "class labels");
-    }
-    while (md_str_split(&text, '\n', &line)) {
-        if (line.len && line.ptr[line.len - 1] == '\r') {
-            line.len--;
-        }
-        labels[spec->class_label_count++] = line;
-    }
-    spec->class_labels = labels;
-    return true;
+    return md_labels_parse(text, b->arena, &spec->class_labels, &spec->class_label_count, b->err) ||
+           md_error_prefix(b->err, "%s", path);
 }
 
 /* One entry of the configuration as a spec, compared with the model's. */
@@ -439,28 +417,12 @@ static bool make_specs(struct build *b, const char *field, const struct md_tenso
 
 /* --- batch size and instances -------------------- */
 
-/* default-max-batch-size of --backend-config; else 0, or 4 as the field has it. */
-static int64_t default_batch_size(const struct build *b)
-{
-    const struct md_options *options = b->options->options;
-    int64_t size = strcmp(options->compat, "triton") == 0 ? 4 : 0;
-
-    for (size_t i = 0; i < options->backend_config.count; i++) {
-        const char *equals = strstr(options->backend_config.items[i], "default-max-batch-size=");
-        if (equals &&
-            !md_str_to_i64(md_str_of(equals + strlen("default-max-batch-size=")), &size)) {
-            size = 0;
-        }
-    }
-    return size;
-}
-
 /* The model is loaded once to learn whether it can be batched; a batch size that the file gives is
  * known before. */
 static bool decide_batch_size(struct build *b)
 {
     if (!md_message_has(b->config, "max_batch_size") && b->info->batchable) {
-        b->max_batch_size = default_batch_size(b);
+        b->max_batch_size = (int64_t)b->options->options->default_max_batch_size;
     }
     return md_message_set(b->config, "max_batch_size",
                           (struct md_value){.as.integer = b->max_batch_size}, b->arena) ||
@@ -573,13 +535,10 @@ static bool create_instance(struct build *b, size_t index)
 
 static enum md_inline_mode inline_mode(const struct build *b)
 {
-    struct md_str mode = md_str_of(b->options->options->inline_mode);
+    struct md_str mode = md_model_config_parameter(b->config, MD_STR("modeld_inline"));
 
-    for (size_t i = 0; i < md_message_count(b->config, "parameters"); i++) {
-        const struct md_message *entry = md_message_get(b->config, "parameters", i).as.message;
-        if (md_str_eq_c(md_message_get(entry, "key", 0).as.string, "modeld_inline")) {
-            mode = md_message_get(md_message_child(entry, "value"), "string_value", 0).as.string;
-        }
+    if (!mode.len) {
+        mode = md_str_of(b->options->options->inline_mode);
     }
     return md_str_eq_c(mode, "on")    ? MD_INLINE_ON
            : md_str_eq_c(mode, "off") ? MD_INLINE_OFF

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/json.h"
+#include "config/model_config.h"
 #include "os/file.h"
 #include "os/memory.h"
 #include "os/thread.h"
@@ -96,45 +97,6 @@ static bool lay_over(struct md_models *models, struct md_model *model,
     return true;
 }
 
-static bool check_tensors(const struct md_model *model, const char *field,
-                          struct md_diagnostics *diagnostics)
-{
-    size_t count = md_message_count(model->config, field);
-    bool ok = true;
-
-    for (size_t i = 0; i < count; i++) {
-        const struct md_message *io = md_message_get(model->config, field, i).as.message;
-        struct md_str name = md_message_get(io, "name", 0).as.string;
-        if (!name.len) {
-            ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
-                             "an %s has no name", field);
-        }
-        for (size_t k = 0; k < i; k++) {
-            const struct md_message *other = md_message_get(model->config, field, k).as.message;
-            if (name.len && md_str_eq(name, md_message_get(other, "name", 0).as.string)) {
-                ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
-                                 "%s '%s' stands there twice", field, name.ptr);
-            }
-        }
-        for (size_t k = 0; k < md_message_count(io, "dims"); k++) {
-            int64_t dim = md_message_get(io, "dims", k).as.integer;
-            if (dim < -1) {
-                ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
-                                 "%s '%s': a dimension is a size, or -1 for any; got %lld", field,
-                                 name.ptr, (long long)dim);
-            }
-        }
-        struct md_str labels = strcmp(field, "output") == 0
-                                   ? md_message_get(io, "label_filename", 0).as.string
-                                   : MD_STR("");
-        if (labels.len && (labels.ptr[0] == '/' || strstr(labels.ptr, ".."))) {
-            ok = md_diagnose(diagnostics, MD_SEVERITY_ERROR, io->file, io->line, 0,
-                             "label_filename '%s' must lie inside the model's folder", labels.ptr);
-        }
-    }
-    return ok;
-}
-
 static bool check_config(struct md_models *models, struct md_model *model,
                          struct md_diagnostics *diagnostics)
 {
@@ -147,23 +109,11 @@ static bool check_config(struct md_models *models, struct md_model *model,
         (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
                           "the name '%s' is not the folder's name '%s'", name.ptr, model->name.ptr);
     }
-    if (md_message_get(config, "max_batch_size", 0).as.integer < 0) {
-        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
-                          "max_batch_size must not be negative");
-    }
-    (void)check_tensors(model, "input", diagnostics);
-    (void)check_tensors(model, "output", diagnostics);
-    for (size_t i = 0; i < md_message_count(config, "instance_group"); i++) {
-        const struct md_message *group = md_message_get(config, "instance_group", i).as.message;
-        if (md_message_has(group, "count") && md_message_get(group, "count", 0).as.integer < 1) {
-            (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, group->file, group->line, 0,
-                              "count must be at least 1");
-        }
-    }
+    bool valid = md_model_config_validate(config, diagnostics);
     md_message_report_support(
         config, models->options.options->check_config ? MD_SEVERITY_NOTE : MD_SEVERITY_WARNING,
         diagnostics);
-    return diagnostics->error_count == before;
+    return valid && diagnostics->error_count == before;
 }
 
 /* --- version policy -------------------- */

@@ -1,229 +1,874 @@
 /*
- * Options from flags, environment and file; both default columns; the generated reference page.
+ * config/options: sources and their precedence, both columns of defaults, every kind of value, what
+ * is refused or warned about, the --config file with overlays, and the pages made of the table.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
 #include "base/fault.h"
-#include "config/options.h"
+#include "config/option_table.h"
+#include "config/option_value.h"
 
-#include <stdio.h>
+enum { WORDS_MAX = 64 };
 
+/* One run of the parser. */
 struct run {
     struct md_arena arena;
     struct md_diagnostics diagnostics;
     struct md_options options;
+    char words[2][4096];
     bool ok;
-    char said[8192];
 };
 
-static const char *file_text;
+struct input {
+    const char *program, *flags, *environment; /* words between single spaces */
+    const char *file;                          /* NULL: it cannot be read */
+    bool in_container;
+};
 
-static bool read_file(void *arg, const char *path, struct md_arena *arena, struct md_str *out,
+static bool read_text(void *arg, const char *path, struct md_arena *arena, struct md_str *out,
                       struct md_error *err)
 {
-    (void)arg;
     (void)arena;
-    if (!file_text) {
-        return md_error_set(err, MD_REASON_NOT_FOUND, "cannot open %s", path);
+    if (!arg) {
+        return md_error_set(err, MD_REASON_IO, "%s cannot be read", path);
     }
-    *out = md_str_of(file_text);
+    *out = md_str_of(arg);
     return true;
 }
 
-static void parse(struct run *r, char *const *argv, char *const *environment)
+static size_t split(const char *text, char buffer[4096], char *words[WORDS_MAX], size_t count)
 {
-    const struct md_file_reader reader = {.read = read_file};
-    struct md_bytes text = {0};
-    int argc = 0;
+    size_t len = text ? strlen(text) : 0;
 
-    memset(r, 0, sizeof *r);
-    while (argv[argc]) {
-        argc++;
+    assert_true(len < 4096);
+    memcpy(buffer, text ? text : "", len + 1);
+    for (char *word = strtok(buffer, " "); word; word = strtok(NULL, " ")) {
+        assert_true(count < WORDS_MAX - 1);
+        words[count++] = word;
     }
-    md_diagnostics_init(&r->diagnostics, &r->arena);
-    r->ok = md_options_parse(argc, argv, environment, false, &reader, &r->arena, &r->options,
-                             &r->diagnostics);
-    for (size_t i = 0; i < r->diagnostics.count; i++) {
-        md_diagnostic_print(&r->diagnostics.items[i], &text);
-        md_bytes_append_char(&text, '\n');
+    words[count] = NULL;
+    return count;
+}
+
+static struct run *parse(const struct input *input)
+{
+    static struct run run;
+    char program[64], *argv[WORDS_MAX], *environment[WORDS_MAX];
+    const struct md_file_reader reader = {.read = read_text, .arg = (void *)(uintptr_t)input->file};
+
+    md_arena_deinit(&run.arena);
+    memset(&run.options, 0xA5, sizeof run.options);
+    md_diagnostics_init(&run.diagnostics, &run.arena);
+    (void)snprintf(program, sizeof program, "%s", input->program ? input->program : "modeld");
+    argv[0] = program;
+    int argc = (int)split(input->flags, run.words[0], argv, 1);
+    (void)split(input->environment, run.words[1], environment, 0);
+    run.ok = md_options_parse(argc, argv, environment, input->in_container, &reader, &run.arena,
+                              &run.options, &run.diagnostics);
+    assert_int_equal(run.ok, run.diagnostics.error_count == 0);
+    return &run;
+}
+
+static struct run *parse_flags(const char *flags)
+{
+    return parse(&(struct input){.flags = flags});
+}
+
+static struct run *parse_file(const char *file)
+{
+    return parse(&(struct input){.flags = "--config m.yaml", .file = file});
+}
+
+/* All diagnostics, one a line. */
+static const char *texts(const struct run *run)
+{
+    static char text[32 * 1024];
+    struct md_bytes bytes = {0};
+
+    for (size_t i = 0; i < run->diagnostics.count; i++) {
+        md_diagnostic_print(&run->diagnostics.items[i], &bytes);
+        md_bytes_append_char(&bytes, '\n');
     }
-    if (text.len) {
-        memcpy(r->said, text.data, md_size_min(text.len, sizeof r->said - 1));
+    assert_false(bytes.failed);
+    assert_true(bytes.len < sizeof text);
+    memcpy(text, bytes.len ? bytes.data : "", bytes.len);
+    text[bytes.len] = '\0';
+    md_bytes_deinit(&bytes);
+    return text;
+}
+
+/* The option's value as text, whatever its kind. */
+static const char *value_of(const struct md_options *options, const struct md_option *option)
+{
+    static char text[1024];
+    const char *field = (const char *)options + option->offset;
+    struct md_string_list list;
+    const char *string;
+    uint64_t number;
+
+    text[0] = '\0';
+    switch (option->kind) {
+    case MD_OPTION_ACTION:
+    case MD_OPTION_BOOL:
+        return *(const bool *)(const void *)field ? "true" : "false";
+    case MD_OPTION_NUMBER:
+    case MD_OPTION_SIZE:
+        memcpy(&number, field, sizeof number);
+        (void)snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+        return text;
+    case MD_OPTION_LIST:
+    case MD_OPTION_SETTINGS:
+        memcpy(&list, field, sizeof list);
+        for (size_t i = 0; i < list.count; i++) {
+            size_t len = strlen(text);
+            (void)snprintf(text + len, sizeof text - len, "%s%s", i ? " " : "", list.items[i]);
+        }
+        return text;
+    default:
+        memcpy(&string, field, sizeof string);
+        return string ? string : "(unset)";
     }
+}
+
+static const char *value(const struct run *run, const char *name)
+{
+    const struct md_option *option = md_option_find(md_str_of(name));
+
+    assert_non_null(option);
+    return value_of(&run->options, option);
+}
+
+#define assert_says(run, text)                                    \
+    do {                                                          \
+        if (!strstr(texts(run), text)) {                          \
+            fail_msg("'%s' is missing in: %s", text, texts(run)); \
+        }                                                         \
+    } while (0)
+
+/* --- the table -------------------- */
+
+static void test_options_table_is_consistent(void **state)
+{
+    struct md_options scratch;
+    struct md_arena arena = {0};
+    struct md_error err;
+
+    (void)state;
+    for (size_t i = 0; i < md_option_count; i++) {
+        const struct md_option *option = &md_option_table[i];
+        assert_true(option->help && *option->help);
+        if (!option->name) {
+            continue;
+        }
+        print_message("[  row   ] %s\n", option->name);
+        assert_ptr_equal(md_option_find(md_str_of(option->name)), option); /* the only one */
+        bool kept = option->status == MD_OPTION_WORKS && !option->alias_of;
+        assert_int_equal(kept, option->offset != SIZE_MAX);
+        assert_true(!option->alias_of || md_option_target(option)->kind == option->kind);
+        assert_true(!option->value || option->offset < sizeof scratch);
+        bool is_text = option->kind == MD_OPTION_TEXT || md_option_is_list(option);
+        assert_true(!kept || is_text || option->value); /* no field is left undecided */
+        const char *values[] = {option->value, option->triton_value};
+        for (size_t k = 0; k < 2; k++) {
+            assert_true(!values[k] ||
+                        md_option_store(option, md_str_of(values[k]), &arena, &scratch, &err));
+        }
+    }
+    md_arena_deinit(&arena);
+}
+
+/* Every flag of the server that --compat triton stands for. */
+static const char *const triton_flags[] = {
+    "help",
+    "id",
+    "exit-timeout-secs",
+    "log-verbose",
+    "log-info",
+    "log-warning",
+    "log-error",
+    "log-format",
+    "log-file",
+    "model-store",
+    "model-repository",
+    "exit-on-error",
+    "disable-auto-complete-config",
+    "strict-readiness",
+    "model-control-mode",
+    "repository-poll-secs",
+    "load-model",
+    "model-config-name",
+    "model-load-thread-count",
+    "model-load-retry-count",
+    "model-namespacing",
+    "enable-peer-access",
+    "allow-http",
+    "http-address",
+    "http-port",
+    "reuse-http-port",
+    "http-header-forward-pattern",
+    "http-thread-count",
+    "http-max-input-size",
+    "http-restricted-api",
+    "allow-grpc",
+    "grpc-address",
+    "grpc-port",
+    "reuse-grpc-port",
+    "grpc-header-forward-pattern",
+    "grpc-infer-thread-count",
+    "grpc-infer-allocation-pool-size",
+    "grpc-max-response-pool-size",
+    "grpc-use-ssl",
+    "grpc-use-ssl-mutual",
+    "grpc-server-cert",
+    "grpc-server-key",
+    "grpc-root-cert",
+    "grpc-infer-response-compression-level",
+    "grpc-keepalive-time",
+    "grpc-keepalive-timeout",
+    "grpc-keepalive-permit-without-calls",
+    "grpc-http2-max-pings-without-data",
+    "grpc-http2-min-recv-ping-interval-without-data",
+    "grpc-http2-max-ping-strikes",
+    "grpc-max-connection-age",
+    "grpc-max-connection-age-grace",
+    "grpc-restricted-protocol",
+    "grpc-infer-cq-count",
+    "allow-sagemaker",
+    "sagemaker-port",
+    "sagemaker-safe-port-range",
+    "sagemaker-thread-count",
+    "allow-vertex-ai",
+    "vertex-ai-port",
+    "vertex-ai-thread-count",
+    "vertex-ai-default-model",
+    "allow-metrics",
+    "allow-gpu-metrics",
+    "allow-cpu-metrics",
+    "metrics-address",
+    "metrics-port",
+    "metrics-interval-ms",
+    "metrics-config",
+    "trace-config",
+    "backend-directory",
+    "backend-config",
+    "repoagent-directory",
+    "cache-config",
+    "cache-directory",
+    "rate-limit",
+    "rate-limit-resource",
+    "pinned-memory-pool-byte-size",
+    "cuda-memory-pool-byte-size",
+    "cuda-virtual-address-size",
+    "min-supported-compute-capability",
+    "buffer-manager-thread-count",
+    "host-policy",
+    "model-load-gpu-limit",
+    "allow-client-shm",
+    "strict-model-config",
+    "response-cache-byte-size",
+    "trace-file",
+    "trace-level",
+    "trace-rate",
+    "trace-count",
+    "trace-log-frequency",
+};
+
+static void test_options_know_every_flag_of_triton(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(triton_flags); i++) {
+        if (!md_option_find(md_str_of(triton_flags[i]))) {
+            fail_msg("--%s is not in the table", triton_flags[i]);
+        }
+    }
+}
+
+/* --- values -------------------- */
+
+static void test_options_values_are_read_by_kind(void **state)
+{
+    static const struct {
+        const char *flags, *name, *value;
+    } rows[] = {
+        {"--exit-on-error", "exit-on-error", "true"},
+        {"--exit-on-error=1", "exit-on-error", "true"},
+        {"--exit-on-error on", "exit-on-error", "true"},
+        {"--exit-on-error=YES", "exit-on-error", "true"},
+        {"--log-info=off", "log-info", "false"},
+        {"--log-info 0", "log-info", "false"},
+        {"--log-info=No", "log-info", "false"},
+        {"--log-info false --exit-on-error", "log-info", "false"},
+        {"--exit-on-error --id x", "id", "x"},
+        {"--http-port=0", "http-port", "0"},
+        {"--http-port 65535", "http-port", "65535"},
+        {"--http-max-input-size=67108864", "http-max-input-size", "67108864"},
+        {"--http-max-input-size=1k", "http-max-input-size", "1024"},
+        {"--http-max-input-size=2M", "http-max-input-size", "2097152"},
+        {"--http-max-input-size=2MB", "http-max-input-size", "2097152"},
+        {"--http-max-input-size=2MiB", "http-max-input-size", "2097152"},
+        {"--http-max-input-size=2Mi", "http-max-input-size", "2097152"},
+        {"--http-max-input-size=3g", "http-max-input-size", "3221225472"},
+        {"--http-max-input-size=1T", "http-max-input-size", "1099511627776"},
+        {"--id=", "id", ""},
+        {"--id=a=b", "id", "a=b"},
+        {"--id=--x", "id", "--x"},
+        {"--id -1", "id", "-1"},
+        {"--id a --id=b", "id", "b"},
+        {"--inline=off", "inline", "off"},
+        {"--model-repository a --model-store b --model-repository=c", "model-repository", "a b c"},
+        {"--backend-config=x=1 --backend-config onnxruntime,y=a,b=c", "backend-config",
+         "x=1 onnxruntime,y=a,b=c"},
+        {"--backend-config=default-max-batch-size=7", "default-max-batch-size", "7"},
+        {"--backend-config=onnxruntime,default-max-batch-size=8", "default-max-batch-size", "8"},
+        {"--backend-config=default-max-batch-size=7 --default-max-batch-size=2",
+         "default-max-batch-size", "2"},
+        {"--trace-config level=OFF --allow-grpc=false --allow-client-shm 0", "id", "modeld"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        struct run *run = parse_flags(rows[i].flags);
+        print_message("[  row   ] %s\n", rows[i].flags);
+        assert_string_equal(texts(run), "");
+        assert_string_equal(value(run, rows[i].name), rows[i].value);
+    }
+}
+
+static void test_options_bad_flags_are_named(void **state)
+{
+    static const struct {
+        const char *flags, *text;
+    } rows[] = {
+        {"--http-port=65536", "error: --http-port must be a number in 0..65535, got '65536'\n"},
+        {"--http-port=", "error: --http-port must be a number in 0..65535, got ''\n"},
+        {"--http-port=-1", "error: --http-port must be a number in 0..65535, got '-1'\n"},
+        {"--http-port=8k", "error: --http-port must be a number in 0..65535, got '8k'\n"},
+        {"--http-port=99999999999999999999",
+         "error: --http-port must be a number in 0..65535, got '99999999999999999999'\n"},
+        {"--inflight-bytes=99999999999999999T",
+         "error: --inflight-bytes must be a size (such as 64M) in 0..1T, got "
+         "'99999999999999999T'\n"},
+        {"--inflight-bytes=2i",
+         "error: --inflight-bytes must be a size (such as 64M) in 0..1T, got '2i'\n"},
+        {"--inflight-bytes=M",
+         "error: --inflight-bytes must be a size (such as 64M) in 0..1T, got 'M'\n"},
+        {"--log-info=maybe", "error: --log-info must be true or false, got 'maybe'\n"},
+        {"--inline=no", "error: --inline must be one of auto|on|off, got 'no'\n"},
+        {"--backend-config=x",
+         "error: --backend-config must be key=value or NAME,key=value, got 'x'\n"},
+        {"--backend-config==x",
+         "error: --backend-config must be key=value or NAME,key=value, got '=x'\n"},
+        {"--backend-config=n,=x",
+         "error: --backend-config must be key=value or NAME,key=value, got 'n,=x'\n"},
+        {"--backend-config=default-max-batch-size=-1",
+         "error: --backend-config default-max-batch-size must be a number in 0..2147483647, got "
+         "'-1'\n"},
+        {"--id", "error: --id needs a value\n"},
+        {"--id --log-info", "error: --id needs a value\n"},
+        {"models", "error: unexpected argument 'models': options begin with --\n"},
+        {"-h", "error: unexpected argument '-h': options begin with --\n"},
+        {"--", "error: unknown option '--'; --help lists all\n"},
+        {"--=3", "error: unknown option '--'; --help lists all\n"},
+        {"--http-prot=1", "error: unknown option '--http-prot', did you mean '--http-port'?\n"},
+        {"--model-repo /models",
+         "error: unknown option '--model-repo', did you mean '--model-repository'?\n"},
+        {"--quux=1", "error: unknown option '--quux'; --help lists all\n"},
+        {"--model-control-mode=poll",
+         "error: --model-control-mode=poll is not supported: repositories are not read again yet; "
+         "use none or explicit, and restart to take changes\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        print_message("[  row   ] %s\n", rows[i].flags);
+        assert_string_equal(texts(parse_flags(rows[i].flags)), rows[i].text);
+    }
+}
+
+static void test_options_all_errors_come_at_once(void **state)
+{
+    (void)state;
+    struct run *run =
+        parse(&(struct input){.flags = "--http-port=x --nonsense --inline=y --config=f",
+                              .environment = "MODELD_SPIN_US=z",
+                              .file = "spin_us: 4\nmax-connections: no\n"});
+    assert_int_equal(run->diagnostics.error_count, 5);
+    assert_says(run, "error: MODELD_SPIN_US must be a number in 0..1000, got 'z'");
+    assert_says(run, "f:2:18: error: max-connections must be a number in 1..1000000, got 'no'");
+}
+
+static void test_options_wrong_values_count_as_not_given(void **state)
+{
+    (void)state;
+    struct run *run =
+        parse(&(struct input){.flags = "--inline=x --http-port=y --compat=z --config=f --id=a --id",
+                              .environment = "MODELD_HTTP_PORT=z",
+                              .file = "http-port: 9000\n"});
+    assert_int_equal(run->diagnostics.error_count, 5);
+    assert_string_equal(run->options.inline_mode, "auto");
+    assert_string_equal(run->options.compat, "none");
+    assert_string_equal(run->options.http_address, "127.0.0.1");
+    assert_int_equal(run->options.http_port, 9000);
+    assert_string_equal(run->options.id, "a");
+}
+
+static void test_options_list_is_bounded(void **state)
+{
+    struct md_bytes text = {0};
+
+    (void)state;
+    md_bytes_append_c(&text, "load-model:\n");
+    for (size_t i = 0; i < 1025; i++) {
+        md_bytes_append_c(&text, "  - x\n");
+    }
+    md_bytes_append_char(&text, '\0');
+    assert_says(parse_file(text.data), "m.yaml:1026:5: error: load-model is given more than 1024");
     md_bytes_deinit(&text);
 }
 
-#define ARGV(...) ((char *[]){(char[]){"modeld"}, __VA_ARGS__, NULL})
-#define ARG(text) ((char[]){text})
+/* --- what has no effect, what is refused -------------------- */
 
-static void test_options_have_two_default_columns(void **state)
+static void test_options_without_effect_warn_once(void **state)
 {
-    struct run r;
-
     (void)state;
-    parse(&r, ARGV(ARG("--model-repository=/m")), NULL);
-    assert_true(r.ok);
-    assert_false(r.options.exit_on_error);
-    assert_int_equal(r.options.not_ready_status, 503);
-    assert_string_equal(r.options.http_address, "127.0.0.1");
-    assert_string_equal(r.options.gpu_fallback, "cpu");
-    md_arena_deinit(&r.arena);
-    parse(&r, ARGV(ARG("--compat"), ARG("triton")), NULL);
-    assert_true(r.options.exit_on_error && r.options.strict_readiness);
-    assert_int_equal(r.options.not_ready_status, 400);
-    assert_string_equal(r.options.http_address, "0.0.0.0");
-    assert_string_equal(r.options.gpu_fallback, "error");
-    md_arena_deinit(&r.arena);
-    parse(&r, (char *[]){ARG("/opt/bin/tritonserver"), NULL}, NULL);
-    assert_true(r.options.strict_readiness);
-    md_arena_deinit(&r.arena);
+    struct run *run =
+        parse(&(struct input){.flags = "--grpc-port 1 --grpc-port=2 --cache-config a,b=c",
+                              .environment = "MODELD_GRPC_PORT=3"});
+    assert_true(run->ok);
+    assert_string_equal(texts(run),
+                        "warning: --grpc-port has no effect: this version serves no gRPC "
+                        "yet\nwarning: --cache-config has no effect: every response is "
+                        "computed\n");
 }
 
-static void test_options_follow_precedence(void **state)
+static void test_options_refused_ones_keep_secrets(void **state)
 {
-    char *environment[] = {ARG("MODELD_HTTP_PORT=2"), ARG("MODELD_ID=env"), ARG("MODELD_OTHER=x"),
-                           NULL};
-    struct run r;
-
     (void)state;
-    file_text = "http-port: 3\nid: file\nmetrics_port: 4\nmodel-repository: [/a, /b]\n";
-    parse(&r, ARGV(ARG("--config=c"), ARG("--http-port=1")), environment);
-    assert_true(r.ok);
-    assert_int_equal(r.options.http_port, 1);
-    assert_string_equal(r.options.id, "env");
-    assert_int_equal(r.options.metrics_port, 4);
-    assert_int_equal(r.options.model_repository.count, 2);
-    md_arena_deinit(&r.arena);
+    struct run *run =
+        parse_flags("--http-restricted-api=inference:key=hush --grpc-server-key=hush");
+    assert_int_equal(run->diagnostics.error_count, 2);
+    assert_says(run, "error: --http-restricted-api is not supported: ");
+    assert_null(strstr(texts(run), "hush"));
 }
 
-static void test_options_read_values(void **state)
+/* A flag that asks for what is the case anyway is silent; anything else is not. */
+static void test_options_status_decides(void **state)
 {
-    struct run r;
-
     (void)state;
-    parse(&r,
-          ARGV(ARG("--inflight-bytes"), ARG("64M"), ARG("--access-log"), ARG("--log-info"),
-               ARG("off"), ARG("--model-store=/x"), ARG("--model-repository=/y"),
-               ARG("--inline=off")),
-          NULL);
-    assert_true(r.ok);
-    assert_int_equal(r.options.inflight_bytes, 64 << 20);
-    assert_true(r.options.access_log);
-    assert_false(r.options.log_info);
-    assert_int_equal(r.options.model_repository.count, 2);
-    assert_string_equal(r.options.inline_mode, "off");
-    md_arena_deinit(&r.arena);
+    for (size_t i = 0; i < md_option_count; i++) {
+        const struct md_option *option = &md_option_table[i];
+        char flag[128];
+        if (!option->name || option->status == MD_OPTION_WORKS) {
+            continue;
+        }
+        (void)snprintf(flag, sizeof flag, "--%s=something", option->name);
+        struct run *run = parse_flags(flag);
+        assert_int_equal(run->ok, option->status == MD_OPTION_NO_EFFECT);
+        assert_int_equal(run->diagnostics.count, 1);
+        if (option->fine) {
+            (void)snprintf(flag, sizeof flag, "--%s=%s", option->name, option->fine);
+            assert_string_equal(texts(parse_flags(flag)), "");
+        }
+    }
 }
 
-static void test_options_report_all_problems(void **state)
+/* --- sources -------------------- */
+
+static void test_options_precedence(void **state)
 {
-    struct run r;
+    static const struct {
+        struct input input;
+        const char *value;
+    } rows[] = {
+        {{.flags = ""}, "modeld"},
+        {{.flags = "--config=f", .file = "id: file"}, "file"},
+        {{.flags = "--config=f", .environment = "MODELD_ID=env", .file = "id: file"}, "env"},
+        {{.flags = "--config=f --id=flag", .environment = "MODELD_ID=env", .file = "id: file"},
+         "flag"},
+        {{.environment = "MODELD_CONFIG=f", .file = "id: file"}, "file"},
+        {{.flags = "--id=flag --compat=triton"}, "flag"},
+    };
 
     (void)state;
-    parse(&r,
-          ARGV(ARG("--http-prot=1"), ARG("--http-port=70000"), ARG("--exit-on-error=maybe"),
-               ARG("stray"), ARG("--inline=sometimes"), ARG("--grpc-use-ssl=true"), ARG("--id")),
-          NULL);
-    assert_false(r.ok);
-    assert_non_null(strstr(r.said, "unknown option '--http-prot', did you mean '--http-port'?"));
-    assert_non_null(strstr(r.said, "--http-port must be a number in 0..65535, got '70000'"));
-    assert_non_null(strstr(r.said, "--exit-on-error must be true or false"));
-    assert_non_null(strstr(r.said, "unexpected argument 'stray'"));
-    assert_non_null(strstr(r.said, "--inline must be one of auto|on|off"));
-    assert_non_null(strstr(r.said, "--grpc-use-ssl is not supported"));
-    assert_non_null(strstr(r.said, "--id needs a value"));
-    md_arena_deinit(&r.arena);
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        struct run *run = parse(&rows[i].input);
+        assert_string_equal(texts(run), "");
+        assert_string_equal(run->options.id, rows[i].value);
+    }
 }
 
-static void test_options_warn_once_of_what_has_no_effect(void **state)
+static void test_options_stronger_source_replaces_a_list(void **state)
 {
-    struct run r;
+    struct input input = {.flags = "--config=f --model-control-mode=explicit",
+                          .environment = "MODELD_LOAD_MODEL=a;;b;",
+                          .file = "load_model: [c, d]"};
 
     (void)state;
-    parse(&r, ARGV(ARG("--grpc-port=1"), ARG("--grpc-port=2"), ARG("--allow-client-shm=false")),
-          NULL);
-    assert_true(r.ok);
-    assert_int_equal(r.diagnostics.warning_count, 1);
-    md_arena_deinit(&r.arena);
+    assert_string_equal(value(parse(&input), "load-model"), "a b");
+    input.environment = "";
+    assert_string_equal(value(parse(&input), "load-model"), "c d");
+    input.flags = "--config=f --model-control-mode=explicit --load-model=e";
+    assert_string_equal(value(parse(&input), "load-model"), "e");
 }
 
-static void test_options_file_reports_lines(void **state)
+static void test_options_file_that_cannot_be_read(void **state)
 {
-    struct run r;
+    (void)state;
+    struct run *run = parse_flags("--config=none.yaml");
+    assert_false(run->ok);
+    assert_says(run, "error: --config: none.yaml cannot be read");
+}
+
+static void test_options_environment(void **state)
+{
+    static const struct {
+        const char *environment, *text;
+    } rows[] = {
+        {"MODELD_HTTP_PORT=9000 HTTP_PORT=x MODELD=1 MODELD_=2 =3 NOTHING", ""},
+        {"MODELD_BUILD_NUMBER=77 MODELD_SERVICE_HOST=10.0.0.1", ""},
+        {"MODELD_VERSION=1.2 MODELD_HELP=x", ""}, /* images set these; they are no settings */
+        {"MODELD_PORT=tcp://10.0.0.1:80 MODELD_PORT_80_TCP_ADDR=10.0.0.1", ""},
+        {"MODELD_METRICS_PORT=tcp://10.0.0.1:80",
+         "warning: MODELD_METRICS_PORT is left out: it names a service, not a number\n"},
+        {"MODELD_HTTP_PROT=1", "warning: MODELD_HTTP_PROT is no option, did you mean "
+                               "MODELD_HTTP_PORT?\n"},
+        {"MODELD_HTTP_PORT=x", "error: MODELD_HTTP_PORT must be a number in 0..65535, got 'x'\n"},
+    };
 
     (void)state;
-    file_text = "http-port: 1\nhttp-pots: 2\nmodels:\n  - pattern: \"r*\"\n"
-                "    config: { max_batch_size: 4, input: [ { name: x } ] }\n";
-    parse(&r, ARGV(ARG("--config=c.yaml")), NULL);
-    assert_false(r.ok);
-    assert_non_null(
-        strstr(r.said, "c.yaml:2: error: unknown option 'http-pots', did you mean 'http-port'?"));
-    assert_int_equal(r.options.overlay_count, 1);
-    assert_string_equal(r.options.overlays[0].pattern, "r*");
-    assert_string_equal(r.options.overlays[0].config_json.ptr,
-                        "{\"max_batch_size\":4,\"input\":[{\"name\":\"x\"}]}");
-    md_arena_deinit(&r.arena);
-    file_text = "a: &x 1\nb: *x\n";
-    parse(&r, ARGV(ARG("--config=c.yaml")), NULL);
-    assert_non_null(strstr(r.said, "aliases are not accepted"));
-    md_arena_deinit(&r.arena);
-    file_text = NULL;
-    parse(&r, ARGV(ARG("--config=none.yaml")), NULL);
-    assert_non_null(strstr(r.said, "cannot open none.yaml"));
-    md_arena_deinit(&r.arena);
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        struct run *run = parse(&(struct input){.environment = rows[i].environment});
+        assert_string_equal(texts(run), rows[i].text);
+        assert_int_equal(run->options.help || run->options.version, false);
+    }
+    assert_int_equal(parse(&(struct input){.environment = rows[0].environment})->options.http_port,
+                     9000);
 }
 
-static void test_options_reference_page_is_current(void **state)
+/* --- defaults -------------------- */
+
+static void test_options_every_default_of_both_columns(void **state)
+{
+    (void)state;
+    for (int triton = 0; triton < 2; triton++) {
+        struct run *run = parse_flags(triton ? "--compat=triton" : "");
+        struct md_options *expected = test_calloc(1, sizeof *expected);
+        struct md_error err;
+        assert_string_equal(texts(run), "");
+        for (size_t i = 0; i < md_option_count; i++) {
+            const struct md_option *option = &md_option_table[i];
+            const char *text =
+                triton && option->triton_value ? option->triton_value : option->value;
+            if (option->offset == SIZE_MAX || !text || strcmp(text, "auto") == 0) {
+                continue;
+            }
+            char found[64];
+            (void)snprintf(found, sizeof found, "%s", value_of(&run->options, option));
+            assert_true(md_option_store(option, md_str_of(text), &run->arena, expected, &err));
+            assert_string_equal(found, value_of(expected, option));
+        }
+        test_free(expected);
+    }
+}
+
+static void test_options_who_chooses_the_column(void **state)
+{
+    static const struct {
+        struct input input;
+        bool triton;
+    } rows[] = {
+        {{.program = "/usr/bin/modeld"}, false},
+        {{.program = "tritonserver"}, true},
+        {{.program = "/opt/tritonserver/bin/tritonserver"}, true},
+        {{.program = "/opt/tritonserver/modeld"}, false},
+        {{.program = "tritonserver", .flags = "--compat=none"}, false},
+        {{.flags = "--compat triton"}, true},
+        {{.flags = "--compat=none", .environment = "MODELD_COMPAT=triton"}, false},
+        {{.environment = "MODELD_COMPAT=triton"}, true},
+        {{.flags = "--config=f", .file = "compat: triton"}, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        struct run *run = parse(&rows[i].input);
+        assert_string_equal(texts(run), "");
+        assert_string_equal(run->options.compat, rows[i].triton ? "triton" : "none");
+        assert_int_equal(run->options.exit_on_error, rows[i].triton);
+        assert_int_equal(run->options.not_ready_status, rows[i].triton ? 400 : 503);
+        assert_int_equal(run->options.default_max_batch_size, rows[i].triton ? 4 : 0);
+    }
+}
+
+static void test_options_addresses(void **state)
+{
+    static const struct {
+        struct input input;
+        const char *http, *metrics;
+    } rows[] = {
+        {{.flags = ""}, "127.0.0.1", "127.0.0.1"},
+        {{.flags = "", .in_container = true}, "0.0.0.0", "0.0.0.0"},
+        {{.flags = "--compat=triton"}, "0.0.0.0", "0.0.0.0"},
+        {{.flags = "--http-address=10.1.1.1"}, "10.1.1.1", "10.1.1.1"},
+        {{.flags = "--compat=triton --http-address=::1"}, "::1", "::1"},
+        {{.flags = "--metrics-address=10.2.2.2", .in_container = true}, "0.0.0.0", "10.2.2.2"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        struct run *run = parse(&rows[i].input);
+        assert_string_equal(run->options.http_address, rows[i].http);
+        assert_string_equal(run->options.metrics_address, rows[i].metrics);
+    }
+}
+
+static void test_options_that_contradict_each_other(void **state)
+{
+    static const struct {
+        struct input input;
+        const char *text;
+    } rows[] = {
+        {{.flags = "--load-model=a"}, "error: --load-model needs --model-control-mode=explicit\n"},
+        {{.environment = "MODELD_LOAD_MODEL=a"},
+         "error: MODELD_LOAD_MODEL needs --model-control-mode=explicit\n"},
+        {{.flags = "--model-repository=a --model-repository=b --model-name=c"},
+         "error: --model-name names one model, and there are 2 folders in --model-repository\n"},
+        {{.flags = "--http-port=8002"}, "error: --http-port and --metrics-port are both 8002\n"},
+        {{.flags = "--http-port=0 --metrics-port=0"}, ""},
+        {{.flags = "--http-port=8002 --allow-metrics=false"}, ""},
+        {{.flags = "--http-port=8002 --metrics-address=127.0.0.2"}, ""},
+        {{.flags = "--allow-http=false"},
+         "warning: --allow-http is false and there is no --http-unix-socket: nothing takes "
+         "requests\n"},
+        {{.flags = "--allow-http=false --http-unix-socket=/s"}, ""},
+        {{.flags = "--inflight-bytes=1M"},
+         "warning: --inflight-bytes is smaller than "
+         "--http-max-input-size: larger bodies are refused\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        assert_string_equal(texts(parse(&rows[i].input)), rows[i].text);
+    }
+}
+
+/* --- the file -------------------- */
+
+static void test_options_file_errors_have_their_place(void **state)
+{
+    static const struct {
+        const char *file, *text;
+    } rows[] = {
+        {"http_port: 1\nhttp-port: 2\n",
+         "m.yaml:2:1: error: 'http-port' is given twice, first in line 1\n"},
+        {"{http-port: 1, http-port: 2}",
+         "m.yaml:1:16: error: 'http-port' is given twice, first in line 1\n"},
+        {"models:\nmodels:\n", "m.yaml:2:1: error: 'models' is given twice, first in line 1\n"},
+        {"\nhttp-prot: 1\n",
+         "m.yaml:2:1: error: unknown option 'http-prot', did you mean 'http-port'?\n"},
+        {"model: []\n", "m.yaml:1:1: error: unknown option 'model', did you mean 'models'?\n"},
+        {"quux: {a: [b]}\nid: x\n", "m.yaml:1:1: error: unknown option 'quux'; --help lists all\n"},
+        {"id: [x]\n", "m.yaml:1:5: error: this option takes one value, not a list\n"},
+        {"id: \"a\\0b\"\n", "m.yaml:1:5: error: id holds a zero byte\n"},
+        {"help: true\n", "m.yaml:1:1: error: 'help' cannot stand in a file\n"},
+        {"config: other.yaml\n", "m.yaml:1:1: error: 'config' cannot stand in a file\n"},
+        {"allow-sagemaker: yes\n",
+         "m.yaml:1:18: error: allow-sagemaker is not supported: there is no SageMaker endpoint; "
+         "call the paths under /v2\n"},
+        {"allow-grpc: yes\n",
+         "m.yaml:1:13: warning: allow-grpc has no effect: this version serves no gRPC yet\n"},
+        {"models: [{pattern: a, config: {\n\n max_batch_siz: 3}}]",
+         "m.yaml:3: error: unknown field 'max_batch_siz' in ModelConfig, did you mean "
+         "'max_batch_size'?\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        assert_string_equal(texts(parse_file(rows[i].file)), rows[i].text);
+    }
+}
+
+static void test_options_file_keys_without_value_are_not_set(void **state)
+{
+    (void)state;
+    struct run *run = parse_file("id:\nhttp-port: ~\nlog-file: ''\nload-model: []\nmodels:\n");
+    assert_string_equal(texts(run), "");
+    assert_string_equal(run->options.id, "modeld");
+    assert_int_equal(run->options.http_port, 8000);
+    assert_string_equal(run->options.log_file, "");
+}
+
+static void test_options_overlays_are_kept_in_order(void **state)
+{
+    static const char file[] = "id: x\n"
+                               "models:\n"
+                               "  - pattern: \"resnet*\"\n"
+                               "    config:\n"
+                               "      max_batch_size: 16\n"
+                               "      instance_group: [{count: 2, kind: KIND_CPU}]\n"
+                               "  - config: {parameters: {a: {string_value: \"1\"}}}\n"
+                               "    pattern: b\n";
+
+    (void)state;
+    struct run *run = parse_file(file);
+    assert_string_equal(texts(run), "");
+    assert_int_equal(run->options.overlay_count, 2);
+    const struct md_overlay *overlays = run->options.overlays;
+    assert_string_equal(overlays[0].pattern, "resnet*");
+    assert_int_equal(overlays[0].line, 3);
+    assert_true(md_str_eq_c(overlays[0].config_json,
+                            "\n\n\n\n{\"max_batch_size\":16,\n\"instance_group\":[{\"count\":2,"
+                            "\"kind\":\"KIND_CPU\"}]}"));
+    assert_string_equal(overlays[1].pattern, "b");
+    assert_int_equal(overlays[1].line, 7);
+}
+
+static void test_options_many_overlays(void **state)
+{
+    struct md_bytes text = {0};
+
+    (void)state;
+    md_bytes_append_c(&text, "models:\n");
+    for (size_t i = 0; i < 500; i++) {
+        md_bytes_printf(&text, "- {pattern: m%zu, config: {max_batch_size: %zu}}\n", i, i);
+    }
+    md_bytes_append_char(&text, '\0');
+    struct run *run = parse_file(text.data);
+    assert_string_equal(texts(run), "");
+    assert_int_equal(run->options.overlay_count, 500);
+    assert_string_equal(run->options.overlays[499].pattern, "m499");
+    md_bytes_deinit(&text);
+}
+
+/* --- pages -------------------- */
+
+static void test_options_help_fits_and_is_complete(void **state)
 {
     struct md_bytes page = {0};
-    static char text[65536];
+    struct md_str line, rest;
 
     (void)state;
-    md_options_print_markdown(&page);
-    FILE *f = fopen("../docs/options.md", "rb"); /* tests run in tests/ */
-    assert_non_null(f);
-    size_t len = fread(text, 1, sizeof text, f);
-    (void)fclose(f);
-    if (len != page.len || memcmp(text, page.data, len) != 0) {
-        fail_msg(
-            "docs/options.md is not what the table says: modeld --help-markdown > docs/options.md");
+    md_options_print_help(&page);
+    assert_false(page.failed);
+    for (rest = md_bytes_view(&page); md_str_split(&rest, '\n', &line);) {
+        assert_true(line.len <= 100);
+        assert_true(!line.len || line.ptr[line.len - 1] != ' ');
+    }
+    md_bytes_append_char(&page, '\0');
+    for (size_t i = 0; i < md_option_count; i++) {
+        char flag[96];
+        (void)snprintf(flag, sizeof flag, "\n  --%s",
+                       md_option_table[i].name ? md_option_table[i].name : "help");
+        assert_non_null(strstr(page.data, flag));
     }
     md_bytes_deinit(&page);
 }
 
-static void test_options_survive_failing_memory(void **state)
+static void test_options_reference_page_is_up_to_date(void **state)
 {
+    static char committed[256 * 1024];
+    struct md_bytes page = {0};
+
     (void)state;
-    file_text = "id: file\nmodels: [ { pattern: a, config: { max_batch_size: 1 } } ]\n";
-    for (long n = 0;; n++) {
-        struct run r;
-        md_fault_arm(MD_FAULT_ALLOC, n);
-        parse(&r, ARGV(ARG("--config=c"), ARG("--model-repository=/a")), NULL);
-        bool hit = md_fault_disarm(MD_FAULT_ALLOC);
-        md_arena_deinit(&r.arena);
-        if (!hit) {
-            assert_true(r.ok);
-            return;
+    FILE *file = fopen("../docs/options.md", "r");
+    assert_non_null(file);
+    size_t len = fread(committed, 1, sizeof committed, file);
+    (void)fclose(file);
+    md_options_print_markdown(&page);
+    if (!md_str_eq(md_bytes_view(&page), md_str_make(committed, len))) {
+        fail_msg("%s", "refresh it: build/release/modeld --help-markdown > docs/options.md");
+    }
+    md_bytes_deinit(&page);
+}
+
+/* --- torture -------------------- */
+
+static void test_options_survive_any_failed_allocation(void **state)
+{
+    static const struct input input = {
+        .flags = "--config=f --model-repository=a --model-repository=b --grpc-port=1 --nonsense",
+        .environment = "MODELD_LOAD_MODEL=a;b MODELD_HTTP_PORT=x",
+        .file =
+            "id: x\nquux: 1\nmodels:\n- {pattern: a, config: {max_batch_size: 1, input: [{name: x}]}}\n"};
+
+    (void)state;
+    for (long i = 0;; i++) {
+        md_fault_arm(MD_FAULT_ALLOC, i);
+        struct run *run = parse(&input);
+        bool delivered = md_fault_disarm(MD_FAULT_ALLOC);
+        assert_false(run->ok);
+        if (!delivered) {
+            assert_int_equal(run->diagnostics.error_count, 3);
+            assert_true(i > 3);
+            break;
         }
+    }
+}
+
+/* The same without anything wrong: only the lack of memory may make it fail. */
+static void test_options_lack_of_memory_is_reported(void **state)
+{
+    static const struct input input = {
+        .flags = "--config=f --model-repository=a --model-control-mode=explicit",
+        .environment = "MODELD_LOAD_MODEL=a;b",
+        .file =
+            "id: x\nmodels:\n- {pattern: a, config: {max_batch_size: 1, input: [{name: x}]}}\n"};
+
+    (void)state;
+    for (long i = 0;; i++) {
+        md_fault_arm(MD_FAULT_ALLOC, i);
+        struct run *run = parse(&input);
+        if (!md_fault_disarm(MD_FAULT_ALLOC)) {
+            assert_true(run->ok);
+            break;
+        }
+        assert_false(run->ok);
+        assert_true(run->diagnostics.count > 0);
+    }
+    for (long i = 0; i < 3; i++) {
+        struct md_bytes page = {0};
+        md_fault_arm(MD_FAULT_ALLOC, i);
+        md_options_print_help(&page);
+        assert_true(md_fault_disarm(MD_FAULT_ALLOC));
+        assert_true(page.failed);
+        md_bytes_deinit(&page);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_options_have_two_default_columns),
-        cmocka_unit_test(test_options_follow_precedence),
-        cmocka_unit_test(test_options_read_values),
-        cmocka_unit_test(test_options_report_all_problems),
-        cmocka_unit_test(test_options_warn_once_of_what_has_no_effect),
-        cmocka_unit_test(test_options_file_reports_lines),
-        cmocka_unit_test(test_options_reference_page_is_current),
-        cmocka_unit_test(test_options_survive_failing_memory),
+        cmocka_unit_test(test_options_table_is_consistent),
+        cmocka_unit_test(test_options_know_every_flag_of_triton),
+        cmocka_unit_test(test_options_values_are_read_by_kind),
+        cmocka_unit_test(test_options_bad_flags_are_named),
+        cmocka_unit_test(test_options_all_errors_come_at_once),
+        cmocka_unit_test(test_options_wrong_values_count_as_not_given),
+        cmocka_unit_test(test_options_list_is_bounded),
+        cmocka_unit_test(test_options_without_effect_warn_once),
+        cmocka_unit_test(test_options_refused_ones_keep_secrets),
+        cmocka_unit_test(test_options_status_decides),
+        cmocka_unit_test(test_options_precedence),
+        cmocka_unit_test(test_options_stronger_source_replaces_a_list),
+        cmocka_unit_test(test_options_file_that_cannot_be_read),
+        cmocka_unit_test(test_options_environment),
+        cmocka_unit_test(test_options_every_default_of_both_columns),
+        cmocka_unit_test(test_options_who_chooses_the_column),
+        cmocka_unit_test(test_options_addresses),
+        cmocka_unit_test(test_options_that_contradict_each_other),
+        cmocka_unit_test(test_options_file_errors_have_their_place),
+        cmocka_unit_test(test_options_file_keys_without_value_are_not_set),
+        cmocka_unit_test(test_options_overlays_are_kept_in_order),
+        cmocka_unit_test(test_options_many_overlays),
+        cmocka_unit_test(test_options_help_fits_and_is_complete),
+        cmocka_unit_test(test_options_reference_page_is_up_to_date),
+        cmocka_unit_test(test_options_survive_any_failed_allocation),
+        cmocka_unit_test(test_options_lack_of_memory_is_reported),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
