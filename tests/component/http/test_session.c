@@ -452,7 +452,7 @@ static void test_session_expect_continue(void **state)
             assert_true(peer_answer(&peer, &at, false, &answer));
             assert_int_equal(answer.status, 100);
         }
-        peer_say_c(&peer, &rig, "hello" + strlen(cases[i].first));
+        peer_say_c(&peer, &rig, &"hello"[strlen(cases[i].first)]);
         assert_true(peer_answer(&peer, &at, false, &answer));
         assert_true(md_str_eq_c(answer.body, "hello"));
         peer_hang_up(&peer, &rig);
