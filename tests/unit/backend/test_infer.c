@@ -193,6 +193,40 @@ static void test_infer_runs_on_executors_in_order(void **state)
     world_close(&w);
 }
 
+static bool start_nothing(void *arg, struct md_error *err)
+{
+    (void)arg;
+    (void)err;
+    return true;
+}
+
+static void stop_nothing(void *arg)
+{
+    (void)arg;
+}
+
+/* A wake-up for executors that a bound one took would leave the request waiting for ever. */
+static void test_infer_bound_executors_take_no_wake_up(void **state)
+{
+    static const struct md_bound_calls calls = {.start = start_nothing, .stop = stop_nothing};
+    static const int32_t value = 1;
+    struct md_target quiet = {.scheduler.ops = &md_scheduler_default};
+    struct md_instance bound = {.target = &quiet};
+    struct world w;
+    struct seen seen = {0};
+    struct md_error err;
+
+    (void)state;
+    world_open(&w, md_builtin_identity_entry(&md_host_api), "0", false, MD_INLINE_OFF);
+    assert_true(md_device_bind(w.device, &bound, &calls, &err));
+    for (size_t i = 0; i < 100; i++) {
+        md_infer_submit(make(&w, &value, 1, &seen));
+        turn_until(&w, &seen.ends, i + 1);
+    }
+    md_device_unbind(w.device, &bound);
+    world_close(&w);
+}
+
 static void test_infer_streams_beyond_the_credit(void **state)
 {
     enum { COUNT = 500 };
@@ -305,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_infer_runs_inline),
         cmocka_unit_test(test_infer_runs_on_executors_in_order),
+        cmocka_unit_test(test_infer_bound_executors_take_no_wake_up),
         cmocka_unit_test(test_infer_streams_beyond_the_credit),
         cmocka_unit_test(test_infer_streams_nothing),
         cmocka_unit_test(test_infer_cancels_waiting_and_running),
