@@ -12,7 +12,7 @@
 
 #include <stdio.h>
 
-enum { IDENTITY_TENSORS_MAX = 64 };
+enum { IDENTITY_TENSORS_MAX = 64, DELAY_MAX_SECONDS = 3600 };
 
 static const struct modeld_host_api *host_api;
 
@@ -60,21 +60,34 @@ static bool split_names(struct identity_model *model, const char *names)
     return true;
 }
 
+/* Both delays are for tests: of waiting requests, and of what happens while a model loads. */
+static bool read_number(const struct modeld_model_args *args, const char *key, uint64_t *out,
+                        struct modeld_text *error)
+{
+    for (uint32_t i = 0; i < args->parameter_count; i++) {
+        if (md_str_eq_c(md_str_of(args->parameters[i].key), key) &&
+            !md_str_to_u64(md_str_of(args->parameters[i].value), out)) {
+            (void)snprintf(error->text, error->capacity, "parameter %s must be a natural number",
+                           key);
+            return false;
+        }
+    }
+    return true;
+}
+
 static int32_t identity_model_create(void *backend, const struct modeld_model_args *args,
                                      void **out, struct modeld_text *error)
 {
     struct identity_model *model = md_calloc(1, sizeof *model);
+    uint64_t creation_seconds = 0, ignored;
 
     (void)backend;
-    for (uint32_t i = 0; model && i < args->parameter_count; i++) {
-        struct md_str key = md_str_of(args->parameters[i].key);
-        if (md_str_eq_c(key, "execute_delay_ms") &&
-            !md_str_to_u64(md_str_of(args->parameters[i].value), &model->delay_ms)) {
-            say(error, "parameter execute_delay_ms must be a number of milliseconds");
-            md_free(model);
-            return MODELD_INVALID_ARGUMENT;
-        }
+    if (!read_number(args, "execute_delay_ms", model ? &model->delay_ms : &ignored, error) ||
+        !read_number(args, "creation_delay_sec", &creation_seconds, error)) {
+        md_free(model);
+        return MODELD_INVALID_ARGUMENT;
     }
+    md_os_sleep_ms((unsigned)md_size_min(creation_seconds, DELAY_MAX_SECONDS) * 1000);
     if (!model || !split_names(model, args->output_names ? args->output_names : "")) {
         md_free(model);
         say(error, "out of memory");

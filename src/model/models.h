@@ -36,8 +36,9 @@ struct md_version {
     _Atomic int state;  /* enum md_version_state; stored with release when the rest is complete */
     const char *reason; /* why UNAVAILABLE; "" otherwise */
     const char *directory;
-    struct md_str config_json; /* the completed configuration as /config shows it */
-    _Atomic uint64_t load_ns;  /* duration of the last load */
+    struct md_str config_json;      /* the completed configuration as /config shows it */
+    _Atomic uint64_t load_begin_ns; /* of the last load */
+    _Atomic uint64_t load_ns;       /* its duration */
     _Atomic uint64_t load_count, load_failure_count;
     _Atomic uint64_t memory_bytes; /* the backend's estimate */
     struct md_mapping *mapping;    /* own; loaders and shutdown only */
@@ -66,10 +67,17 @@ struct md_models_options {
  * read at all, or memory is short. */
 bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics,
                       struct md_models **out, struct md_error *err) MD_MUST_CHECK;
-/* Loads what the control mode says on loader threads; returns when every load has ended. Logs
- * progress. */
-void md_models_load(struct md_models *models);
-/* After all requests have ended: unmaps and frees everything. */
+/* Loads what the control mode says on loader threads and returns. `loaded` (or NULL) is called
+ * once, when the last load has ended, by the loader that ran it; from inside if there is nothing to
+ * load. One line in the log for each version. */
+void md_models_load_start(struct md_models *models, void (*loaded)(void *arg), void *arg);
+/* Begins no further load; those that run go on to their end. Any thread. */
+void md_models_load_stop(struct md_models *models);
+/* Returns when every load has ended. The thread that started them. */
+void md_models_load_join(struct md_models *models);
+/* One line in the log that says how far loading is and what takes long. Any thread. */
+void md_models_log_progress(const struct md_models *models);
+/* After all requests have ended: waits for loads, unmaps and frees everything. */
 void md_models_destroy(struct md_models *models);
 
 size_t md_models_count(const struct md_models *models);
@@ -78,7 +86,7 @@ struct md_model *md_models_find(const struct md_models *models,
                                 struct md_str name); /* NULL: unknown */
 /* Models with a version that failed, or without any version. */
 size_t md_models_failed_count(const struct md_models *models);
-bool md_models_are_loaded(const struct md_models *models); /* md_models_load has ended */
+bool md_models_are_loaded(const struct md_models *models); /* no load runs or will be begun */
 
 /* The version that a request means; `version` empty: the highest READY one. NULL with the field's
  * sentences: UNKNOWN_MODEL, NOT_READY. Any thread. */

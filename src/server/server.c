@@ -20,6 +20,7 @@
 #include "os/process.h"
 #include "os/signal.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 enum {
@@ -30,6 +31,7 @@ enum {
     LOOP_CACHE_BYTES = 32 << 20,
     INLINE_LIMIT_NS = 20000,
     WAIT_STEP_MS = 20,
+    PROGRESS_MS = 3000, /* between lines about loading */
     METRICS_CONNECTIONS = 64,
     INFLIGHT_LEAST = 64 << 20,
 };
@@ -62,7 +64,9 @@ struct server {
     struct md_models *models;
     struct md_oip oip;
     struct md_metrics metrics;
-    atomic_int phase; /* enum phase */
+    uint64_t begin_ns;
+    atomic_int phase;        /* enum phase */
+    atomic_bool load_failed; /* and --exit-on-error ends the server for it */
     bool loops_running;
     atomic_size_t probes; /* loops that have not answered the current probe */
 };
@@ -466,8 +470,8 @@ static void probe_sessions(struct md_loop_task *task)
     atomic_fetch_sub(&part->server->probes, 1);
 }
 
-/* Waits until no session is left, a signal comes (true), or the time is over. Every step asks the
- * loops anew. */
+/* Waits until no session and no load is left (true), a signal comes, or the time is over. Every
+ * step asks the loops anew. */
 static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool *interrupted)
 {
     for (;;) {
@@ -476,7 +480,7 @@ static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool 
             for (size_t i = 0; i < server->loop_count; i++) {
                 left += atomic_load(&server->parts[i].sessions);
             }
-            if (left == 0) {
+            if (left == 0 && md_models_are_loaded(server->models)) {
                 return true;
             }
             atomic_store(&server->probes, server->loop_count);
@@ -525,12 +529,11 @@ static int end_sessions(struct server *server)
     if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns, &interrupted)) {
         return 0;
     }
-    md_log(MD_LOG_WARNING, interrupted
-                               ? "ending at once"
-                               : "--exit-timeout-secs is over: requests in flight are cut off");
+    md_log(MD_LOG_WARNING, interrupted ? "ending at once"
+                                       : "--exit-timeout-secs is over: what still runs is cut off");
     post_all(server, abort_sessions, true);
     if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S, &interrupted)) {
-        /* A backend does not let go of a request: nothing can be freed safely. */
+        /* A backend does not let go of a request or a load: nothing can be freed safely. */
         md_os_process_exit_now(EXIT_FAILED);
     }
     return EXIT_FAILED;
@@ -562,23 +565,47 @@ static void unwire(struct server *server)
 
 /* --- run -------------------- */
 
+/* The last load has ended; on its loader thread. */
+static void loaded(void *arg)
+{
+    struct server *server = arg;
+    size_t failed = md_models_failed_count(server->models);
+    size_t total = md_models_count(server->models);
+    int starting = PHASE_STARTING;
+
+    if (failed && server->options.exit_on_error) {
+        md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says",
+               failed, total);
+        atomic_store(&server->load_failed, true);
+        md_os_signal_raise(SIGTERM);
+    } else if (atomic_compare_exchange_strong(&server->phase, &starting, PHASE_SERVING)) {
+        md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", total - failed, total,
+               (double)(md_clock_monotonic_ns() - server->begin_ns) / MD_NS_PER_MS);
+    }
+}
+
 /* Until SIGTERM or SIGINT; then the drain delay. */
 static void serve(struct server *server)
 {
     uint64_t drain_end_ns = 0;
 
     for (;;) {
-        int wait_ms = drain_end_ns ? WAIT_STEP_MS : -1;
-        int number = md_os_signal_wait(wait_ms);
+        bool loading = !md_models_are_loaded(server->models);
+        int number = md_os_signal_wait(drain_end_ns ? WAIT_STEP_MS : loading ? PROGRESS_MS : -1);
         if (number && md_os_signal_is_reload(number)) {
             md_os_log_reopen();
         } else if (number && drain_end_ns) {
             md_log(MD_LOG_WARNING, "second signal: ending now");
             md_os_process_exit_now(EXIT_FAILED);
+        } else if (number && atomic_load(&server->load_failed)) {
+            return;
         } else if (number) {
             md_log(MD_LOG_INFO, "asked to end: not ready from now on");
             atomic_store(&server->phase, PHASE_DRAINING);
+            md_models_load_stop(server->models);
             drain_end_ns = md_clock_monotonic_ns() + seconds(server->options.drain_delay_secs);
+        } else if (!drain_end_ns && loading) {
+            md_models_log_progress(server->models);
         }
         if (drain_end_ns && md_clock_monotonic_ns() >= drain_end_ns) {
             return;
@@ -589,28 +616,21 @@ static void serve(struct server *server)
 static int run(struct server *server)
 {
     struct md_error err;
-    uint64_t begin_ns = md_clock_monotonic_ns();
     int status = EXIT_FAILED;
 
+    server->begin_ns = md_clock_monotonic_ns();
     md_os_process_raise_descriptor_limit();
     make_plan(server);
     if (!wire(server, &err) || !start_loops(server, &err)) {
         md_log(MD_LOG_ERROR, "%s", err.text);
         goto out;
     }
-    md_models_load(server->models);
-    size_t failed = md_models_failed_count(server->models);
-    if (failed && server->options.exit_on_error) {
-        md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says",
-               failed, md_models_count(server->models));
-        goto out;
-    }
-    atomic_store(&server->phase, PHASE_SERVING);
-    md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start",
-           md_models_count(server->models) - failed, md_models_count(server->models),
-           (double)(md_clock_monotonic_ns() - begin_ns) / MD_NS_PER_MS);
+    md_models_load_start(server->models, loaded, server);
     serve(server);
     status = end_sessions(server);
+    if (atomic_load(&server->load_failed)) {
+        status = EXIT_FAILED;
+    }
 out:
     unwire(server);
     return status;

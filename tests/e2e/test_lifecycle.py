@@ -143,6 +143,35 @@ def test_exit_timeout(start, tmp_path):
         assert time.time() - begin < 6
 
 
+def loads_for(root, seconds):
+    return write_model(root, "late", identity_config(
+        extra=f'parameters {{ key: "creation_delay_sec" value {{ string_value: "{seconds}" }} }}'))
+
+
+def test_answers_while_models_load(start, repository, tmp_path):
+    loads_for(tmp_path, 4)
+    s = start([repository, tmp_path], "--model-load-thread-count=2", wait=False)
+    s.wait_ready("/v2/health/live")
+    assert s.get("/v2/health/ready").status == 503
+    assert s.get("/v2/models/late/ready").status != 200
+    assert s.infer("identity_fp32", SLOW["inputs"]).status == 200
+    s.wait_ready()
+    assert "'late' version 1 for 3 s" in s.log()
+    assert s.infer("late", SLOW["inputs"]).status == 200
+
+
+def test_sigterm_while_a_model_loads(start, tmp_path):
+    loads_for(tmp_path, 1)
+    s = start(tmp_path, wait=False)
+    s.wait_ready("/v2/health/live")
+    assert s.stop() == 0, s.log()
+    loads_for(tmp_path, 60)
+    s = start(tmp_path, "--exit-timeout-secs=0", wait=False)
+    s.wait_ready("/v2/health/live")
+    begin = time.time()
+    assert s.stop() == 1 and time.time() - begin < 5, s.log()
+
+
 def test_kill_and_restart(start, repository):
     s = start(repository)
     s.process.kill()

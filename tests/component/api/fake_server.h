@@ -204,7 +204,8 @@ static inline void fake_server_start(struct fake_server *server, size_t inflight
                                              .device = server->device,
                                              .loop_count = 1};
     fake_demand(md_models_create(&models, &server->diagnostics, &server->models, &err), &err);
-    md_models_load(server->models);
+    md_models_load_start(server->models, NULL, NULL);
+    md_models_load_join(server->models);
     server->oip = (struct md_oip){.models = server->models,
                                   .options = &server->options,
                                   .version = "1.2.3",
