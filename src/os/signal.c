@@ -113,9 +113,9 @@ int md_os_signal_wait(int timeout_ms)
     return number > 0 ? number : 0;
 }
 
-void md_os_signal_raise(int number)
+void md_os_signal_request_end(void)
 {
-    (void)kill(getpid(), number);
+    (void)kill(getpid(), SIGTERM);
 }
 
 bool md_os_signal_is_reload(int number)

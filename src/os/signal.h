@@ -16,8 +16,8 @@ void md_os_signal_setup(void);
  * thread. */
 int md_os_signal_wait(int timeout_ms);
 
-/* Makes the waiter return as if that signal had come. Any thread. */
-void md_os_signal_raise(int number);
+/* Makes the waiter return SIGTERM. Any thread. */
+void md_os_signal_request_end(void);
 
 bool md_os_signal_is_reload(int number); /* SIGHUP */
 

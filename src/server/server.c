@@ -20,7 +20,6 @@
 #include "os/process.h"
 #include "os/signal.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 enum {
@@ -577,7 +576,7 @@ static void loaded(void *arg)
         md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says",
                failed, total);
         atomic_store(&server->load_failed, true);
-        md_os_signal_raise(SIGTERM);
+        md_os_signal_request_end();
     } else if (atomic_compare_exchange_strong(&server->phase, &starting, PHASE_SERVING)) {
         md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", total - failed, total,
                (double)(md_clock_monotonic_ns() - server->begin_ns) / MD_NS_PER_MS);

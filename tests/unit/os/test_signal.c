@@ -120,15 +120,19 @@ static void wait_for_each(void)
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
 
     for (size_t i = 0; i < MD_COUNT_OF(numbers); i++) {
-        md_os_signal_raise(numbers[i]);
+        (void)kill(getpid(), numbers[i]);
         if (md_os_signal_wait(-1) != numbers[i] ||
             md_os_signal_is_reload(numbers[i]) != (numbers[i] == SIGHUP)) {
             _exit(1);
         }
     }
-    md_os_signal_raise(SIGPIPE);
+    (void)kill(getpid(), SIGPIPE);
     if (md_os_signal_wait(0) != 0) {
         _exit(2);
+    }
+    md_os_signal_request_end();
+    if (md_os_signal_wait(-1) != SIGTERM) {
+        _exit(3);
     }
 }
 
