@@ -17,6 +17,7 @@
 #define MD_HTTP_SESSION_INTERNAL_H
 
 #include "base/bytes.h"
+#include "base/chain.h"
 #include "codec/deflate.h"
 #include "codec/json.h"
 #include "http/http1.h"
@@ -75,13 +76,12 @@ struct md_session {
     struct md_http_response response;
     struct md_bytes head; /* of the response; kept for the next */
     size_t head_at;
-    const struct iovec *reply_parts; /* borrow: the response's, or deflated_part */
+    const struct iovec *reply_parts; /* borrow: the response's, or of `deflated` */
     size_t reply_part_count, part_at, part_offset;
     size_t reply_left;
     uint64_t reply_bytes; /* sent */
     struct md_deflate *deflate;
-    struct md_bytes deflated;
-    struct iovec deflated_part;
+    struct md_chain deflated;
     const char *deflate_coding;
     size_t deflate_part, deflate_at;
     /* streaming answer */

@@ -8,6 +8,7 @@
 
 enum {
     COMPRESS_FROM_BYTES = 1024,
+    DEFLATE_ROOM_BYTES = 512, /* for one step at least */
     PARTS_A_SEND = 64,
     STREAM_MAX_BYTES = 16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
 };
@@ -291,6 +292,16 @@ static void set_parts(struct md_session *session, const struct iovec *parts, siz
     md_session_set_deadline(session, session->config->body_timeout_ns);
 }
 
+/* The answer goes out as the handler gave it. */
+static void reply_plain(struct md_session *session)
+{
+    const struct md_http_response *response = &session->response;
+    size_t bytes = body_size(session);
+
+    print_head(session, (int64_t)bytes, NULL);
+    set_parts(session, response->parts, response->part_count, bytes);
+}
+
 void md_session_begin_reply(struct md_session *session)
 {
     struct md_http_response *response = &session->response;
@@ -307,8 +318,7 @@ void md_session_begin_reply(struct md_session *session)
         set_parts(session, NULL, 0, 0);
         return;
     }
-    size_t bytes = body_size(session);
-    if (response->may_compress && bytes > COMPRESS_FROM_BYTES &&
+    if (response->may_compress && body_size(session) > COMPRESS_FROM_BYTES &&
         session->request.accept_encoding.len &&
         choose_coding(session->request.accept_encoding, &coding) &&
         md_deflate_create(coding, &session->deflate, &err)) {
@@ -319,11 +329,24 @@ void md_session_begin_reply(struct md_session *session)
         md_conn_want(session->conn, 0);
         return;
     }
-    print_head(session, (int64_t)bytes, NULL);
-    set_parts(session, response->parts, response->part_count, bytes);
+    reply_plain(session);
 }
 
 /* --- compression -------------------- */
+
+static void end_deflate(struct md_session *session)
+{
+    const struct md_chain *deflated = &session->deflated;
+    struct iovec *parts = md_arena_alloc(&session->x.arena, deflated->part_count * sizeof *parts);
+
+    if (!parts) {
+        reply_plain(session);
+        return;
+    }
+    md_chain_parts(deflated, parts);
+    print_head(session, (int64_t)md_chain_bytes(deflated), session->deflate_coding);
+    set_parts(session, parts, deflated->part_count, md_chain_bytes(deflated));
+}
 
 bool md_session_step_deflate(struct md_session *session)
 {
@@ -332,31 +355,33 @@ bool md_session_step_deflate(struct md_session *session)
     const struct iovec *part = &response->parts[session->deflate_part];
     size_t in_len = md_size_min(part->iov_len - session->deflate_at, MD_SESSION_SLICE_BYTES);
     bool last_slice = last && session->deflate_at + in_len == part->iov_len;
+    struct md_bytes *out =
+        md_chain_room(&session->deflated, md_loop_pool(session->x.loop), DEFLATE_ROOM_BYTES);
+    enum md_progress progress = MD_PROGRESS_ERROR;
     size_t consumed, produced;
 
-    if (!md_bytes_reserve(&session->deflated, MD_SESSION_SLICE_BYTES)) {
-        md_session_lost(session);
-        return false;
+    if (out) {
+        progress = md_deflate_step(
+            session->deflate, (const char *)part->iov_base + session->deflate_at, in_len,
+            last_slice, out->data + out->len, out->capacity - out->len, &consumed, &produced);
     }
-    enum md_progress progress =
-        md_deflate_step(session->deflate, (const char *)part->iov_base + session->deflate_at,
-                        in_len, last_slice, session->deflated.data + session->deflated.len,
-                        MD_SESSION_SLICE_BYTES, &consumed, &produced);
+    if (progress == MD_PROGRESS_ERROR) {
+        reply_plain(session);
+        return true;
+    }
     session->deflate_at += consumed;
-    session->deflated.len += produced;
+    out->len += produced;
     if (!last && session->deflate_at == part->iov_len) {
         session->deflate_part++;
         session->deflate_at = 0;
     }
-    if (progress != MD_PROGRESS_DONE) {
+    if (progress == MD_PROGRESS_AGAIN) {
         md_session_yield(session);
         return false;
     }
     md_deflate_destroy(session->deflate);
     session->deflate = NULL;
-    session->deflated_part = (struct iovec){session->deflated.data, session->deflated.len};
-    print_head(session, (int64_t)session->deflated.len, session->deflate_coding);
-    set_parts(session, &session->deflated_part, 1, session->deflated.len);
+    end_deflate(session);
     return true;
 }
 
@@ -421,7 +446,7 @@ static void end_exchange(struct md_session *session)
     md_arena_reset(&x->arena);
     md_session_release_body(session);
     md_bytes_deinit(&session->stream); /* an idle connection keeps no more than a head */
-    md_bytes_deinit(&session->deflated);
+    md_chain_deinit(&session->deflated);
     session->handler_has_it = session->answered = session->streaming = false;
     session->deadline_ns = 0;
     if (session->close_after) {

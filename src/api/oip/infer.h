@@ -6,6 +6,7 @@
 #define MD_API_OIP_INFER_H
 
 #include "api/oip/oip.h"
+#include "base/chain.h"
 #include "codec/json.h"
 #include "codec/tensor_json.h"
 #include "infer/request.h"
@@ -63,14 +64,13 @@ struct md_oip_infer {
     size_t output_at;
     struct md_tensor_writer writer;
     bool writes;
-    struct md_bytes head; /* the JSON */
+    struct md_chain document; /* the JSON */
 };
 
 extern const struct md_http_handler md_oip_infer_handler;
 extern const struct md_responder md_oip_responder;
 
-/* Begins the answer; goes on in slices. */
-void md_oip_encode_begin(struct md_oip_infer *infer, const struct md_response *response);
+/* The next slice of the answer to infer->response; the last one answers. */
 void md_oip_encode_step(struct md_oip_infer *infer);
 
 #endif

@@ -192,66 +192,116 @@ static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64
     return true;
 }
 
-/* --- head -------------------- */
+/* --- document -------------------- */
 
-static void begin_document(struct md_oip_infer *infer)
+enum {
+    ESCAPED_BYTES = 6,    /* of a byte in a JSON string, at most */
+    FIXED_BYTES = 256,    /* keys and punctuation around names, at most */
+    DIMENSION_BYTES = 24, /* of a shape */
+    DATA_BYTES = 512,     /* of data in one step, at least */
+};
+
+static struct md_bytes *room(struct md_oip_infer *infer, size_t bytes)
 {
-    struct md_bytes *head = &infer->head;
-    const struct md_target *target = infer->request.target;
-
-    md_bytes_append_char(head, '{');
-    if (infer->request.id.len) {
-        md_bytes_append_str(head, MD_STR("\"id\":"));
-        md_json_append_string(head, infer->request.id);
-        md_bytes_append_char(head, ',');
-    }
-    md_bytes_append_str(head, MD_STR("\"model_name\":"));
-    md_json_append_string(head, target->model_name);
-    md_bytes_append_str(head, MD_STR(",\"model_version\":\""));
-    md_bytes_append_str(head, target->version_text);
-    md_bytes_append_char(head, '"');
-    md_bytes_append_str(head, MD_STR(",\"outputs\":["));
+    return md_chain_room(&infer->document, md_loop_pool(infer->x->loop), bytes);
 }
 
-static void begin_output(struct md_oip_infer *infer, const struct md_tensor *tensor)
+static bool begin_document(struct md_oip_infer *infer)
 {
-    struct md_bytes *head = &infer->head;
+    const struct md_target *target = infer->request.target;
+    struct md_str id = infer->request.id;
+    struct md_bytes *out =
+        room(infer, FIXED_BYTES + ESCAPED_BYTES * (id.len + target->model_name.len));
 
-    if (infer->output_at) {
-        md_bytes_append_char(head, ',');
+    if (!out) {
+        return false;
     }
-    md_bytes_append_str(head, MD_STR("{\"name\":"));
-    md_json_append_string(head, tensor->name);
-    md_bytes_append_str(head, MD_STR(",\"datatype\":\""));
-    md_bytes_append_c(head, md_dtype_name(tensor->dtype));
-    md_bytes_append_str(head, MD_STR("\",\"shape\":"));
-    md_shape_print(tensor->shape, tensor->rank, head);
+    md_bytes_append_char(out, '{');
+    if (id.len) {
+        md_bytes_append_str(out, MD_STR("\"id\":"));
+        md_json_append_string(out, id);
+        md_bytes_append_char(out, ',');
+    }
+    md_bytes_append_str(out, MD_STR("\"model_name\":"));
+    md_json_append_string(out, target->model_name);
+    md_bytes_append_str(out, MD_STR(",\"model_version\":\""));
+    md_bytes_append_str(out, target->version_text);
+    md_bytes_append_str(out, MD_STR("\",\"outputs\":["));
+    return true;
+}
+
+static bool begin_output(struct md_oip_infer *infer, const struct md_tensor *tensor)
+{
+    struct md_bytes *out = room(infer, FIXED_BYTES + ESCAPED_BYTES * tensor->name.len +
+                                           DIMENSION_BYTES * tensor->rank);
+
+    if (!out) {
+        return false;
+    }
+    if (infer->output_at) {
+        md_bytes_append_char(out, ',');
+    }
+    md_bytes_append_str(out, MD_STR("{\"name\":"));
+    md_json_append_string(out, tensor->name);
+    md_bytes_append_str(out, MD_STR(",\"datatype\":\""));
+    md_bytes_append_c(out, md_dtype_name(tensor->dtype));
+    md_bytes_append_str(out, MD_STR("\",\"shape\":"));
+    md_shape_print(tensor->shape, tensor->rank, out);
     if (is_binary(infer, tensor->name)) {
-        md_bytes_append_str(head, MD_STR(",\"parameters\":{\"binary_data_size\":"));
-        md_bytes_append_u64(head, tensor->bytes);
-        md_bytes_append_str(head, MD_STR("}}"));
+        md_bytes_append_str(out, MD_STR(",\"parameters\":{\"binary_data_size\":"));
+        md_bytes_append_u64(out, tensor->bytes);
+        md_bytes_append_str(out, MD_STR("}}"));
     } else {
-        md_bytes_append_str(head, MD_STR(",\"data\":["));
+        md_bytes_append_str(out, MD_STR(",\"data\":["));
         md_tensor_writer_init(&infer->writer, tensor->dtype, tensor->data, tensor->bytes);
         infer->writes = true;
     }
+    return true;
+}
+
+static bool append_end(struct md_oip_infer *infer)
+{
+    struct md_bytes *out = room(infer, 2);
+
+    if (out) {
+        md_bytes_append_str(out, MD_STR("]}"));
+    }
+    return out != NULL;
+}
+
+/* Data of the current output, as much as fits the block. */
+static enum md_progress append_data(struct md_oip_infer *infer)
+{
+    struct md_bytes *out = room(infer, DATA_BYTES + MD_TENSOR_WRITER_SPARE);
+
+    return out ? md_tensor_writer_step(&infer->writer, out,
+                                       out->capacity - out->len - MD_TENSOR_WRITER_SPARE)
+               : MD_PROGRESS_ERROR;
 }
 
 /* --- answer -------------------- */
+
+static void refuse(struct md_oip_infer *infer)
+{
+    struct md_error err;
+
+    (void)md_error_set(&err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
+    md_oip_reply_error(infer->x, &err);
+}
 
 static void answer(struct md_oip_infer *infer)
 {
     struct md_arena *arena = &infer->x->arena;
     const struct md_response *response = infer->response;
-    struct iovec *parts = md_arena_alloc(arena, (response->output_count + 1) * sizeof *parts);
+    size_t count = infer->document.part_count, binary = 0;
+    struct iovec *parts = md_arena_alloc(arena, (count + response->output_count) * sizeof *parts);
     struct md_http_header *header = md_arena_alloc(arena, sizeof *header);
-    size_t count = 1, binary = 0;
 
-    if (infer->head.failed || !parts || !header) {
-        md_oip_reply_sentence(infer->x, 503, "out of memory: the response");
+    if (!parts || !header) {
+        refuse(infer);
         return;
     }
-    parts[0] = (struct iovec){infer->head.data, infer->head.len};
+    md_chain_parts(&infer->document, parts);
     for (size_t i = 0; i < response->output_count; i++) {
         const struct md_tensor *tensor = &response->outputs[i];
         if (is_binary(infer, tensor->name) && tensor->bytes) {
@@ -265,7 +315,7 @@ static void answer(struct md_oip_infer *infer)
                                       .part_count = count,
                                       .may_compress = true};
     if (binary) {
-        char *length = md_arena_printf(arena, "%zu", infer->head.len);
+        char *length = md_arena_printf(arena, "%zu", md_chain_bytes(&infer->document));
         *header = (struct md_http_header){MD_STR("Inference-Header-Content-Length"),
                                           md_str_of(length ? length : "0")};
         answer.content_type = "application/octet-stream";
@@ -278,40 +328,37 @@ static void answer(struct md_oip_infer *infer)
 void md_oip_encode_step(struct md_oip_infer *infer)
 {
     const struct md_response *response = infer->response;
+    const size_t yield_at = md_chain_bytes(&infer->document) + MD_OIP_SLICE_BYTES;
+    bool ok = infer->document.part_count > 0 || begin_document(infer);
 
-    while (infer->output_at < response->output_count) {
+    while (ok && infer->output_at < response->output_count) {
         if (!infer->writes) {
-            begin_output(infer, &response->outputs[infer->output_at]);
+            ok = begin_output(infer, &response->outputs[infer->output_at]);
+        } else if (md_chain_bytes(&infer->document) >= yield_at) {
+            md_loop_defer(infer->x->loop, &infer->task);
+            return;
+        } else {
+            enum md_progress progress = append_data(infer);
+            infer->writes = progress != MD_PROGRESS_DONE;
+            ok = progress != MD_PROGRESS_ERROR && (infer->writes || append_end(infer));
         }
-        if (infer->writes) {
-            enum md_progress progress =
-                md_tensor_writer_step(&infer->writer, &infer->head, MD_OIP_SLICE_BYTES);
-            if (progress == MD_PROGRESS_AGAIN) {
-                md_loop_defer(infer->x->loop, &infer->task);
-                return;
-            }
-            md_bytes_append_str(&infer->head, MD_STR("]}"));
-            infer->writes = false;
-        }
-        infer->output_at++;
+        infer->output_at += !infer->writes;
     }
-    md_bytes_append_str(&infer->head, MD_STR("]}"));
-    answer(infer);
-}
-
-void md_oip_encode_begin(struct md_oip_infer *infer, const struct md_response *response)
-{
-    infer->response = response;
-    infer->phase = MD_OIP_ENCODE;
-    infer->output_at = 0;
-    begin_document(infer);
+    if (ok && append_end(infer)) {
+        answer(infer);
+    } else {
+        refuse(infer);
+    }
 }
 
 /* --- responder -------------------- */
 
 static void on_response(struct md_request *request, struct md_response *response)
 {
-    md_oip_encode_begin(request->dialect, response);
+    struct md_oip_infer *infer = request->dialect;
+
+    infer->response = response;
+    infer->phase = MD_OIP_ENCODE;
 }
 
 static bool classify_all(struct md_oip_infer *infer, struct md_error *err)

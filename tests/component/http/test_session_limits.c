@@ -483,7 +483,7 @@ static void test_session_every_allocation_may_fail(void **state)
         peer_free(&peer);
         rig_close(&rig);
     }
-    assert_true(n > 20);
+    assert_true(n > 10);
     md_bytes_deinit(&requests);
 }
 
