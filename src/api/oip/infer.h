@@ -55,7 +55,8 @@ struct md_oip_infer {
     size_t parameter_count, parameter_capacity;
     bool binary_output; /* default for outputs that are not listed */
     struct md_tensor_reader reader;
-    struct md_bytes strings;
+    struct md_bytes strings;       /* of all BYTES inputs; borrows its memory */
+    struct md_block *string_block; /* that memory, if it is not the arena's */
     struct md_json tensor_json; /* position of the data that is read */
     bool reads_late;            /* of data_at */
 

@@ -23,7 +23,6 @@ static void drop_target(void *arg)
     struct md_oip_infer *infer = arg;
 
     md_target_unref(&infer->version->target, md_loop_index(infer->x->loop));
-    md_bytes_deinit(&infer->strings);
     md_chain_deinit(&infer->document);
 }
 
@@ -61,29 +60,72 @@ static void release_block(void *arg)
     md_block_unref(arg);
 }
 
-/* Memory of a tensor: small from the arena, large from the loop's pool, returned with the arena. */
-static char *tensor_memory(struct md_oip_infer *infer, size_t bytes)
+static bool over_budget(struct md_oip_infer *infer)
+{
+    infer->json.failed = true;
+    return md_error_set(&infer->json.error, MD_REASON_INFLIGHT_BYTES,
+                        "too many bytes are in flight: try again");
+}
+
+/* A block of the loop's pool that goes back with the arena; `counted` bytes of it for now. */
+static struct md_block *tensor_block(struct md_oip_infer *infer, size_t bytes, size_t counted)
 {
     struct md_exchange *x = infer->x;
-    bool over_budget;
+    bool ignored;
+    struct md_block *block = md_pool_alloc_lazy(md_loop_pool(x->loop), bytes, counted, &ignored);
 
+    if (!block || !md_arena_on_reset(&x->arena, release_block, block)) {
+        md_block_unref(block);
+        (void)over_budget(infer);
+        return NULL;
+    }
+    return block;
+}
+
+/* Memory of a tensor: small from the arena, large from the loop's pool. */
+static char *tensor_memory(struct md_oip_infer *infer, size_t bytes)
+{
     if (bytes <= SMALL_TENSOR_BYTES) {
-        char *data = md_arena_alloc(&x->arena, bytes + TENSOR_ALIGNMENT);
+        char *data = md_arena_alloc(&infer->x->arena, bytes + TENSOR_ALIGNMENT);
         if (!data) {
             (void)no_memory(infer);
             return NULL;
         }
         return (char *)md_size_align((uintptr_t)data, TENSOR_ALIGNMENT);
     }
-    struct md_block *block = md_pool_alloc(md_loop_pool(x->loop), bytes, &over_budget);
-    if (!block || !md_arena_on_reset(&x->arena, release_block, block)) {
-        md_block_unref(block);
-        infer->json.failed = true;
-        (void)md_error_set(&infer->json.error, MD_REASON_INFLIGHT_BYTES,
-                           "too many bytes are in flight: try again");
-        return NULL;
+    struct md_block *block = tensor_block(infer, bytes, bytes);
+    return block ? block->data : NULL;
+}
+
+/* Memory for all BYTES inputs of the document, one behind the other. An element takes four bytes
+ * more than its text, and at least three more of the document: so they take at most 4/3 of it. The
+ * memory is counted as it fills. */
+static bool begin_strings(struct md_oip_infer *infer)
+{
+    size_t bytes = infer->json_bytes + infer->json_bytes / 3 + sizeof(uint32_t);
+    char *data;
+
+    if (infer->strings.data) {
+        return true;
     }
-    return block->data;
+    if (bytes <= SMALL_TENSOR_BYTES) {
+        data = tensor_memory(infer, bytes);
+    } else {
+        infer->string_block = tensor_block(infer, bytes, md_size_min(bytes, MD_OIP_SLICE_BYTES));
+        data = infer->string_block ? infer->string_block->data : NULL;
+    }
+    infer->strings = (struct md_bytes){.data = data, .capacity = bytes, .max = bytes};
+    return data != NULL;
+}
+
+/* Before a slice is read. */
+static bool count_strings(struct md_oip_infer *infer)
+{
+    return !infer->string_block ||
+           md_block_charge(
+               infer->string_block,
+               md_size_min(infer->strings.len + 2 * MD_OIP_SLICE_BYTES, infer->strings.capacity)) ||
+           over_budget(infer);
 }
 
 /* Room for one more item in an arena array. */
@@ -250,38 +292,33 @@ static bool begin_tensor(struct md_oip_infer *infer, struct md_oip_input *input)
         return fail(infer, "the data of input '%s' has fewer than the %zu elements of its shape",
                     input->tensor.name.ptr ? input->tensor.name.ptr : "", elements);
     }
-    if (input->tensor.dtype != MD_DTYPE_BYTES) {
+    if (input->tensor.dtype == MD_DTYPE_BYTES) {
+        if (!begin_strings(infer)) {
+            return false;
+        }
+        input->tensor.data = infer->strings.data + infer->strings.len;
+    } else {
         data = tensor_memory(infer, bytes);
         if (!data) {
             return false;
         }
+        input->tensor.data = data;
+        input->tensor.bytes = bytes;
     }
-    input->tensor.data = data;
-    input->tensor.bytes = input->tensor.dtype == MD_DTYPE_BYTES ? 0 : bytes;
-    infer->strings.len = 0;
-    infer->strings.max = infer->oip->options->http_max_input_size;
     md_tensor_reader_init(&infer->reader, input->tensor.dtype, elements, data, &infer->strings);
     infer->phase = MD_OIP_DECODE_TENSOR;
     return true;
 }
 
-static bool end_tensor(struct md_oip_infer *infer)
+static void end_tensor(struct md_oip_infer *infer)
 {
     struct md_oip_input *input = &infer->inputs[infer->input_count - 1];
 
     infer->phase = MD_OIP_DECODE_JSON;
     if (input->tensor.dtype == MD_DTYPE_BYTES) {
-        char *data = tensor_memory(infer, infer->strings.len);
-        if (!data) {
-            return false;
-        }
-        if (infer->strings.len) {
-            memcpy(data, infer->strings.data, infer->strings.len);
-        }
-        input->tensor.data = data;
-        input->tensor.bytes = infer->strings.len;
+        input->tensor.bytes =
+            (size_t)(infer->strings.data + infer->strings.len - input->tensor.data);
     }
-    return true;
 }
 
 /* --- inputs -------------------- */
@@ -614,15 +651,18 @@ static void decode(struct md_oip_infer *infer)
         if (infer->phase == MD_OIP_DECODE_TENSOR) {
             struct md_json *json = infer->reads_late ? &infer->tensor_json : &infer->json;
             enum md_progress progress =
-                md_tensor_reader_step(&infer->reader, json, MD_OIP_SLICE_BYTES);
+                count_strings(infer)
+                    ? md_tensor_reader_step(&infer->reader, json, MD_OIP_SLICE_BYTES)
+                    : MD_PROGRESS_ERROR;
             if (progress == MD_PROGRESS_AGAIN) {
                 yield(infer);
                 return;
             }
-            if (progress == MD_PROGRESS_ERROR || !end_tensor(infer)) {
+            if (progress == MD_PROGRESS_ERROR) {
                 refuse(infer, json->failed ? &json->error : &infer->json.error);
                 return;
             }
+            end_tensor(infer);
         } else if (!decode_step(infer)) {
             refuse(infer, &infer->json.error);
             return;
