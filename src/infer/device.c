@@ -539,6 +539,8 @@ void md_device_attach(struct md_device *device, struct md_target *target,
         }
     }
     target->instance_count = count;
+    /* Nothing is known of it yet: executors try it out. relaxed: an estimate */
+    atomic_store_explicit(&target->inline_ns, 2 * device->inline_limit_ns, memory_order_relaxed);
     target->accepting = true;
     pthread_mutex_unlock(&device->mutex);
 }

@@ -169,6 +169,27 @@ static void test_infer_runs_inline(void **state)
     world_close(&w);
 }
 
+static void test_infer_runs_inline_once_it_proved_to_be_quick(void **state)
+{
+    static const int32_t value = 7;
+    struct world w;
+    struct seen seen = {0};
+    size_t count = 0;
+
+    (void)state;
+    world_open(&w, md_builtin_identity_entry(&md_host_api), "0", false, MD_INLINE_AUTO);
+    md_infer_submit(make(&w, &value, 1, &seen));
+    assert_int_equal(seen.ends, 0);
+    turn_until(&w, &seen.ends, ++count);
+    while (count < 20) {
+        md_infer_submit(make(&w, &value, 1, &seen));
+        turn_until(&w, &seen.ends, ++count);
+    }
+    md_infer_submit(make(&w, &value, 1, &seen));
+    assert_int_equal(seen.ends, count + 1);
+    world_close(&w);
+}
+
 static void test_infer_runs_on_executors_in_order(void **state)
 {
     enum { COUNT = 200 };
@@ -338,6 +359,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_infer_runs_inline),
+        cmocka_unit_test(test_infer_runs_inline_once_it_proved_to_be_quick),
         cmocka_unit_test(test_infer_runs_on_executors_in_order),
         cmocka_unit_test(test_infer_bound_executors_take_no_wake_up),
         cmocka_unit_test(test_infer_streams_beyond_the_credit),
