@@ -17,6 +17,11 @@ struct md_arena_chunk {
 enum { ARENA_ALIGN = 16, ARENA_DEFAULT_CHUNK = 4096 };
 _Static_assert(sizeof(struct md_arena_chunk) % ARENA_ALIGN == 0, "chunk data must be aligned");
 
+static size_t ordinary_bytes(const struct md_arena *arena)
+{
+    return arena->chunk_bytes ? arena->chunk_bytes : ARENA_DEFAULT_CHUNK;
+}
+
 void md_arena_init(struct md_arena *arena, size_t chunk_bytes)
 {
     *arena = (struct md_arena){.chunk_bytes = md_size_align(chunk_bytes, ARENA_ALIGN)};
@@ -43,9 +48,17 @@ static struct md_arena_chunk *chunk_create(struct md_arena *arena, size_t bytes)
     return chunk;
 }
 
+static void begin_chunk(struct md_arena *arena, struct md_arena_chunk *chunk)
+{
+    chunk->next = arena->chunks;
+    arena->chunks = chunk;
+    arena->at = chunk_data(chunk);
+    arena->end = arena->at + chunk->bytes;
+}
+
 static void *alloc_slow(struct md_arena *arena, size_t size)
 {
-    size_t ordinary = arena->chunk_bytes ? arena->chunk_bytes : ARENA_DEFAULT_CHUNK;
+    size_t ordinary = ordinary_bytes(arena);
     bool large = size > ordinary / 2;
     struct md_arena_chunk *chunk = chunk_create(arena, large ? size : ordinary);
 
@@ -57,10 +70,8 @@ static void *alloc_slow(struct md_arena *arena, size_t size)
         arena->chunks->next = chunk;
         return chunk_data(chunk);
     }
-    chunk->next = arena->chunks;
-    arena->chunks = chunk;
-    arena->at = chunk_data(chunk) + size;
-    arena->end = chunk_data(chunk) + chunk->bytes;
+    begin_chunk(arena, chunk);
+    arena->at += size;
     return chunk_data(chunk);
 }
 
@@ -153,7 +164,7 @@ static void run_cleanups(struct md_arena *arena)
 
 void md_arena_reset(struct md_arena *arena)
 {
-    size_t ordinary = arena->chunk_bytes ? arena->chunk_bytes : ARENA_DEFAULT_CHUNK;
+    size_t ordinary = ordinary_bytes(arena);
     struct md_arena_chunk *kept = NULL;
 
     run_cleanups(arena);
@@ -165,13 +176,11 @@ void md_arena_reset(struct md_arena *arena)
             md_free(chunk);
         }
     }
-    arena->chunks = kept;
+    arena->chunks = NULL;
     arena->at = arena->end = NULL;
     arena->failed = false;
     if (kept) {
-        kept->next = NULL;
-        arena->at = chunk_data(kept);
-        arena->end = arena->at + kept->bytes;
+        begin_chunk(arena, kept);
     }
 }
 
@@ -183,4 +192,45 @@ void md_arena_deinit(struct md_arena *arena)
         md_free(chunk);
     }
     *arena = (struct md_arena){0};
+}
+
+/* --- cache -------------------- */
+
+void md_arena_cache_lend(struct md_arena_cache *cache, struct md_arena *arena)
+{
+    struct md_arena_chunk *chunk = cache->chunks;
+
+    if (chunk && !arena->chunks && chunk->bytes == ordinary_bytes(arena)) {
+        cache->chunks = chunk->next;
+        cache->count--;
+        begin_chunk(arena, chunk);
+    }
+}
+
+void md_arena_cache_take_back(struct md_arena_cache *cache, struct md_arena *arena)
+{
+    struct md_arena_chunk *chunk = arena->chunks;
+
+    if (!chunk) {
+        return;
+    }
+    arena->chunks = NULL;
+    arena->at = arena->end = NULL;
+    if (cache->count < cache->max_count) {
+        chunk->next = cache->chunks;
+        cache->chunks = chunk;
+        cache->count++;
+    } else {
+        md_free(chunk);
+    }
+}
+
+void md_arena_cache_deinit(struct md_arena_cache *cache)
+{
+    for (struct md_arena_chunk *chunk = cache->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        md_free(chunk);
+    }
+    cache->chunks = NULL;
+    cache->count = 0;
 }

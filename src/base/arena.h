@@ -51,6 +51,23 @@ char *md_arena_printf(struct md_arena *arena, const char *format, ...) MD_PRINTF
 /* Calls run(arg) when the arena is reset. False when out of memory; then run was not registered. */
 bool md_arena_on_reset(struct md_arena *arena, void (*run)(void *arg), void *arg) MD_MUST_CHECK;
 
+/*
+ * Chunks for arenas that are used one after another: idle ones hold none, and the same few stay in
+ * the processor's cache. One thread; zeroed is valid and keeps nothing.
+ */
+struct md_arena_cache {
+    struct md_arena_chunk *chunks; /* own */
+    size_t count;
+    size_t max_count;
+};
+
+/* Gives an arena without chunks its first one. */
+void md_arena_cache_lend(struct md_arena_cache *cache, struct md_arena *arena);
+/* Takes the chunk that a reset arena has kept. */
+void md_arena_cache_take_back(struct md_arena_cache *cache, struct md_arena *arena);
+/* Frees what it keeps; then it is empty. */
+void md_arena_cache_deinit(struct md_arena_cache *cache);
+
 static inline bool md_arena_failed(const struct md_arena *arena)
 {
     return arena->failed;

@@ -338,6 +338,7 @@ static void take_head(struct md_session *session, struct md_str data)
     unsigned status = 400;
     struct md_error err;
 
+    md_arena_cache_lend(md_loop_arenas(x->loop), &x->arena);
     /* A copy, so that the views outlive the read buffer. */
     struct md_str text = md_arena_copy(&x->arena, md_str_make(data.ptr + start, bytes - start));
     session->in_at += bytes;

@@ -444,6 +444,7 @@ static void end_exchange(struct md_session *session)
     bool linger = session->close_after &&
                   (session->early || (session->in && session->in_at < session->in_end));
     md_arena_reset(&x->arena);
+    md_arena_cache_take_back(md_loop_arenas(x->loop), &x->arena);
     md_session_release_body(session);
     md_bytes_deinit(&session->stream); /* an idle connection keeps no more than a head */
     md_chain_deinit(&session->deflated);

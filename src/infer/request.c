@@ -14,7 +14,7 @@
 #include "infer/device.h"
 #include "infer/statistics.h"
 
-enum { STREAM_CREDIT = 16 };
+enum { STREAM_CREDIT = 16, SMALL_OUTPUT_BYTES = 1024 };
 
 void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
                      struct md_arena *arena, const struct md_responder *responder, void *dialect)
@@ -152,12 +152,37 @@ static void release_block(void *arg)
     md_block_unref(arg);
 }
 
+/* Small ones live in the arena, large ones are counted. */
+static bool copy_output(struct md_request *request, struct md_arena *arena,
+                        struct md_tensor *tensor, struct md_error *err)
+{
+    char *copy;
+
+    if (tensor->bytes <= SMALL_OUTPUT_BYTES) {
+        copy = md_arena_alloc(arena, tensor->bytes);
+    } else {
+        struct md_block *block = md_request_block(request, tensor->bytes);
+        if (block && !md_arena_on_reset(arena, release_block, block)) {
+            md_block_unref(block);
+            block = NULL;
+        }
+        copy = block ? block->data : NULL;
+    }
+    if (!copy) {
+        return md_error_no_memory(err, "an output");
+    }
+    if (tensor->bytes) {
+        memcpy(copy, tensor->data, tensor->bytes);
+    }
+    tensor->data = copy;
+    return true;
+}
+
 static bool take_output_memory(struct md_request *request, struct md_arena *arena,
                                const struct modeld_output *output, struct md_tensor *tensor,
                                struct md_error *err)
 {
     struct md_block *block = (struct md_block *)(uintptr_t)output->buffer;
-    char *copy;
 
     tensor->data = output->tensor.data;
     switch (output->memory) {
@@ -184,15 +209,7 @@ static bool take_output_memory(struct md_request *request, struct md_arena *aren
         }
         return true;
     case MODELD_OUTPUT_COPY:
-        copy = md_arena_alloc(arena, tensor->bytes);
-        if (!copy) {
-            return md_error_no_memory(err, "an output");
-        }
-        if (tensor->bytes) {
-            memcpy(copy, output->tensor.data, tensor->bytes);
-        }
-        tensor->data = copy;
-        return true;
+        return copy_output(request, arena, tensor, err);
     default:
         return md_error_set(err, MD_REASON_BACKEND, "output '%s' has the unknown memory kind %u",
                             output->tensor.name, output->memory);

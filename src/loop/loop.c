@@ -27,6 +27,7 @@ enum {
     EVENTS_A_TURN = 64,
     IDLE_TRIM_MS = 10000,
     KEPT_CACHE_BYTES = 256 * 1024,
+    ARENA_CHUNKS_MAX = 64,
     SPIN_AFTER_SINGLE_WAITS = 4,
 };
 
@@ -42,6 +43,7 @@ struct md_loop {
     /* owner: the loop's thread */
     uint64_t now_ns;
     struct md_timer_heap timers;
+    struct md_arena_cache arenas;
     struct md_loop_task *deferred_first, *deferred_last;
     struct md_loop_fd
         *handling[EVENTS_A_TURN]; /* events of this turn; NULL when removed meanwhile */
@@ -374,7 +376,8 @@ bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
                              .spin_ns = (uint64_t)options->spin_us * MD_NS_PER_US,
                              .poller = -1,
                              .wakeup = -1,
-                             .now_ns = md_clock_monotonic_ns()};
+                             .now_ns = md_clock_monotonic_ns(),
+                             .arenas.max_count = ARENA_CHUNKS_MAX};
     loop->trim_timer.fire = trim_idle;
     loop->wakeup_fd =
         (struct md_loop_fd){.events = MD_LOOP_READ, .armed = MD_LOOP_READ, .ready = woken};
@@ -425,6 +428,7 @@ void md_loop_destroy(struct md_loop *loop)
     md_os_close(loop->poller);
     md_pool_destroy(loop->pool);
     md_timer_heap_deinit(&loop->timers);
+    md_arena_cache_deinit(&loop->arenas);
     md_free(loop);
 }
 
@@ -441,6 +445,11 @@ unsigned md_loop_index(const struct md_loop *loop)
 struct md_pool *md_loop_pool(struct md_loop *loop)
 {
     return loop->pool;
+}
+
+struct md_arena_cache *md_loop_arenas(struct md_loop *loop)
+{
+    return &loop->arenas;
 }
 
 struct md_loop *md_loop_current(void)

@@ -9,6 +9,7 @@
 #ifndef MD_LOOP_LOOP_H
 #define MD_LOOP_LOOP_H
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "base/pool.h"
 
@@ -92,6 +93,7 @@ void md_loop_fd_remove(struct md_loop *loop,
 uint64_t md_loop_now_ns(const struct md_loop *loop); /* monotonic time of this turn */
 unsigned md_loop_index(const struct md_loop *loop);
 struct md_pool *md_loop_pool(struct md_loop *loop);
+struct md_arena_cache *md_loop_arenas(struct md_loop *loop); /* for arenas of the loop's requests */
 /* The loop that the calling thread runs, or NULL. Any thread. */
 struct md_loop *md_loop_current(void);
 /* Connections it serves, for balance and metrics; written by the loop, read by any thread. */

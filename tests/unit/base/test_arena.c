@@ -171,6 +171,56 @@ static void test_arena_every_failed_allocation_is_remembered(void **state)
     }
 }
 
+static void test_arena_cache_lends_and_takes_back(void **state)
+{
+    struct md_arena_cache cache = {.max_count = 1};
+    struct md_arena a, b;
+
+    (void)state;
+    md_arena_init(&a, 1024);
+    md_arena_init(&b, 1024);
+    md_arena_cache_lend(&cache, &a); /* it has none */
+    assert_null(a.chunks);
+    const char *first = md_arena_alloc(&a, 10);
+    assert_non_null(md_arena_alloc(&b, 10));
+    md_arena_reset(&a);
+    md_arena_reset(&b);
+    md_arena_cache_take_back(&cache, &a);
+    md_arena_cache_take_back(&cache, &b); /* beyond its bound: freed */
+    assert_int_equal(cache.count, 1);
+    assert_null(a.chunks);
+    assert_null(b.chunks);
+    md_arena_cache_lend(&cache, &b);
+    assert_int_equal(cache.count, 0);
+    assert_ptr_equal(md_arena_alloc(&b, 10), first);
+    md_arena_cache_lend(&cache, &b); /* it has one already */
+    md_arena_reset(&b);
+    md_arena_cache_take_back(&cache, &b);
+    md_arena_cache_deinit(&cache);
+    assert_int_equal(cache.count, 0);
+    md_arena_deinit(&a);
+    md_arena_deinit(&b);
+}
+
+static void test_arena_cache_keeps_to_its_size(void **state)
+{
+    struct md_arena_cache cache = {.max_count = 4};
+    struct md_arena small, large;
+
+    (void)state;
+    md_arena_init(&small, 512);
+    md_arena_init(&large, 4096);
+    assert_non_null(md_arena_alloc(&small, 10));
+    md_arena_reset(&small);
+    md_arena_cache_take_back(&cache, &small);
+    md_arena_cache_lend(&cache, &large);
+    assert_null(large.chunks);
+    assert_int_equal(cache.count, 1);
+    md_arena_cache_deinit(&cache);
+    md_arena_deinit(&small);
+    md_arena_deinit(&large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +231,8 @@ int main(void)
         cmocka_unit_test(test_arena_calloc),
         cmocka_unit_test(test_arena_cleanups_run_newest_first_once),
         cmocka_unit_test(test_arena_every_failed_allocation_is_remembered),
+        cmocka_unit_test(test_arena_cache_lends_and_takes_back),
+        cmocka_unit_test(test_arena_cache_keeps_to_its_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
