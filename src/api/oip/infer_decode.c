@@ -737,7 +737,8 @@ static void on_head(struct md_exchange *x)
     struct md_error err;
 
     if (!infer) {
-        md_oip_reply_sentence(x, 503, "out of memory");
+        (void)md_error_no_memory(&err, "a request");
+        md_oip_reply_error(x, &err);
         return;
     }
     x->dialect = infer;
@@ -750,7 +751,8 @@ static void on_head(struct md_exchange *x)
         return;
     }
     if (!md_arena_on_reset(&x->arena, drop_target, infer)) {
-        md_oip_reply_sentence(x, 503, "out of memory");
+        (void)md_error_no_memory(&err, "a request");
+        md_oip_reply_error(x, &err);
         return;
     }
     struct md_target *target = &infer->version->target;

@@ -248,7 +248,9 @@ static void answer(struct md_oip_infer *infer)
     size_t count = 1, binary = 0;
 
     if (infer->head.failed || !parts || !header) {
-        md_oip_reply_sentence(infer->x, 503, "out of memory: the response");
+        struct md_error err;
+        (void)md_error_no_memory(&err, "the response");
+        md_oip_reply_error(infer->x, &err);
         return;
     }
     parts[0] = (struct iovec){infer->head.data, infer->head.len};

@@ -224,6 +224,11 @@ static inline void fake_server_stop(struct fake_server *server)
     md_device_destroy(server->device);
     md_loop_destroy(server->loop);
     md_arena_deinit(&server->arena);
+    if (server->budget.used_bytes) {
+        (void)fprintf(stderr, "fake server: %zu bytes were not given back\n",
+                      (size_t)server->budget.used_bytes);
+        abort();
+    }
     (void)snprintf(command, sizeof command, "rm -r '%s'", server->folder);
     if (system(command) != 0) {
         abort();
@@ -281,6 +286,7 @@ static inline void fake_send(struct fake_server *server, struct fake_exchange *f
             if (!fake->x.body_block) { /* as a session would */
                 fake->answers = 1;
                 fake->status = 503;
+                fake->retry_after = true;
                 return;
             }
             memcpy(fake->x.body_block->data + lead, body.ptr, body.len);
