@@ -160,6 +160,7 @@ static bool make_accelerators(struct build *b, struct modeld_model_args *args)
     return names || md_error_no_memory(b->err, "a model's accelerators");
 }
 
+/* NULL when out of memory. */
 static const char *join_output_names(struct build *b)
 {
     struct md_bytes text = {0};
@@ -171,7 +172,7 @@ static const char *join_output_names(struct build *b)
         }
         md_bytes_append_str(&text, md_message_get(output, "name", 0).as.string);
     }
-    const char *joined = md_arena_copy(b->arena, md_bytes_view(&text)).ptr;
+    const char *joined = text.failed ? NULL : md_arena_copy(b->arena, md_bytes_view(&text)).ptr;
     md_bytes_deinit(&text);
     return joined;
 }
@@ -212,8 +213,9 @@ static bool create_model(struct build *b)
     md_message_print_json(b->config, &json);
     md_bytes_append_char(&json, '\0');
     args.config_json = json.data;
-    bool ok = !json.failed && make_parameters(b, &args) && make_op_libraries(b, &args) &&
-              make_accelerators(b, &args);
+    bool ok = (!json.failed && args.output_names) || md_error_no_memory(b->err, "a model");
+    ok = ok && make_parameters(b, &args) && make_op_libraries(b, &args) &&
+         make_accelerators(b, &args);
     if (ok) {
         b->err->text[0] = '\0';
         int32_t code = mapping->backend->api->model_create(mapping->backend->handle, &args,
@@ -460,11 +462,9 @@ static bool complete_groups(struct build *b)
             ok = md_message_set(group, "count", (struct md_value){.as.integer = 1}, b->arena);
         }
         if (ok && !md_message_has(group, "name")) {
-            ok = md_message_set(
-                group, "name",
-                (struct md_value){.as.string = md_str_of(md_arena_printf(
-                                      b->arena, "%s_%zu", b->version->model->name.ptr, i))},
-                b->arena);
+            char *name = md_arena_printf(b->arena, "%s_%zu", b->version->model->name.ptr, i);
+            ok = name && md_message_set(group, "name",
+                                        (struct md_value){.as.string = md_str_of(name)}, b->arena);
         }
         if (!ok) {
             return md_error_no_memory(b->err, "a model");
