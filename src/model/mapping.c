@@ -612,10 +612,14 @@ static bool publish_config(struct build *b)
     struct md_bytes json = {0};
 
     md_message_print_json(b->config, &json);
-    b->version->config_json = md_arena_copy(b->arena, md_bytes_view(&json));
-    bool ok = !json.failed && b->version->config_json.ptr;
+    struct md_str copy = md_arena_copy(b->arena, md_bytes_view(&json));
+    bool ok = !json.failed && copy.ptr;
     md_bytes_deinit(&json);
-    return ok || md_error_no_memory(b->err, "a model's configuration");
+    if (!ok) {
+        return md_error_no_memory(b->err, "a model's configuration");
+    }
+    b->version->config_json = copy;
+    return true;
 }
 
 /* --- life -------------------- */
