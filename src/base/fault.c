@@ -4,7 +4,7 @@
  */
 #include "base/fault.h"
 
-atomic_long md_fault_countdown[MD_FAULT_KIND_COUNT] = {-1, -1};
+atomic_long md_fault_countdown[MD_FAULT_KIND_COUNT] = {-1, -1, -1};
 
 static struct {
     atomic_bool lasting, delivered;

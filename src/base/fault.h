@@ -12,7 +12,12 @@
 
 #include <stdatomic.h>
 
-enum md_fault_kind { MD_FAULT_ALLOC, MD_FAULT_SYSCALL, MD_FAULT_KIND_COUNT };
+enum md_fault_kind {
+    MD_FAULT_ALLOC,   /* of the heap */
+    MD_FAULT_SYSCALL, /* that can fail */
+    MD_FAULT_REGION,  /* from an arena or a pool, whether it goes to the heap for it or not */
+    MD_FAULT_KIND_COUNT,
+};
 
 /* Calls still to succeed before one fails; negative: not armed. Internal to md_fault_hit. */
 extern atomic_long md_fault_countdown[MD_FAULT_KIND_COUNT];
@@ -28,7 +33,7 @@ bool md_fault_disarm(enum md_fault_kind kind);
 /* An armed md_fault_hit. */
 bool md_fault_count(enum md_fault_kind kind);
 
-/* True if this call is to fail. Called by base/alloc.c and os/. */
+/* True if this call is to fail. Called by base/ and os/. */
 static inline bool md_fault_hit(enum md_fault_kind kind)
 {
     /* relaxed: a test arms before it starts the work that is to fail */

@@ -51,9 +51,14 @@ static bool fail_config(struct build *b, const char *format, ...)
     return md_error_set(b->err, MD_REASON_CONFLICT, "%s", text);
 }
 
-static struct md_value string_value(struct build *b, const char *text)
+/* A copy of the text as a field's value; false when out of memory. */
+static bool set_string(struct build *b, struct md_message *message, const char *field,
+                       const char *text)
 {
-    return (struct md_value){.as.string = md_arena_copy(b->arena, md_str_of(text))};
+    struct md_str copy = md_arena_copy(b->arena, md_str_of(text));
+
+    return copy.ptr &&
+           md_message_set(message, field, (struct md_value){.as.string = copy}, b->arena);
 }
 
 /* --- which backend -------------------- */
@@ -252,7 +257,7 @@ static bool complete_from_model(struct build *b, const char *field,
     int index = md_message_field(&md_model_config_desc, md_str_of(field));
     struct md_message *io = md_message_create(md_model_config_desc.fields[index].message, b->arena);
     bool ok =
-        io && md_message_set(io, "name", string_value(b, spec->name), b->arena) &&
+        io && set_string(b, io, "name", spec->name) &&
         md_message_set(io, "data_type", (struct md_value){.as.integer = spec->dtype}, b->arena);
 
     for (uint32_t i = b->max_batch_size > 0 ? 1 : 0;
@@ -585,11 +590,11 @@ static bool complete_names(struct build *b)
                              b->arena);
 
     if (ok && !md_message_get(b->config, "platform", 0).as.string.len) {
-        ok = md_message_set(b->config, "platform", string_value(b, platform), b->arena);
+        ok = set_string(b, b->config, "platform", platform);
     }
     const char *file = md_backend_default_file(backend->name);
     if (ok && file && !md_message_get(b->config, "default_model_filename", 0).as.string.len) {
-        ok = md_message_set(b->config, "default_model_filename", string_value(b, file), b->arena);
+        ok = set_string(b, b->config, "default_model_filename", file);
     }
     if (ok && !md_message_child(b->config, "version_policy")) {
         int index = md_message_field(&md_model_config_desc, MD_STR("version_policy"));

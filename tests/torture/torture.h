@@ -37,6 +37,13 @@ struct torture {
     long at; /* the call that fails */
 };
 
+static inline const char *torture_kind_name(enum md_fault_kind kind)
+{
+    static const char *const names[] = {"allocation", "system call", "arena or pool request"};
+
+    return names[kind];
+}
+
 static inline long torture_step(long at)
 {
     const char *how = getenv("MODELD_TORTURE");
@@ -77,13 +84,12 @@ static inline bool torture_disarm(struct torture *t)
 }
 
 /* assert_true that says which call failed. */
-#define torture_check(t, condition)                                                       \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            fail_msg("%s: %s %ld failing%s", #condition,                                  \
-                     (t)->kind == MD_FAULT_ALLOC ? "allocation" : "system call", (t)->at, \
-                     (t)->lasting ? " and all after it" : "");                            \
-        }                                                                                 \
+#define torture_check(t, condition)                                                             \
+    do {                                                                                        \
+        if (!(condition)) {                                                                     \
+            fail_msg("%s: %s %ld failing%s", #condition, torture_kind_name((t)->kind), (t)->at, \
+                     (t)->lasting ? " and all after it" : "");                                  \
+        }                                                                                       \
     } while (0)
 
 #endif

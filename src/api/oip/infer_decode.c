@@ -41,6 +41,9 @@ static bool fail(struct md_oip_infer *infer, const char *format, ...)
     char text[512];
     va_list args;
 
+    if (infer->json.failed) { /* what went wrong first is what is said */
+        return false;
+    }
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);

@@ -55,14 +55,14 @@ unsigned md_oip_status(const struct md_error *err)
     return (size_t)err->code < MD_COUNT_OF(code_table) ? code_table[err->code] : 500;
 }
 
-static bool may_retry(enum md_reason reason)
+static bool may_retry(const struct md_error *err)
 {
     for (size_t i = 0; i < MD_COUNT_OF(reason_table); i++) {
-        if (reason_table[i].reason == reason) {
+        if (reason_table[i].reason == err->reason) {
             return reason_table[i].retry;
         }
     }
-    return false;
+    return err->code == MD_CODE_RESOURCE_EXHAUSTED;
 }
 
 /* Takes the text over. Without memory for it the answer is an empty 503. */
@@ -99,7 +99,7 @@ static void reply_error(struct md_exchange *x, unsigned status, const char *sent
 
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err)
 {
-    reply_error(x, md_oip_status(err), err->text, may_retry(err->reason));
+    reply_error(x, md_oip_status(err), err->text, may_retry(err));
 }
 
 void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *sentence)

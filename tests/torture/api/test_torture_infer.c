@@ -170,7 +170,7 @@ static void next_request_is_served(const struct torture *t)
     }
 }
 
-static void torture_request(const struct request *request)
+static void torture_request(const struct request *request, enum md_fault_kind kind)
 {
     struct fake_exchange first;
 
@@ -179,7 +179,7 @@ static void torture_request(const struct request *request)
     struct md_bytes right = first.body;
     first.body = (struct md_bytes){0};
     fake_free(&first);
-    for (struct torture t = {.kind = MD_FAULT_ALLOC}; torture_next(&t);) {
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
         struct fake_exchange fake;
         md_pool_trim(md_loop_pool(server.loop), 0); /* so that each block is an allocation */
         torture_arm(&t);
@@ -193,6 +193,9 @@ static void torture_request(const struct request *request)
                          (may_differ && (fake.body.failed || fake.body.data[0] == '{')));
         bool is_refusal = delivered && fake.status == 503 && fake.retry_after;
         unsigned answers = fake.answers;
+        if (!is_right && !is_refusal) {
+            print_error("status %u: %.*s\n", fake.status, (int)fake.body.len, fake.body.data);
+        }
         fake_free(&fake);
         torture_check(&t, answers == 1);
         torture_check(&t, is_right || is_refusal);
@@ -204,7 +207,8 @@ static void torture_request(const struct request *request)
 
 static void test_torture_infer(void **state)
 {
-    torture_request(*state);
+    torture_request(*state, MD_FAULT_ALLOC);
+    torture_request(*state, MD_FAULT_REGION);
 }
 
 /* A body whose decoding and encoding yield in between. */
@@ -224,16 +228,16 @@ static void test_torture_infer_large(void **state)
     md_bytes_append_c(&json, "]}]}");
     for (size_t i = 0; i < MD_COUNT_OF(paths); i++) {
         const struct request request = {"large", paths[i], json.data, json.len, -1, 200, false};
-        torture_request(&request);
+        torture_request(&request, MD_FAULT_ALLOC);
+        torture_request(&request, MD_FAULT_REGION);
     }
     md_bytes_deinit(&json);
 }
 
 /* The page comes in pieces; without memory it ends early, once. */
-static void test_torture_infer_metrics(void **state)
+static void torture_metrics(enum md_fault_kind kind)
 {
-    (void)state;
-    for (struct torture t = {.kind = MD_FAULT_ALLOC}; torture_next(&t);) {
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
         struct fake_exchange fake = {0};
         fake.x.loop = server.loop;
         fake.x.head = (struct md_http_head){.method = MD_HTTP_GET, .path = MD_STR("/metrics")};
@@ -254,6 +258,13 @@ static void test_torture_infer_metrics(void **state)
         torture_check(&t, delivered || strstr(fake.body.data, "modeld_build_info{"));
         fake_free(&fake);
     }
+}
+
+static void test_torture_infer_metrics(void **state)
+{
+    (void)state;
+    torture_metrics(MD_FAULT_ALLOC);
+    torture_metrics(MD_FAULT_REGION);
 }
 
 int main(void)

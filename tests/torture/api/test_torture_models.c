@@ -158,7 +158,7 @@ static bool start(struct torture *t, struct md_error *err)
 
 static bool says_why(const struct torture *t, const char *text)
 {
-    return *text && text[0] != POISON && (t->kind != MD_FAULT_ALLOC || strstr(text, "memory"));
+    return *text && text[0] != POISON && (t->kind == MD_FAULT_SYSCALL || strstr(text, "memory"));
 }
 
 static void judge(const struct torture *t, const struct seen *right, const struct seen *got)
@@ -215,6 +215,7 @@ static void test_torture_models_short_of_memory(void **state)
 {
     (void)state;
     torture_start(MD_FAULT_ALLOC);
+    torture_start(MD_FAULT_REGION);
 }
 
 static void test_torture_models_failing_system(void **state)

@@ -87,14 +87,13 @@ static char *pass(struct reading *r, const struct model *model)
     return text;
 }
 
-static void test_torture_config_model(void **state)
+static void torture_model(const struct model *model, enum md_fault_kind kind)
 {
-    const struct model *model = *state;
     struct reading right, got;
     char *right_text = pass(&right, model);
 
     assert_int_equal(right_text == NULL, right.diagnostics.error_count > 0);
-    for (struct torture t = {.kind = MD_FAULT_ALLOC}; torture_next(&t);) {
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
         torture_arm(&t);
         char *text = pass(&got, model);
         bool delivered = torture_disarm(&t);
@@ -113,17 +112,22 @@ static void test_torture_config_model(void **state)
     reading_end(&right);
 }
 
+static void test_torture_config_model(void **state)
+{
+    torture_model(*state, MD_FAULT_ALLOC);
+    torture_model(*state, MD_FAULT_REGION);
+}
+
 /* --- class labels -------------------- */
 
-static void test_torture_config_labels(void **state)
+static void torture_labels(enum md_fault_kind kind)
 {
     struct md_bytes text = {0};
 
-    (void)state;
     for (int i = 0; i < 3000; i++) {
         md_bytes_printf(&text, "class %d\n", i);
     }
-    for (struct torture t = {.kind = MD_FAULT_ALLOC}; torture_next(&t);) {
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
         struct md_arena arena = {0};
         struct md_error err = {0};
         const struct md_str *labels = NULL;
@@ -137,6 +141,13 @@ static void test_torture_config_labels(void **state)
         md_arena_deinit(&arena);
     }
     md_bytes_deinit(&text);
+}
+
+static void test_torture_config_labels(void **state)
+{
+    (void)state;
+    torture_labels(MD_FAULT_ALLOC);
+    torture_labels(MD_FAULT_REGION);
 }
 
 /* --- options -------------------- */
@@ -169,7 +180,8 @@ static void parse(struct parsed *p)
                                  (char *)(uintptr_t) "--model-repository",
                                  (char *)(uintptr_t) "b",
                                  (char *)(uintptr_t) "--http-port=7",
-                                 (char *)(uintptr_t) "--backend-config=onnxruntime,k=v",(char *)(uintptr_t) "--model-control-mode=explicit"};
+                                 (char *)(uintptr_t) "--backend-config=onnxruntime,k=v",
+                                 (char *)(uintptr_t) "--model-control-mode=explicit"};
     static char *const environment[] = {(char *)(uintptr_t) "MODELD_LOAD_MODEL=x;y",
                                         (char *)(uintptr_t) "MODELD_EXIT_TIMEOUT_SECS=9", NULL};
     static const struct md_file_reader reader = {.read = read_file};
@@ -205,15 +217,14 @@ static void options_are_equal(const struct torture *t, const struct md_options *
     }
 }
 
-static void test_torture_config_options(void **state)
+static void torture_options(enum md_fault_kind kind)
 {
     static struct parsed right, got;
 
-    (void)state;
     parse(&right);
     assert_true(right.ok);
     assert_true(yaml_calls > 0); /* or the library's allocations were not tried at all */
-    for (struct torture t = {.kind = MD_FAULT_ALLOC}; torture_next(&t);) {
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
         torture_arm(&t);
         parse(&got);
         bool delivered = torture_disarm(&t);
@@ -225,6 +236,13 @@ static void test_torture_config_options(void **state)
         md_arena_deinit(&got.arena);
     }
     md_arena_deinit(&right.arena);
+}
+
+static void test_torture_config_options(void **state)
+{
+    (void)state;
+    torture_options(MD_FAULT_ALLOC);
+    torture_options(MD_FAULT_REGION);
 }
 
 int main(void)

@@ -304,9 +304,9 @@ static void talk(const struct script *s, struct md_conn *peer, struct rig *rig)
     }
 }
 
-static void torture_script(const struct script *s)
+static void torture_script(const struct script *s, enum md_fault_kind kind)
 {
-    for (struct torture t = {.kind = MD_FAULT_ALLOC}; torture_next(&t);) {
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
         struct rig rig;
         struct md_conn peer = {0};
         rig_open(&rig, BUDGET);
@@ -343,7 +343,8 @@ static void test_torture_session(void **state)
 
     write(&script);
     assert_false(script.said.failed || script.bodies.failed);
-    torture_script(&script);
+    torture_script(&script, MD_FAULT_ALLOC);
+    torture_script(&script, MD_FAULT_REGION);
     md_bytes_deinit(&script.said);
     md_bytes_deinit(&script.bodies);
 }

@@ -270,6 +270,7 @@ static void test_torture_sockets_short_of_memory(void **state)
 {
     (void)state;
     torture_sockets(MD_FAULT_ALLOC);
+    torture_sockets(MD_FAULT_REGION);
 }
 
 static int set_up(void **state)
