@@ -151,7 +151,7 @@ static uint64_t open_descriptors(void)
 static void test_torture_os_calls_succeed_or_say_why(void **state)
 {
     static bool (*const calls[])(struct md_arena *, struct md_error *) = {
-        read_file,  list_folder, find_path,  find_program,
+        read_file,    list_folder, find_path,   find_program,
         open_library, run_thread,  listen_unix, wake_poller,
     };
 
@@ -194,8 +194,8 @@ static void test_torture_os_cgroup(void **state)
         md_os_cgroup_read(membership, folder, &limits);
         bool delivered = torture_disarm(&t);
         torture_check(&t, limits.memory_bytes == 4000 ||
-                              (delivered && (limits.memory_bytes == 5000 ||
-                                             limits.memory_bytes == SIZE_MAX)));
+                              (delivered &&
+                               (limits.memory_bytes == 5000 || limits.memory_bytes == SIZE_MAX)));
         torture_check(&t, (int)limits.cpu_quota == 2 ||
                               (delivered && ((int)limits.cpu_quota == 3 || limits.cpu_quota <= 0)));
     }
@@ -243,7 +243,8 @@ static void test_torture_os_port_holder(void **state)
 
 /* --- the log -------------------- */
 
-/* A line that cannot be written is lost alone; a file that cannot be opened again leaves the old. */
+/* A line that cannot be written is lost alone; a file that cannot be opened again leaves the old.
+ */
 static void test_torture_os_log_file(void **state)
 {
     static char path[128];
