@@ -10,12 +10,12 @@
 #include "backend/builtin.h"
 #include "backend/host.h"
 #include "base/alloc.h"
-#include "base/bytes.h"
 #include "base/log.h"
 #include "os/file.h"
 #include "os/library.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 typedef const struct modeld_backend_api *(*entry_function)(const struct modeld_host_api *host);
 
@@ -84,12 +84,17 @@ bool md_backends_create(const struct md_backends_options *options, struct md_bac
 
 /* --- search (mutex held) -------------------- */
 
-static bool try_path(struct md_bytes *searched, char *path)
+enum { SEARCHED_MAX = MD_ERROR_TEXT_MAX };
+
+/* Notes where there is nothing. */
+static bool try_path(char searched[SEARCHED_MAX], const char *path)
 {
-    if (path && md_os_file_exists(path)) {
+    size_t len = strlen(searched);
+
+    if (md_os_file_exists(path)) {
         return true;
     }
-    md_bytes_printf(searched, "%s%s", searched->len ? ", " : "", path ? path : "?");
+    (void)snprintf(searched + len, SEARCHED_MAX - len, "%s%s", len ? ", " : "", path);
     return false;
 }
 
@@ -101,32 +106,30 @@ static char *find_library(struct md_backends *backends, struct md_str name, cons
     const char *file =
         library ? library : md_arena_printf(arena, "libmodeld_%.*s.so", MD_STR_ARG(name));
     const char *own_directories[] = {version_directory, model_directory};
-    struct md_bytes searched = {.max = MD_ERROR_TEXT_MAX};
-    char *path = NULL;
+    const size_t own_count = MD_COUNT_OF(own_directories);
+    char searched[SEARCHED_MAX] = "";
 
-    for (size_t i = 0; file && i < MD_COUNT_OF(own_directories); i++) {
-        path =
-            own_directories[i] ? md_arena_printf(arena, "%s/%s", own_directories[i], file) : NULL;
-        if (path && try_path(&searched, path)) {
-            goto out;
+    for (size_t i = 0; file && i < own_count + backends->options.directory_count; i++) {
+        char *path = i < own_count ? md_arena_printf(arena, "%s/%s", own_directories[i], file)
+                                   : md_arena_printf(arena, "%s/%.*s/%s",
+                                                     backends->options.directories[i - own_count],
+                                                     MD_STR_ARG(name), file);
+        if (!path) {
+            file = NULL;
+        } else if (try_path(searched, path)) {
+            return path;
         }
     }
-    for (size_t i = 0; file && i < backends->options.directory_count; i++) {
-        path = md_arena_printf(arena, "%s/%.*s/%s", backends->options.directories[i],
-                               MD_STR_ARG(name), file);
-        if (try_path(&searched, path)) {
-            goto out;
-        }
+    if (file) {
+        md_error_set(
+            err, MD_REASON_NOT_FOUND,
+            "unable to find backend library '%s' for backend '%.*s', searched: %s; install "
+            "the backend or name its folder with --backend-directory",
+            file, MD_STR_ARG(name), searched);
+    } else {
+        md_error_no_memory(err, "a backend");
     }
-    path = NULL;
-    md_error_set(
-        err, MD_REASON_NOT_FOUND,
-        "unable to find backend library '%s' for backend '%.*s', searched: %.*s; install the backend or name its "
-        "folder with --backend-directory",
-        file ? file : "?", MD_STR_ARG(name), MD_STR_ARG(md_bytes_view(&searched)));
-out:
-    md_bytes_deinit(&searched);
-    return path;
+    return NULL;
 }
 
 static const struct modeld_backend_api *open_library(const char *path, struct md_error *err)
@@ -207,6 +210,9 @@ static bool start(struct md_backends *backends, struct loaded_backend *loaded, s
         }
     }
     char *directory = loaded->path ? md_arena_strdup(&backends->arena, loaded->path) : NULL;
+    if (loaded->path && !directory) {
+        return md_error_no_memory(err, "a backend");
+    }
     if (directory) {
         *strrchr(directory, '/') = '\0';
     }
@@ -246,15 +252,17 @@ static struct loaded_backend *load(struct md_backends *backends, struct md_str n
     struct loaded_backend *loaded = md_arena_calloc(&backends->arena, 1, sizeof *loaded);
     entry_function builtin = path ? NULL : builtin_entry(name);
 
-    if (!loaded) {
+    if (loaded) {
+        loaded->path = path ? md_arena_strdup(&backends->arena, path) : NULL;
+        loaded->backend.name = md_arena_copy(&backends->arena, name);
+    }
+    if (!loaded || (path && !loaded->path) || !loaded->backend.name.ptr) {
         md_error_no_memory(err, "a backend");
         return NULL;
     }
-    loaded->path = path ? md_arena_strdup(&backends->arena, path) : NULL;
-    loaded->backend.name = md_arena_copy(&backends->arena, name);
     loaded->backend.api = builtin ? builtin(&md_host_api) : open_library(path, err);
-    if (!loaded->backend.name.ptr || !loaded->backend.api ||
-        !check_api(loaded->backend.api, name, err) || !start(backends, loaded, err)) {
+    if (!loaded->backend.api || !check_api(loaded->backend.api, name, err) ||
+        !start(backends, loaded, err)) {
         return NULL;
     }
     loaded->next = backends->first;

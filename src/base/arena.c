@@ -5,6 +5,7 @@
 #include "base/arena.h"
 
 #include "base/alloc.h"
+#include "base/fault.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,7 +78,7 @@ static void *alloc_slow(struct md_arena *arena, size_t size)
 
 void *md_arena_alloc(struct md_arena *arena, size_t size)
 {
-    if (MD_UNLIKELY(size > SIZE_MAX / 2)) {
+    if (MD_UNLIKELY(size > SIZE_MAX / 2 || md_fault_hit(MD_FAULT_REGION))) {
         arena->failed = true;
         return NULL;
     }

@@ -5,6 +5,7 @@
 #include "base/pool.h"
 
 #include "base/alloc.h"
+#include "base/fault.h"
 
 enum {
     CLASS_SHIFT = 12,
@@ -154,7 +155,7 @@ bool md_block_charge(struct md_block *block, size_t bytes)
     }
     size_t target =
         md_size_min(md_size_align(bytes, CREDIT_STEP), md_size_max(block->capacity, bytes));
-    if (!take_credit(block->pool, target - block->counted_bytes)) {
+    if (md_fault_hit(MD_FAULT_REGION) || !take_credit(block->pool, target - block->counted_bytes)) {
         return false;
     }
     block->counted_bytes = target;
@@ -172,6 +173,9 @@ struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t l
     }
     collect_handed_back(pool);
     *over_budget = false;
+    if (md_fault_hit(MD_FAULT_REGION)) {
+        return NULL;
+    }
     /* small blocks count with their real size, large ones with what is asked: untouched pages cost
      * nothing */
     if (size_class < CLASS_COUNT) {

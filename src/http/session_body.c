@@ -467,6 +467,8 @@ bool md_session_step_inflate(struct md_session *session)
         refuse_length(session);
     } else if (progress == MD_PROGRESS_DONE) {
         inflated(session);
+    } else if (progress == MD_PROGRESS_ERROR && err.reason == MD_REASON_OUT_OF_MEMORY) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, err.text);
     } else if (progress == MD_PROGRESS_ERROR) {
         md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, err.text);
     } else if (produced == 0 && consumed == 0) {

@@ -51,9 +51,14 @@ static bool fail_config(struct build *b, const char *format, ...)
     return md_error_set(b->err, MD_REASON_CONFLICT, "%s", text);
 }
 
-static struct md_value string_value(struct build *b, const char *text)
+/* A copy of the text as a field's value; false when out of memory. */
+static bool set_string(struct build *b, struct md_message *message, const char *field,
+                       const char *text)
 {
-    return (struct md_value){.as.string = md_arena_copy(b->arena, md_str_of(text))};
+    struct md_str copy = md_arena_copy(b->arena, md_str_of(text));
+
+    return copy.ptr &&
+           md_message_set(message, field, (struct md_value){.as.string = copy}, b->arena);
 }
 
 /* --- which backend -------------------- */
@@ -160,6 +165,7 @@ static bool make_accelerators(struct build *b, struct modeld_model_args *args)
     return names || md_error_no_memory(b->err, "a model's accelerators");
 }
 
+/* NULL when out of memory. */
 static const char *join_output_names(struct build *b)
 {
     struct md_bytes text = {0};
@@ -171,7 +177,7 @@ static const char *join_output_names(struct build *b)
         }
         md_bytes_append_str(&text, md_message_get(output, "name", 0).as.string);
     }
-    const char *joined = md_arena_copy(b->arena, md_bytes_view(&text)).ptr;
+    const char *joined = text.failed ? NULL : md_arena_copy(b->arena, md_bytes_view(&text)).ptr;
     md_bytes_deinit(&text);
     return joined;
 }
@@ -212,8 +218,9 @@ static bool create_model(struct build *b)
     md_message_print_json(b->config, &json);
     md_bytes_append_char(&json, '\0');
     args.config_json = json.data;
-    bool ok = !json.failed && make_parameters(b, &args) && make_op_libraries(b, &args) &&
-              make_accelerators(b, &args);
+    bool ok = (!json.failed && args.output_names) || md_error_no_memory(b->err, "a model");
+    ok = ok && make_parameters(b, &args) && make_op_libraries(b, &args) &&
+         make_accelerators(b, &args);
     if (ok) {
         b->err->text[0] = '\0';
         int32_t code = mapping->backend->api->model_create(mapping->backend->handle, &args,
@@ -250,7 +257,7 @@ static bool complete_from_model(struct build *b, const char *field,
     int index = md_message_field(&md_model_config_desc, md_str_of(field));
     struct md_message *io = md_message_create(md_model_config_desc.fields[index].message, b->arena);
     bool ok =
-        io && md_message_set(io, "name", string_value(b, spec->name), b->arena) &&
+        io && set_string(b, io, "name", spec->name) &&
         md_message_set(io, "data_type", (struct md_value){.as.integer = spec->dtype}, b->arena);
 
     for (uint32_t i = b->max_batch_size > 0 ? 1 : 0;
@@ -460,11 +467,9 @@ static bool complete_groups(struct build *b)
             ok = md_message_set(group, "count", (struct md_value){.as.integer = 1}, b->arena);
         }
         if (ok && !md_message_has(group, "name")) {
-            ok = md_message_set(
-                group, "name",
-                (struct md_value){.as.string = md_str_of(md_arena_printf(
-                                      b->arena, "%s_%zu", b->version->model->name.ptr, i))},
-                b->arena);
+            char *name = md_arena_printf(b->arena, "%s_%zu", b->version->model->name.ptr, i);
+            ok = name && md_message_set(group, "name",
+                                        (struct md_value){.as.string = md_str_of(name)}, b->arena);
         }
         if (!ok) {
             return md_error_no_memory(b->err, "a model");
@@ -585,11 +590,11 @@ static bool complete_names(struct build *b)
                              b->arena);
 
     if (ok && !md_message_get(b->config, "platform", 0).as.string.len) {
-        ok = md_message_set(b->config, "platform", string_value(b, platform), b->arena);
+        ok = set_string(b, b->config, "platform", platform);
     }
     const char *file = md_backend_default_file(backend->name);
     if (ok && file && !md_message_get(b->config, "default_model_filename", 0).as.string.len) {
-        ok = md_message_set(b->config, "default_model_filename", string_value(b, file), b->arena);
+        ok = set_string(b, b->config, "default_model_filename", file);
     }
     if (ok && !md_message_child(b->config, "version_policy")) {
         int index = md_message_field(&md_model_config_desc, MD_STR("version_policy"));
@@ -612,10 +617,14 @@ static bool publish_config(struct build *b)
     struct md_bytes json = {0};
 
     md_message_print_json(b->config, &json);
-    b->version->config_json = md_arena_copy(b->arena, md_bytes_view(&json));
-    bool ok = !json.failed && b->version->config_json.ptr;
+    struct md_str copy = md_arena_copy(b->arena, md_bytes_view(&json));
+    bool ok = !json.failed && copy.ptr;
     md_bytes_deinit(&json);
-    return ok || md_error_no_memory(b->err, "a model's configuration");
+    if (!ok) {
+        return md_error_no_memory(b->err, "a model's configuration");
+    }
+    b->version->config_json = copy;
+    return true;
 }
 
 /* --- life -------------------- */

@@ -55,8 +55,9 @@ static const char *first_error(const struct md_diagnostics *diagnostics, size_t 
     for (size_t i = from; i < diagnostics->count; i++) {
         if (diagnostics->items[i].severity == MD_SEVERITY_ERROR) {
             md_diagnostic_print(&diagnostics->items[i], &text);
-            const char *copy = md_arena_copy(arena, md_bytes_view(&text)).ptr;
-            reason = copy ? copy : reason;
+            struct md_str copy =
+                text.failed ? MD_STR("") : md_arena_copy(arena, md_bytes_view(&text));
+            reason = copy.len ? copy.ptr : diagnostics->items[i].text;
             break;
         }
     }
@@ -190,7 +191,8 @@ static bool make_versions(struct md_models *models, struct md_model *model, stru
 
 /* --- life -------------------- */
 
-static void make_metric_labels(struct md_models *models, struct md_model *model)
+static bool make_metric_labels(struct md_models *models, struct md_model *model,
+                               struct md_error *err)
 {
     struct md_bytes text = {0};
 
@@ -207,7 +209,9 @@ static void make_metric_labels(struct md_models *models, struct md_model *model)
         md_json_append_string(&text, md_message_get(entry, "value", 0).as.string);
     }
     model->metric_labels = md_arena_copy(&models->arena, md_bytes_view(&text));
+    bool ok = !text.failed && model->metric_labels.ptr;
     md_bytes_deinit(&text);
+    return ok || md_error_no_memory(err, "the metric tags of a model");
 }
 
 static bool add_model(struct md_models *models, const struct md_repository_model *files,
@@ -226,8 +230,7 @@ static bool add_model(struct md_models *models, const struct md_repository_model
         !check_config(models, model, diagnostics)) {
         model->reason = first_error(diagnostics, first, &models->arena);
     }
-    make_metric_labels(models, model);
-    return make_versions(models, model, err);
+    return make_metric_labels(models, model, err) && make_versions(models, model, err);
 }
 
 static int compare_models(const void *a, const void *b)

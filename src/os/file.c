@@ -4,7 +4,7 @@
 #include "os/file.h"
 
 #include "base/alloc.h"
-#include "base/fault.h"
+#include "os/inject.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,21 +22,12 @@ static bool fail(struct md_error *err, const char *what, const char *path)
                         "cannot %s %s: %s", what, path, strerror(errno));
 }
 
-static bool injected(void)
-{
-    if (md_fault_hit(MD_FAULT_SYSCALL)) {
-        errno = EIO;
-        return true;
-    }
-    return false;
-}
-
 static bool read_open(int fd, const char *path, size_t max_bytes, struct md_arena *arena,
                       struct md_str *out, struct md_error *err)
 {
     struct stat info;
 
-    if (injected() || fstat(fd, &info) < 0) {
+    if (md_os_injected(EIO) || fstat(fd, &info) < 0) {
         return fail(err, "read", path);
     }
     if (!S_ISREG(info.st_mode)) {
@@ -52,7 +43,7 @@ static bool read_open(int fd, const char *path, size_t max_bytes, struct md_aren
         return md_error_no_memory(err, path);
     }
     while (used < size) {
-        ssize_t n = injected() ? -1 : read(fd, data + used, size - used);
+        ssize_t n = md_os_injected(EIO) ? -1 : read(fd, data + used, size - used);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -72,7 +63,7 @@ static bool read_open(int fd, const char *path, size_t max_bytes, struct md_aren
 bool md_os_file_read(const char *path, size_t max_bytes, struct md_arena *arena, struct md_str *out,
                      struct md_error *err)
 {
-    int fd = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = md_os_injected(EIO) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0) {
         return fail(err, "open", path);
@@ -84,7 +75,7 @@ bool md_os_file_read(const char *path, size_t max_bytes, struct md_arena *arena,
 
 bool md_os_file_exists(const char *path)
 {
-    return !injected() && access(path, R_OK) == 0;
+    return !md_os_injected(EIO) && access(path, R_OK) == 0;
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -93,14 +84,22 @@ static int compare_entries(const void *a, const void *b)
                   ((const struct md_os_entry *)b)->name.ptr);
 }
 
-static bool is_directory(int folder, const struct dirent *entry)
+/* Fills is_directory. A link that leads nowhere is none; not to know is an error, since whoever
+ * looks for folders would silently miss one. */
+static bool look_at(int folder, const struct dirent *entry, struct md_os_entry *out)
 {
     struct stat info;
 
     if (entry->d_type == DT_DIR || entry->d_type == DT_REG) {
-        return entry->d_type == DT_DIR;
+        out->is_directory = entry->d_type == DT_DIR;
+        return true;
     }
-    return fstatat(folder, entry->d_name, &info, 0) == 0 && S_ISDIR(info.st_mode);
+    if (!md_os_injected(EIO) && fstatat(folder, entry->d_name, &info, 0) == 0) {
+        out->is_directory = S_ISDIR(info.st_mode);
+        return true;
+    }
+    out->is_directory = false;
+    return errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
 }
 
 static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
@@ -110,7 +109,7 @@ static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
 
     for (;;) {
         errno = 0;
-        struct dirent *entry = injected() ? NULL : readdir(folder);
+        struct dirent *entry = md_os_injected(EIO) ? NULL : readdir(folder);
         if (!entry) {
             return errno == 0 || fail(err, "list", path);
         }
@@ -130,9 +129,11 @@ static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
         }
         struct md_os_entry *slot = &out->entries[out->count++];
         slot->name = md_arena_copy(arena, md_str_of(entry->d_name));
-        slot->is_directory = is_directory(dirfd(folder), entry);
         if (!slot->name.ptr) {
             return md_error_no_memory(err, path);
+        }
+        if (!look_at(dirfd(folder), entry, slot)) {
+            return fail(err, "look at an entry of", path);
         }
     }
 }
@@ -140,7 +141,7 @@ static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
 bool md_os_list(const char *path, struct md_arena *arena, struct md_os_listing *out,
                 struct md_error *err)
 {
-    DIR *folder = injected() ? NULL : opendir(path);
+    DIR *folder = md_os_injected(EIO) ? NULL : opendir(path);
 
     *out = (struct md_os_listing){0};
     if (!folder) {
@@ -159,7 +160,7 @@ bool md_os_real_path(const char *path, struct md_arena *arena, const char **out,
 {
     char resolved[PATH_MAX];
 
-    if (injected() || !realpath(path, resolved)) {
+    if (md_os_injected(EIO) || !realpath(path, resolved)) {
         return fail(err, "find", path);
     }
     *out = md_arena_strdup(arena, resolved);
@@ -168,13 +169,13 @@ bool md_os_real_path(const char *path, struct md_arena *arena, const char **out,
 
 bool md_os_file_peek(const char *path, char *text, size_t size)
 {
-    int fd = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = md_os_injected(EIO) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n;
 
     if (fd < 0) {
         return false;
     }
-    n = read(fd, text, size - 1);
+    n = md_os_injected(EIO) ? -1 : read(fd, text, size - 1);
     close(fd);
     if (n < 0) {
         return false;

@@ -3,13 +3,13 @@
  */
 #include "os/library.h"
 
-#include "base/fault.h"
+#include "os/inject.h"
 
 #include <dlfcn.h>
 
 bool md_os_library_open(const char *path, void **library, struct md_error *err)
 {
-    *library = md_fault_hit(MD_FAULT_SYSCALL) ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    *library = md_os_injected(EIO) ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!*library) {
         const char *why = dlerror();
         return md_error_set(err, MD_REASON_IO, "cannot load library %s: %s", path,

@@ -5,7 +5,7 @@
  */
 #include "os/log_file.h"
 
-#include "base/fault.h"
+#include "os/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -174,18 +174,14 @@ static void write_line(void *arg, enum md_log_level level, const struct md_log_c
     line.len = 0;
     put_line(&line, level, context, text);
     line.text[line.len++] = '\n';
-    if (write(md_os_log_descriptor(), line.text, line.len) < 0) {
+    if (md_os_injected(ENOSPC) || write(md_os_log_descriptor(), line.text, line.len) < 0) {
         /* a full disk must not stop the server; the next line is tried again */
     }
 }
 
 static int open_file(const char *path)
 {
-    if (md_fault_hit(MD_FAULT_SYSCALL)) {
-        errno = EIO;
-        return -1;
-    }
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    return md_os_injected(EIO) ? -1 : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 }
 
 bool md_os_log_open(const char *path, enum md_log_format format, struct md_error *err)
@@ -215,7 +211,9 @@ void md_os_log_reopen(void)
     if (fd >= 0) {
         /* dup3 keeps the number, so that a thread that is writing now never meets a closed
          * descriptor */
-        (void)dup3(fd, md_os_log_descriptor(), O_CLOEXEC);
+        if (!md_os_injected(EBUSY)) {
+            (void)dup3(fd, md_os_log_descriptor(), O_CLOEXEC);
+        }
         close(fd);
     }
 }

@@ -3,7 +3,7 @@
  */
 #include "os/poll.h"
 
-#include "base/fault.h"
+#include "os/inject.h"
 
 #include <errno.h>
 #include <string.h>
@@ -18,18 +18,9 @@ static bool fail(struct md_error *err, const char *what)
     return md_error_set(err, MD_REASON_IO, "%s: %s", what, strerror(errno));
 }
 
-static bool injected(int error)
-{
-    if (md_fault_hit(MD_FAULT_SYSCALL)) {
-        errno = error;
-        return true;
-    }
-    return false;
-}
-
 bool md_os_poll_create(int *poller, struct md_error *err)
 {
-    *poller = injected(EMFILE) ? -1 : epoll_create1(EPOLL_CLOEXEC);
+    *poller = md_os_injected(EMFILE) ? -1 : epoll_create1(EPOLL_CLOEXEC);
     return *poller >= 0 || fail(err, "epoll_create1");
 }
 
@@ -56,7 +47,7 @@ bool md_os_poll_add(int poller, int fd, void *owner, uint32_t events, struct md_
 {
     struct epoll_event event = make_event(owner, events);
 
-    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) == 0) ||
+    return (!md_os_injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) == 0) ||
            fail(err, "epoll_ctl");
 }
 
@@ -76,7 +67,7 @@ void md_os_poll_remove(int poller, int fd)
 int md_os_poll_wait(int poller, struct md_os_event *events, int max, int timeout_ms)
 {
     struct epoll_event ready[EVENTS_MAX];
-    int n = injected(EINTR)
+    int n = md_os_injected(EINTR)
                 ? -1
                 : epoll_wait(poller, ready, max < EVENTS_MAX ? max : EVENTS_MAX, timeout_ms);
 
@@ -96,11 +87,11 @@ bool md_os_wakeup_create(int poller, void *owner, int *fd, struct md_error *err)
     /* Edge-triggered: each write is reported once and nothing has to be read back. */
     struct epoll_event event = {.events = (uint32_t)EPOLLIN | (uint32_t)EPOLLET, .data.ptr = owner};
 
-    *fd = injected(EMFILE) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    *fd = md_os_injected(EMFILE) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (*fd < 0) {
         return fail(err, "eventfd");
     }
-    return (!injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, *fd, &event) == 0) ||
+    return (!md_os_injected(ENOSPC) && epoll_ctl(poller, EPOLL_CTL_ADD, *fd, &event) == 0) ||
            fail(err, "epoll_ctl");
 }
 

@@ -5,6 +5,7 @@
 #include "os/port_holder.h"
 
 #include "os/file.h"
+#include "os/inject.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@ static bool find_inode(const char *table, uint16_t port, unsigned long *inode)
     char line[512];
     unsigned local_port, state;
     bool found = false;
-    FILE *file = fopen(table, "re");
+    FILE *file = md_os_injected(EMFILE) ? NULL : fopen(table, "re");
 
     if (!file) {
         return false;
@@ -40,7 +41,7 @@ static bool has_descriptor(const char *pid, const char *target)
     bool found = false;
 
     (void)snprintf(path, sizeof path, "/proc/%s/fd", pid);
-    DIR *folder = opendir(path);
+    DIR *folder = md_os_injected(EMFILE) ? NULL : opendir(path);
     if (!folder) {
         return false;
     }
@@ -63,7 +64,7 @@ bool md_os_port_holder(uint16_t port, char holder[MD_OS_HOLDER_MAX])
         return false;
     }
     (void)snprintf(target, sizeof target, "socket:[%lu]", inode);
-    DIR *folder = opendir("/proc");
+    DIR *folder = md_os_injected(EMFILE) ? NULL : opendir("/proc");
     if (!folder) {
         return false;
     }

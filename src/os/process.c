@@ -5,6 +5,7 @@
 
 #include "os/cgroup.h"
 #include "os/file.h"
+#include "os/inject.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +23,7 @@
 bool md_os_process_directory(struct md_arena *arena, const char **out, struct md_error *err)
 {
     char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    ssize_t n = md_os_injected(EIO) ? -1 : readlink("/proc/self/exe", path, sizeof path - 1);
 
     if (n <= 0) {
         return md_error_set(err, MD_REASON_IO, "cannot find the running program: %s",
@@ -50,10 +51,10 @@ static uint64_t count_descriptors(void)
     struct stat info;
     uint64_t count = 0;
 
-    if (stat("/proc/self/fd", &info) == 0 && info.st_size > 0) {
+    if (!md_os_injected(EIO) && stat("/proc/self/fd", &info) == 0 && info.st_size > 0) {
         return (uint64_t)info.st_size; /* since Linux 6.2 */
     }
-    DIR *folder = opendir("/proc/self/fd");
+    DIR *folder = md_os_injected(EMFILE) ? NULL : opendir("/proc/self/fd");
     if (!folder) {
         return 0;
     }
@@ -103,7 +104,7 @@ void md_os_process_usage(struct md_os_process_usage *out)
     unsigned long long threads = 0, ticks = 0;
 
     *out = (struct md_os_process_usage){0};
-    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+    if (!md_os_injected(EINVAL) && getrusage(RUSAGE_SELF, &usage) == 0) {
         out->cpu_seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     }
@@ -115,7 +116,7 @@ void md_os_process_usage(struct md_os_process_usage *out)
     if (read_stat(&threads, &ticks)) {
         out->threads = threads;
     }
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    if (!md_os_injected(EINVAL) && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         out->max_descriptors = limit.rlim_cur;
     }
     out->open_descriptors = count_descriptors();
@@ -137,7 +138,7 @@ unsigned md_os_process_cpu_count(void)
 {
     cpu_set_t set;
 
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    if (!md_os_injected(EINVAL) && sched_getaffinity(0, sizeof set, &set) == 0) {
         return (unsigned)CPU_COUNT(&set);
     }
     long online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than the set has room for */
@@ -160,7 +161,7 @@ void md_os_process_exit_now(int code)
 void md_os_process_write(int stream, struct md_str text)
 {
     while (text.len) {
-        ssize_t n = write(stream, text.ptr, text.len);
+        ssize_t n = md_os_injected(EIO) ? -1 : write(stream, text.ptr, text.len);
         if (n < 0 && errno == EINTR) {
             continue;
         }

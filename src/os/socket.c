@@ -3,8 +3,8 @@
  */
 #include "os/socket.h"
 
-#include "base/fault.h"
 #include "base/str.h"
+#include "os/inject.h"
 #include "os/poll.h"
 #include "os/port_holder.h"
 
@@ -22,15 +22,6 @@
 
 enum { BACKLOG = 4096 };
 
-static bool injected(int error)
-{
-    if (md_fault_hit(MD_FAULT_SYSCALL)) {
-        errno = error;
-        return true;
-    }
-    return false;
-}
-
 static const char *unix_path(const char *address)
 {
     return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
@@ -41,7 +32,9 @@ static const char *unix_path(const char *address)
 /* A socket file that nobody listens on any more. */
 static bool is_stale(const struct sockaddr_un *where)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = md_os_injected(EMFILE)
+                 ? -1
+                 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)where, sizeof *where) < 0 &&
                  errno == ECONNREFUSED;
 
@@ -82,9 +75,11 @@ static bool listen_unix(const char *path, int *out, struct md_error *err)
     if (!clear_path(&where, err)) {
         return false;
     }
-    int fd = injected(EMFILE) ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || injected(EACCES) || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 ||
-        injected(EACCES) || listen(fd, BACKLOG) < 0) {
+    int fd = md_os_injected(EMFILE)
+                 ? -1
+                 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || md_os_injected(EACCES) || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 ||
+        md_os_injected(EACCES) || listen(fd, BACKLOG) < 0) {
         md_error_set(err, MD_REASON_IO, "cannot listen on %s: %s", path, strerror(errno));
         md_os_close(fd);
         return false;
@@ -114,7 +109,7 @@ static bool resolve(const char *address, uint16_t port, struct addrinfo **found,
     }
     (void)snprintf(host, sizeof host, "%.*s", MD_STR_ARG(name));
     (void)snprintf(service, sizeof service, "%u", port);
-    int code = injected(EIO) ? EAI_SYSTEM : getaddrinfo(host, service, &hints, found);
+    int code = md_os_injected(EIO) ? EAI_SYSTEM : getaddrinfo(host, service, &hints, found);
     if (code != 0) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "cannot find address '%s': %s",
                             address, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
@@ -134,7 +129,7 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
     struct sockaddr_storage name;
     socklen_t len = sizeof name;
     int one = 1, zero = 0;
-    int fd = injected(EMFILE)
+    int fd = md_os_injected(EMFILE)
                  ? -1
                  : socket(where->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
@@ -149,8 +144,8 @@ static int open_listener(const struct addrinfo *where, bool reuse_port, uint16_t
     if (reuse_port) {
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     }
-    if (injected(EADDRINUSE) || bind(fd, where->ai_addr, where->ai_addrlen) < 0 ||
-        injected(EADDRINUSE) || listen(fd, BACKLOG) < 0 || injected(ENOBUFS) ||
+    if (md_os_injected(EADDRINUSE) || bind(fd, where->ai_addr, where->ai_addrlen) < 0 ||
+        md_os_injected(EADDRINUSE) || listen(fd, BACKLOG) < 0 || md_os_injected(ENOBUFS) ||
         getsockname(fd, (struct sockaddr *)&name, &len) < 0) {
         int error = errno;
         close(fd);
@@ -249,7 +244,7 @@ enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEE
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
 
-    *fd = injected(EMFILE)
+    *fd = md_os_injected(EMFILE)
               ? -1
               : accept4(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (*fd < 0) {
@@ -271,7 +266,7 @@ static enum md_os_io io_error(struct md_error *err, const char *what)
 
 enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count, struct md_error *err)
 {
-    ssize_t n = injected(ECONNRESET) ? -1 : recv(fd, data, len, 0);
+    ssize_t n = md_os_injected(ECONNRESET) ? -1 : recv(fd, data, len, 0);
 
     *count = n > 0 ? (size_t)n : 0;
     if (n > 0) {
@@ -285,7 +280,7 @@ enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_coun
 {
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
                              .msg_iovlen = (size_t)part_count};
-    ssize_t n = injected(EPIPE) ? -1 : sendmsg(fd, &message, MSG_NOSIGNAL);
+    ssize_t n = md_os_injected(EPIPE) ? -1 : sendmsg(fd, &message, MSG_NOSIGNAL);
 
     *count = n > 0 ? (size_t)n : 0;
     return n >= 0 ? MD_OS_IO_OK : io_error(err, "send");

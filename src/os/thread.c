@@ -5,7 +5,7 @@
 #include "os/thread.h"
 
 #include "base/alloc.h"
-#include "base/fault.h"
+#include "os/inject.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -60,9 +60,8 @@ bool md_os_thread_start(struct md_os_thread *thread, const char *name, int cpu,
     start->arg = arg;
     blocked_in_threads(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    int code = md_fault_hit(MD_FAULT_SYSCALL)
-                   ? EAGAIN
-                   : pthread_create(&thread->id, NULL, thread_main, start);
+    int code =
+        md_os_injected(EAGAIN) ? EAGAIN : pthread_create(&thread->id, NULL, thread_main, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) {
         md_free(start);

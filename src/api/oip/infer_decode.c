@@ -40,6 +40,9 @@ static bool fail(struct md_oip_infer *infer, const char *format, ...)
     char text[512];
     va_list args;
 
+    if (infer->json.failed) { /* what went wrong first is what is said */
+        return false;
+    }
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
@@ -777,7 +780,8 @@ static void on_head(struct md_exchange *x)
     struct md_error err;
 
     if (!infer) {
-        md_oip_reply_sentence(x, 503, "out of memory");
+        (void)md_error_no_memory(&err, "a request");
+        md_oip_reply_error(x, &err);
         return;
     }
     x->dialect = infer;
@@ -790,7 +794,8 @@ static void on_head(struct md_exchange *x)
         return;
     }
     if (!md_arena_on_reset(&x->arena, drop_target, infer)) {
-        md_oip_reply_sentence(x, 503, "out of memory");
+        (void)md_error_no_memory(&err, "a request");
+        md_oip_reply_error(x, &err);
         return;
     }
     struct md_target *target = &infer->version->target;

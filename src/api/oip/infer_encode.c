@@ -298,7 +298,9 @@ static void answer(struct md_oip_infer *infer)
     struct md_http_header *header = md_arena_alloc(arena, sizeof *header);
 
     if (!parts || !header) {
-        refuse(infer);
+        struct md_error err;
+        (void)md_error_no_memory(&err, "the response");
+        md_oip_reply_error(infer->x, &err);
         return;
     }
     md_chain_parts(&infer->document, parts);

@@ -55,36 +55,35 @@ unsigned md_oip_status(const struct md_error *err)
     return (size_t)err->code < MD_COUNT_OF(code_table) ? code_table[err->code] : 500;
 }
 
-static bool may_retry(enum md_reason reason)
+static bool may_retry(const struct md_error *err)
 {
     for (size_t i = 0; i < MD_COUNT_OF(reason_table); i++) {
-        if (reason_table[i].reason == reason) {
+        if (reason_table[i].reason == err->reason) {
             return reason_table[i].retry;
         }
     }
-    return false;
+    return err->code == MD_CODE_RESOURCE_EXHAUSTED;
 }
 
-static void reply_text(struct md_exchange *x, unsigned status, struct md_str text,
+/* Takes the text over. Without memory for it the answer is an empty 503. */
+static void reply_text(struct md_exchange *x, unsigned status, struct md_bytes *text,
                        const struct md_http_header *header)
 {
     struct iovec *part = md_arena_alloc(&x->arena, sizeof *part);
-    struct md_str copy = md_arena_copy(&x->arena, text);
+    struct md_str copy = text->failed ? MD_STR("") : md_arena_copy(&x->arena, md_bytes_view(text));
     struct md_http_response response = {
-        .status = status,
-        .content_type = "application/json",
-        .headers = header,
-        .header_count = header != NULL,
-        .may_compress = true,
-    };
+        .status = 503, .content_type = "application/json", .headers = &retry_after};
 
-    if (part && copy.ptr) {
+    if (part && copy.len) {
         *part = (struct iovec){(void *)(uintptr_t)copy.ptr, copy.len};
+        response.status = status;
+        response.headers = header;
         response.parts = part;
         response.part_count = 1;
-    } else {
-        response.status = 503;
+        response.may_compress = true;
     }
+    response.header_count = response.headers != NULL;
+    md_bytes_deinit(text);
     md_exchange_respond(x, &response);
 }
 
@@ -95,13 +94,12 @@ static void reply_error(struct md_exchange *x, unsigned status, const char *sent
     md_bytes_append_str(&text, MD_STR("{\"error\":"));
     md_json_append_string(&text, md_str_of(sentence));
     md_bytes_append_char(&text, '}');
-    reply_text(x, status, md_bytes_view(&text), retry ? &retry_after : NULL);
-    md_bytes_deinit(&text);
+    reply_text(x, status, &text, retry ? &retry_after : NULL);
 }
 
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err)
 {
-    reply_error(x, md_oip_status(err), err->text, may_retry(err->reason));
+    reply_error(x, md_oip_status(err), err->text, may_retry(err));
 }
 
 void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *sentence)
@@ -112,11 +110,11 @@ void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *s
 void md_oip_reply_json(struct md_exchange *x, unsigned status, struct md_bytes *text)
 {
     if (text->failed) {
+        md_bytes_deinit(text);
         reply_error(x, 503, "out of memory", true);
     } else {
-        reply_text(x, status, md_bytes_view(text), NULL);
+        reply_text(x, status, text, NULL);
     }
-    md_bytes_deinit(text);
 }
 
 void md_oip_reply_empty(struct md_exchange *x, unsigned status)

@@ -304,7 +304,8 @@ static bool wants_ready_only(struct md_exchange *x, bool *ready, struct md_error
         }
     }
     if (json.failed || md_json_next(&json) != MD_JSON_END) {
-        return md_error_set(err, MD_REASON_MALFORMED, "failed to parse the request JSON");
+        *err = json.error;
+        return false;
     }
     return true;
 }
@@ -413,10 +414,8 @@ static void post_logging(struct md_exchange *x)
         struct md_str key = json.text;
         ok = set_log(&json, key, md_json_next(&json), &err);
     }
-    if (!ok) {
-        md_oip_reply_error(x, &err);
-    } else if (json.failed) {
-        md_oip_reply_sentence(x, 400, json.error.text);
+    if (json.failed || !ok) {
+        md_oip_reply_error(x, json.failed ? &json.error : &err);
     } else {
         reply_log_settings(x);
     }

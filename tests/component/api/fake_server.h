@@ -177,33 +177,69 @@ static inline void fake_server_init(struct fake_server *server)
     }
 }
 
-static inline void fake_server_start(struct fake_server *server, size_t inflight_bytes)
+/* The core without its models; what a failed call leaves is for fake_server_destroy. */
+static inline bool fake_server_create(struct fake_server *server, size_t inflight_bytes,
+                                      struct md_error *err)
 {
     char repository[128];
     char *argv[] = {(char *)(uintptr_t) "modeld", repository, NULL};
     char *environment[] = {NULL};
-    struct md_error err = {0};
+    const struct md_loop_options loop = {
+        .cpu = -1, .budget = &server->budget, .cache_bytes = 1 << 20};
+    const struct md_device_options device = {
+        .executor_count = 1, .budget = &server->budget, .inline_limit_ns = UINT64_MAX};
+    const struct md_backends_options backends = {.engine_threads = 1};
 
     (void)snprintf(repository, sizeof repository, "--model-repository=%s", server->folder);
     md_arena_init(&server->arena, 64 * 1024);
     md_diagnostics_init(&server->diagnostics, &server->arena);
-    fake_demand(md_options_parse(2, argv, environment, false, NULL, &server->arena,
-                                 &server->options, &server->diagnostics),
-                &err);
     md_budget_init(&server->budget, inflight_bytes);
-    const struct md_loop_options loop = {
-        .cpu = -1, .budget = &server->budget, .cache_bytes = 1 << 20};
-    fake_demand(md_loop_create(&loop, &server->loop, &err), &err);
-    const struct md_device_options device = {
-        .executor_count = 1, .budget = &server->budget, .inline_limit_ns = UINT64_MAX};
-    fake_demand(md_device_create(&device, &server->device, &err), &err);
-    const struct md_backends_options backends = {.engine_threads = 1};
-    fake_demand(md_backends_create(&backends, &server->backends, &err), &err);
+    return (md_options_parse(2, argv, environment, false, NULL, &server->arena, &server->options,
+                             &server->diagnostics) ||
+            md_error_set(err, MD_REASON_INVALID_ARGUMENT, "%s",
+                         server->diagnostics.items[0].text)) &&
+           md_loop_create(&loop, &server->loop, err) &&
+           md_device_create(&device, &server->device, err) &&
+           md_backends_create(&backends, &server->backends, err);
+}
+
+static inline bool fake_server_scan(struct fake_server *server, struct md_error *err)
+{
     const struct md_models_options models = {.options = &server->options,
                                              .backends = server->backends,
                                              .device = server->device,
                                              .loop_count = 1};
-    fake_demand(md_models_create(&models, &server->diagnostics, &server->models, &err), &err);
+
+    return md_models_create(&models, &server->diagnostics, &server->models, err);
+}
+
+/* Everything but the folder. */
+static inline void fake_server_destroy(struct fake_server *server)
+{
+    md_models_destroy(server->models);
+    md_backends_destroy(server->backends);
+    md_device_destroy(server->device);
+    if (server->loop) {
+        md_loop_destroy(server->loop);
+    }
+    md_arena_deinit(&server->arena);
+    if (server->budget.used_bytes) {
+        (void)fprintf(stderr, "fake server: %zu bytes were not given back\n",
+                      (size_t)server->budget.used_bytes);
+        abort();
+    }
+    server->models = NULL;
+    server->backends = NULL;
+    server->device = NULL;
+    server->loop = NULL;
+}
+
+static inline void fake_server_start(struct fake_server *server, size_t inflight_bytes)
+{
+    struct md_error err = {0};
+
+    fake_demand(fake_server_create(server, inflight_bytes, &err), &err);
+    fake_demand(fake_server_scan(server, &err), &err);
     md_models_load_start(server->models, NULL, NULL);
     md_models_load_join(server->models);
     server->oip = (struct md_oip){.models = server->models,
@@ -216,19 +252,20 @@ static inline void fake_server_start(struct fake_server *server, size_t inflight
                                   .drain = fake_drain};
 }
 
-static inline void fake_server_stop(struct fake_server *server)
+static inline void fake_server_remove_folder(const struct fake_server *server)
 {
     char command[128];
 
-    md_models_destroy(server->models);
-    md_backends_destroy(server->backends);
-    md_device_destroy(server->device);
-    md_loop_destroy(server->loop);
-    md_arena_deinit(&server->arena);
     (void)snprintf(command, sizeof command, "rm -r '%s'", server->folder);
     if (system(command) != 0) {
         abort();
     }
+}
+
+static inline void fake_server_stop(struct fake_server *server)
+{
+    fake_server_destroy(server);
+    fake_server_remove_folder(server);
 }
 
 /* --- requests
@@ -282,6 +319,7 @@ static inline void fake_send(struct fake_server *server, struct fake_exchange *f
             if (!fake->x.body_block) { /* as a session would */
                 fake->answers = 1;
                 fake->status = 503;
+                fake->retry_after = true;
                 return;
             }
             memcpy(fake->x.body_block->data + lead, body.ptr, body.len);

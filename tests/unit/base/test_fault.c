@@ -31,6 +31,22 @@ static void test_fault_fails_exactly_one_call(void **state)
     }
 }
 
+static void test_fault_that_lasts_fails_all_that_follow(void **state)
+{
+    (void)state;
+    for (long after = 0; after < 5; after++) {
+        md_fault_arm_lasting(MD_FAULT_SYSCALL, after);
+        for (long call = 0; call < 8; call++) {
+            assert_int_equal(md_fault_hit(MD_FAULT_SYSCALL), call >= after);
+        }
+        assert_true(md_fault_disarm(MD_FAULT_SYSCALL));
+        assert_false(md_fault_hit(MD_FAULT_SYSCALL));
+    }
+    md_fault_arm_lasting(MD_FAULT_SYSCALL, 1);
+    assert_false(md_fault_hit(MD_FAULT_SYSCALL));
+    assert_false(md_fault_disarm(MD_FAULT_SYSCALL));
+}
+
 static void *by_alloc(void)
 {
     return md_alloc(1);
@@ -102,6 +118,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fault_fails_exactly_one_call),
+        cmocka_unit_test(test_fault_that_lasts_fails_all_that_follow),
         cmocka_unit_test(test_fault_reaches_every_allocation),
         cmocka_unit_test(test_alloc_edges),
         cmocka_unit_test(test_clock_stands_still_until_installed),

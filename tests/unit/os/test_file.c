@@ -219,8 +219,9 @@ static void test_file_every_call_may_fail(void **state)
                 assert_int_equal(ok, !delivered);
                 assert_int_equal(err.text[0] == '\0', ok);
                 if (!ok) {
-                    assert_int_equal(err.reason, kind == MD_FAULT_ALLOC ? MD_REASON_OUT_OF_MEMORY
-                                                                        : MD_REASON_IO);
+                    assert_int_equal(err.reason, kind == MD_FAULT_SYSCALL
+                                                     ? MD_REASON_IO
+                                                     : MD_REASON_OUT_OF_MEMORY);
                 }
                 assert_true(n < 100);
             }

@@ -97,7 +97,7 @@ static void test_thread_start_failures(void **state)
     struct md_error err;
 
     (void)state;
-    for (int kind = 0; kind < MD_FAULT_KIND_COUNT; kind++) {
+    for (int kind = 0; kind <= MD_FAULT_SYSCALL; kind++) {
         md_fault_arm((enum md_fault_kind)kind, 0);
         assert_false(md_os_thread_start(&thread, "never", -1, look_around, &report, &err));
         assert_true(md_fault_disarm((enum md_fault_kind)kind));
