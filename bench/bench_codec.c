@@ -5,7 +5,8 @@
  *     bench_codec [values [rounds]]        (150528 values, best of 9)
  *
  * One line a measurement: name, milliseconds of the best round, nanoseconds a value, megabytes of
- * text a second. bench_json_reference does the same text with the fastest libraries found.
+ * text a second. "widened" are floats as clients print them that have doubles only (up to 17
+ * digits).
  */
 #include "base/alloc.h"
 #include "codec/number.h"
@@ -66,20 +67,24 @@ static bool run_strtof(struct subject *s)
     return true;
 }
 
-static bool run_writer(struct subject *s)
+static bool write_text(struct subject *s, enum md_dtype dtype, const void *values)
 {
     struct md_tensor_writer writer;
     enum md_progress progress;
 
     md_bytes_clear(&s->text);
     md_bytes_append_char(&s->text, '[');
-    md_tensor_writer_init(&writer, MD_DTYPE_FP32, (const char *)s->values,
-                          s->count * sizeof *s->values);
+    md_tensor_writer_init(&writer, dtype, values, s->count * md_dtype_size(dtype));
     do {
         progress = md_tensor_writer_step(&writer, &s->text, SLICE);
     } while (progress == MD_PROGRESS_AGAIN);
     md_bytes_append_char(&s->text, ']');
     return progress == MD_PROGRESS_DONE;
+}
+
+static bool run_writer(struct subject *s)
+{
+    return write_text(s, MD_DTYPE_FP32, s->values);
 }
 
 static bool run_printf(struct subject *s)
@@ -109,6 +114,20 @@ static void fill_decimals(struct subject *s, size_t i)
 static void fill_floats(struct subject *s, size_t i)
 {
     s->values[i] = (float)(((double)rand() / RAND_MAX - 0.5) * 5.2);
+}
+
+/* Leaves the floats' text as that of the doubles that they are. */
+static bool widen(struct subject *s)
+{
+    double *wide = md_calloc(s->count + 1, sizeof *wide);
+    bool good = wide;
+
+    for (size_t i = 0; good && i < s->count; i++) {
+        wide[i] = (double)s->values[i];
+    }
+    good = good && write_text(s, MD_DTYPE_FP64, wide);
+    md_free(wide);
+    return good;
 }
 
 static bool measure(struct subject *s, int rounds, const char *text, const char *name,
@@ -151,6 +170,8 @@ int main(int argc, char **argv)
                measure(&s, rounds, texts[t].name, "read", run_reader) && same(&s) &&
                measure(&s, rounds, texts[t].name, "strtof", run_strtof) && same(&s);
     }
+    good = good && widen(&s) && measure(&s, rounds, "widened", "read", run_reader) && same(&s) &&
+           measure(&s, rounds, "widened", "strtof", run_strtof) && same(&s);
     md_free(s.values);
     md_free(s.read);
     md_bytes_deinit(&s.text);

@@ -16,19 +16,19 @@ struct shortest {
 
 /* --- Schubfach -------------------- */
 
-static inline int floor_log2_pow10(int e)
+INLINE int floor_log2_pow10(int e)
 {
     return (e * 1741647) >> 19;
 }
 
-static inline int floor_log10_pow2(int e, bool three_quarters)
+INLINE int floor_log10_pow2(int e, bool three_quarters)
 {
     return (e * 1262611 - (three_quarters ? 524031 : 0)) >> 22;
 }
 
 /* cp times the power rounded up, unless it is exact; the table rounds up from -27 to -1 and 5^55
  * fits 128 bits. */
-static inline uint64_t round_to_odd_128(int k, uint64_t cp)
+INLINE uint64_t round_to_odd_128(int k, uint64_t cp)
 {
     const struct md_power *power = &md_powers[k - MD_POWER_LOW];
     bool ready = k >= -MD_POWER_EXACT && k <= 55;
@@ -42,7 +42,7 @@ static inline uint64_t round_to_odd_128(int k, uint64_t cp)
 }
 
 /* The same with 64 bits of the power: enough for mantissas of up to 24 bits. */
-static inline uint64_t round_to_odd_64(int k, uint64_t cp)
+INLINE uint64_t round_to_odd_64(int k, uint64_t cp)
 {
     const struct md_power *power = &md_powers[k - MD_POWER_LOW];
     bool exact = k >= 0 && k <= MD_POWER_EXACT;
@@ -51,29 +51,29 @@ static inline uint64_t round_to_odd_64(int k, uint64_t cp)
     return (p.high & UINT32_MAX) | ((p.low >> 32) > 1);
 }
 
-/* Bounds and value are in quarters of 10^k. */
-static inline struct shortest choose(uint64_t lower, uint64_t value, uint64_t upper, int k)
+INLINE uint64_t round_to_odd(int k, uint64_t cp, const struct md_binary_format *format)
 {
-    uint64_t s = value / 4;
+    return format->mantissa_bits > 23 ? round_to_odd_128(k, cp) : round_to_odd_64(k, cp);
+}
 
-    if (s >= 10) {
-        uint64_t tens = s / 10;
-        bool down_inside = lower <= 40 * tens, up_inside = 40 * tens + 40 <= upper;
-        if (down_inside != up_inside) {
-            return (struct shortest){tens + up_inside, k + 1};
-        }
-    }
-    bool down_inside = lower <= 4 * s, up_inside = 4 * s + 4 <= upper;
-    if (down_inside != up_inside) {
-        return (struct shortest){s + up_inside, k};
-    }
-    uint64_t middle = 4 * s + 2;
-    return (struct shortest){s + (value > middle || (value == middle && (s & 1))), k};
+/* Bounds and value are in quarters of 10^k. All four candidates are looked at, and masks choose:
+ * which one it is depends on the digits, so that no processor could guess a branch. */
+INLINE struct shortest choose(uint64_t lower, uint64_t value, uint64_t upper, int k)
+{
+    uint64_t s = value / 4, tens = s / 10, middle = 4 * s + 2;
+    uint64_t tens_down = lower <= 40 * tens, tens_up = 40 * tens + 40 <= upper;
+    uint64_t down = lower <= 4 * s, up = 4 * s + 4 <= upper;
+    uint64_t nearer_up = value + (s & 1) > middle;
+    uint64_t one_inside = down ^ up;
+    uint64_t ones = s + ((up & one_inside) | (nearer_up & ~one_inside));
+    uint64_t use_tens = 0 - ((tens_down ^ tens_up) & (s >= 10));
+
+    return (struct shortest){ones ^ ((ones ^ 10 * (tens + tens_up)) & use_tens), k};
 }
 
 /* mantissa and exponent fields of a finite value that is not zero */
-static inline struct shortest shorten(uint64_t mantissa, int exponent,
-                                      const struct md_binary_format *format)
+INLINE struct shortest shorten(uint64_t mantissa, int exponent,
+                               const struct md_binary_format *format)
 {
     const int bits = format->mantissa_bits, bias = bits + format->bias;
     uint64_t c = exponent ? mantissa | 1ULL << bits : mantissa;
@@ -86,10 +86,9 @@ static inline struct shortest shorten(uint64_t mantissa, int exponent,
     bool odd = c & 1;                            /* then the bounds themselves round elsewhere */
     int k = floor_log10_pow2(q, closer);
     int h = q + floor_log2_pow10(-k) + 1;
-    uint64_t (*round_to_odd)(int, uint64_t) = bits > 23 ? round_to_odd_128 : round_to_odd_64;
-    uint64_t lower = round_to_odd(-k, (4 * c - 2 + closer) << h);
-    uint64_t value = round_to_odd(-k, (4 * c) << h);
-    uint64_t upper = round_to_odd(-k, (4 * c + 2) << h);
+    uint64_t lower = round_to_odd(-k, (4 * c - 2 + closer) << h, format);
+    uint64_t value = round_to_odd(-k, (4 * c) << h, format);
+    uint64_t upper = round_to_odd(-k, (4 * c + 2) << h, format);
     return choose(lower + odd, value, upper - odd, k);
 }
 
@@ -100,15 +99,15 @@ static const char two_digits[] =
     "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
     "8081828384858687888990919293949596979899";
 
-static inline int digit_count(uint64_t value)
+INLINE int digit_count(uint64_t value)
 {
     int guess = ((64 - __builtin_clzll(value | 1)) * 1233) >> 12; /* bits * log10(2) */
 
-    return guess + (guess == 0 || (guess < 20 && value >= md_small_powers[guess]));
+    return guess + ((value | 1) >= md_small_powers[guess]);
 }
 
 /* Writes the digits so that they end at `end`. */
-static inline void digits_before(char *end, uint64_t value)
+INLINE void digits_before(char *end, uint64_t value)
 {
     while (value >= 100) {
         end -= 2;
@@ -140,7 +139,7 @@ size_t md_number_print_i64(int64_t value, char *out)
 }
 
 /* digits * 10^exponent, the digits at their final place at once */
-static inline char *put_decimal(struct shortest d, char *out)
+static char *put_decimal(struct shortest d, char *out)
 {
     while (d.digits % 10 == 0) {
         d.digits /= 10;
@@ -175,9 +174,56 @@ static inline char *put_decimal(struct shortest d, char *out)
     return out + md_number_print_i64(point - 1, out);
 }
 
+/* Two numbers of four digits as the bytes of one, the first digit in the lowest. */
+INLINE uint64_t eight_digits(uint32_t front, uint32_t back)
+{
+    uint64_t fours = front | (uint64_t)back << 32;
+    uint64_t hundreds = ((fours * 10486) >> 20) & 0x0000007f0000007fULL;
+    uint64_t twos = hundreds | (fours - 100 * hundreds) << 16;
+    uint64_t tens = ((twos * 103) >> 10) & 0x000f000f000f000fULL;
+
+    return tens | (twos - 10 * tens) << 8;
+}
+
+/* digits * 10^exponent, at most nine digits that are not 0. Without branches where there is no
+ * exponent: both sides of the point are written, over what was too much of the other. */
+INLINE char *put_short(struct shortest d, char *out)
+{
+    static const uint64_t zeros = 0x3030303030303030ULL;
+    uint32_t nine = (uint32_t)d.digits;
+    int point = d.exponent + 9;
+
+    while (MD_UNLIKELY(nine < 1000000)) {
+        nine *= 1000;
+        point -= 3;
+    }
+    int missing = (nine < 100000000) + (nine < 10000000);
+    nine *= (uint32_t)md_small_powers[missing];
+    point -= missing;
+    if (MD_UNLIKELY(point < -5 || point > 8)) {
+        return put_decimal(d, out);
+    }
+    uint32_t five = nine / 10000, first = five / 10000;
+    uint64_t rest = eight_digits(five - 10000 * first, nine - 10000 * five);
+    int count = rest ? 2 + (63 - __builtin_clzll(rest)) / 8 : 1; /* without zeros at the end */
+    int above = -(point > 0); /* a mask, for which one it is depends on the digits */
+    int whole = point & above, lead = (2 - point) & ~above;
+    int behind = count - whole;
+    rest |= zeros;
+    memcpy(out, &zeros, sizeof zeros);
+    char *dot = out + whole - ~above;
+    out[lead] = (char)('0' + first);
+    out += lead + 1;
+    memcpy(out, &rest, sizeof rest);
+    *dot = '.';
+    rest >>= (8 * point - 8) & above;
+    memcpy(out + whole, &rest, sizeof rest);
+    return out + whole + (behind > 1 ? behind : 1) + ~above;
+}
+
 /* `bits` without the sign */
-__attribute__((always_inline)) static inline size_t print_binary(
-    uint64_t bits, bool negative, const struct md_binary_format *format, char *out)
+INLINE size_t print_binary(uint64_t bits, bool negative, const struct md_binary_format *format,
+                           char *out)
 {
     uint64_t mantissa = bits & ((1ULL << format->mantissa_bits) - 1);
     int exponent = (int)(bits >> format->mantissa_bits);
@@ -197,7 +243,8 @@ __attribute__((always_inline)) static inline size_t print_binary(
         memcpy(at, "0.0", 3);
         return (size_t)(at + 3 - out);
     }
-    return (size_t)(put_decimal(shorten(mantissa, exponent, format), at) - out);
+    struct shortest d = shorten(mantissa, exponent, format);
+    return (size_t)((format->mantissa_bits > 23 ? put_decimal(d, at) : put_short(d, at)) - out);
 }
 
 size_t md_number_print_f64(double value, char *out)

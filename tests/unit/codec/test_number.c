@@ -130,6 +130,10 @@ static void test_number_reads_as_the_library(void **state)
         "1090544144181609348835077142190",
         "1.00000005960464477539062500000001",
         "1.00000005960464477539062500000000",
+        "7.5",
+        "0.5",
+        "9.99999999999999999999999",
+        "0.00000000000000000000123456789012345678901",
     };
 
     (void)state;
@@ -476,6 +480,33 @@ static void test_number_prints_powers_and_their_neighbours(void **state)
     }
 }
 
+/* Up to six digits are always the shortest form: with the point at each place they print as
+ * written. */
+static void test_number_prints_short_decimals_as_written(void **state)
+{
+    (void)state;
+    for (int i = 0; i < RANDOM_ROUNDS; i++) {
+        int point = i % 27 - 5; /* digits before it: -5..21, else there is an exponent */
+        char digits[24], text[64], printed[MD_NUMBER_TEXT_MAX + 1];
+        int len = snprintf(digits, sizeof digits, "%d",
+                           1 + (int)(random_u64() % 1000000) / (int)pow(10, i / 27 % 6));
+        while (len > 1 && digits[len - 1] == '0') {
+            digits[--len] = '\0';
+        }
+        if (point <= 0) {
+            snprintf(text, sizeof text, "-0.%.*s%s", -point, "00000", digits);
+        } else if (point < len) {
+            snprintf(text, sizeof text, "-%.*s.%s", point, digits, digits + point);
+        } else {
+            snprintf(text, sizeof text, "-%s%.*s.0", digits, point - len, "00000000000000000000");
+        }
+        printed[md_number_print_f32(strtof(text, NULL), printed)] = '\0';
+        assert_string_equal(printed, text);
+        printed[md_number_print_f64(strtod(text + 1, NULL), printed)] = '\0';
+        assert_string_equal(printed, text + 1);
+    }
+}
+
 static void test_number_print_format(void **state)
 {
     static const struct {
@@ -609,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_number_half_values_are_exact),
         cmocka_unit_test(test_number_prints_random_bits_so_that_they_read_back),
         cmocka_unit_test(test_number_prints_powers_and_their_neighbours),
+        cmocka_unit_test(test_number_prints_short_decimals_as_written),
         cmocka_unit_test(test_number_print_format),
         cmocka_unit_test(test_number_integers_print_and_read),
         cmocka_unit_test(test_number_integer_refusals),
