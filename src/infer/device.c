@@ -529,6 +529,8 @@ void md_device_destroy(struct md_device *device)
 void md_device_attach(struct md_device *device, struct md_target *target,
                       struct md_instance *const *instances, size_t count)
 {
+    /* Cheap is what was measured to be: until then nobody's connections wait for it. */
+    atomic_store(&target->inline_ns, 2 * device->inline_limit_ns);
     pthread_mutex_lock(&device->mutex);
     target->device = device;
     for (size_t i = count; i-- > 0;) {

@@ -347,8 +347,9 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
 
     spec->name = md_message_get(io, "name", 0).as.string;
     const struct modeld_tensor_spec *model = find_in_model(b, output, spec->name);
-    bool from_model = model && !md_message_has(io, "dims") && model->rank != MODELD_RANK_ANY &&
-                      model->rank >= lead;
+    bool is_open = model && !md_message_has(io, "dims") && model->rank == MODELD_RANK_ANY;
+    bool from_model =
+        model && !md_message_has(io, "dims") && !is_open && model->rank >= lead;
     uint32_t rank = from_model ? model->rank : (uint32_t)dims + lead;
     if (from_model) {
         shape = md_arena_alloc(b->arena, (rank + 1) * sizeof *shape);
@@ -362,7 +363,7 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
                                 : md_message_get(io, "dims", i - lead).as.integer;
     }
     spec->shape = shape;
-    spec->rank = rank;
+    spec->rank = is_open ? (uint32_t)MD_RANK_ANY : rank;
     spec->dtype = md_message_has(io, "data_type")
                       ? (enum md_dtype)md_message_get(io, "data_type", 0).as.integer
                   : model ? (enum md_dtype)model->dtype
