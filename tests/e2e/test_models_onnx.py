@@ -8,7 +8,7 @@ np = pytest.importorskip("numpy")
 ort = pytest.importorskip("onnxruntime")
 
 LOADED_BADLY = {"sequence_out": "a sequence", "sequence_in": "a sequence", "float8": "FLOAT8", "int4": "INT4",
-                "external_escape": "external data", "external_absolute": "external data"}
+                "external_escape": "outside.bin", "external_absolute": "/etc/hostname"}
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def test_shapes(onnx_server):
                                 ("linear", [4], "FP32"), ("linear", [1, 4], "FP64"), ("linear", [-1, 4], "FP32")]:
         r = onnx_server.infer(model, [{"name": "x", "datatype": dtype, "shape": shape,
                                        "data": [1] * abs(math.prod(shape))}])
-        assert r.status == 400 and "x" in r.json()["error"], (model, shape, r)
+        assert r.status == 400 and ("'x'" in r.json()["error"] or "negative" in r.json()["error"]), (model, shape, r)
 
 
 def test_zero_strings(onnx_server):

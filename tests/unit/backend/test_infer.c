@@ -169,6 +169,25 @@ static void test_infer_runs_inline(void **state)
     world_close(&w);
 }
 
+static void test_infer_runs_inline_once_it_was_measured(void **state)
+{
+    static const int32_t value = 7;
+    struct world w;
+    struct seen seen = {0};
+    size_t hops = 0;
+
+    (void)state;
+    world_open(&w, md_builtin_identity_entry(&md_host_api), "0", false, MD_INLINE_AUTO);
+    while (seen.ends == hops && hops < 100) {
+        md_infer_submit(make(&w, &value, 1, &seen));
+        if (seen.ends == hops) {
+            turn_until(&w, &seen.ends, ++hops);
+        }
+    }
+    assert_in_range(hops, 1, 8); /* until the average of the first guess and the runs is low */
+    world_close(&w);
+}
+
 static void test_infer_runs_on_executors_in_order(void **state)
 {
     enum { COUNT = 200 };
@@ -304,6 +323,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_infer_runs_inline),
+        cmocka_unit_test(test_infer_runs_inline_once_it_was_measured),
         cmocka_unit_test(test_infer_runs_on_executors_in_order),
         cmocka_unit_test(test_infer_streams_beyond_the_credit),
         cmocka_unit_test(test_infer_streams_nothing),
