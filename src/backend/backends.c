@@ -190,6 +190,20 @@ static bool check_api(const struct modeld_backend_api *api, struct md_str name,
     return true;
 }
 
+bool md_backend_failed(int32_t code, struct md_error *err)
+{
+    bool known = code > 0 && code <= MD_CODE_UNAUTHENTICATED;
+
+    err->text[sizeof err->text - 1] = '\0';
+    if (!*err->text) {
+        md_error_set(err, MD_REASON_BACKEND, "the backend failed without saying why (code %d)",
+                     code);
+    }
+    err->reason = MD_REASON_BACKEND;
+    err->code = known ? (enum md_code)code : MD_CODE_INTERNAL;
+    return false;
+}
+
 /* --- start (mutex held) -------------------- */
 
 static bool start(struct md_backends *backends, struct loaded_backend *loaded, struct md_error *err)
@@ -227,8 +241,7 @@ static bool start(struct md_backends *backends, struct loaded_backend *loaded, s
     err->text[0] = '\0';
     int32_t code = loaded->backend.api->backend_create(&args, &loaded->backend.handle, &text);
     if (code != MODELD_OK) {
-        err->reason = MD_REASON_BACKEND;
-        err->code = (enum md_code)code;
+        (void)md_backend_failed(code, err);
         return md_error_prefix(err, "backend '%s'", loaded->backend.name.ptr);
     }
     md_log(MD_LOG_INFO, "backend '%s' %s started", loaded->backend.name.ptr,

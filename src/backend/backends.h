@@ -50,6 +50,15 @@ void md_backends_trim(struct md_backends *backends);
 /* After all models are gone. */
 void md_backends_destroy(struct md_backends *backends);
 
+/* The error of a backend's function that failed with this code: its sentence stands in err->text
+ * already, which was handed to it as a modeld_text; codes that there are not become INTERNAL. */
+bool md_backend_failed(int32_t code, struct md_error *err);
+
+/* Whether what a backend says about a model can be used: pointers, names, types, ranks, dimensions.
+ * Reason BACKEND. */
+bool md_backend_check_model_info(const struct modeld_model_info *info, struct md_error *err)
+    MD_MUST_CHECK;
+
 /* The backend that a model file belongs to by its name ("model.onnx"), or NULL. */
 const char *md_backend_of_file(struct md_str filename);
 /* The default model file of a backend, or NULL. */

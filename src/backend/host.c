@@ -5,11 +5,6 @@
 
 #include "infer/request.h"
 
-static struct md_request *request_of(modeld_request id)
-{
-    return (struct md_request *)(uintptr_t)id;
-}
-
 static void host_log(uint32_t level, const char *text)
 {
     static const enum md_log_level levels[] = {
@@ -24,7 +19,7 @@ static void host_log(uint32_t level, const char *text)
 
 static modeld_buffer host_buffer_create(modeld_request request, uint64_t bytes, void **data)
 {
-    struct md_block *block = md_request_block(request_of(request), bytes);
+    struct md_block *block = md_request_block(request, bytes);
 
     *data = block ? block->data : NULL;
     return (modeld_buffer)(uintptr_t)block;
@@ -37,17 +32,17 @@ static void host_buffer_destroy(modeld_buffer buffer)
 
 static int32_t host_respond(modeld_request request, const struct modeld_response *response)
 {
-    return md_request_respond(request_of(request), response);
+    return md_request_respond(request, response);
 }
 
 static int32_t host_finish(modeld_request request, int32_t code, const char *text, uint32_t how)
 {
-    return md_request_finish(request_of(request), code, text, how);
+    return md_request_finish(request, code, text, how);
 }
 
 static int32_t host_is_cancelled(modeld_request request)
 {
-    return md_request_is_cancelled(request_of(request));
+    return md_request_is_cancelled(request);
 }
 
 const struct modeld_host_api md_host_api = {

@@ -14,4 +14,13 @@ extern uint64_t (*md_clock_monotonic_ns)(void);
 /* Nanoseconds since 1970-01-01 UTC; for people and statistics. Any thread. */
 extern uint64_t (*md_clock_realtime_ns)(void);
 
+/* Date and time of day in UTC. */
+struct md_civil {
+    unsigned year, month, day; /* from 1 */
+    unsigned hour, minute, second;
+    unsigned weekday; /* 0: Sunday */
+};
+/* Async-signal-safe, unlike gmtime. */
+void md_clock_civil(uint64_t realtime_ns, struct md_civil *out);
+
 #endif

@@ -10,7 +10,11 @@ enum { LOG_LINE_MAX = 4096 };
 
 static const struct md_log_sink *log_sink;
 static atomic_bool level_enabled[MD_LOG_LEVEL_COUNT] = {true, true, true, false};
-static _Thread_local const struct md_log_context *thread_context;
+
+typedef _Atomic(const struct md_log_context *) shared_context;
+static _Thread_local shared_context thread_context;
+static _Thread_local size_t thread_place;                      /* in the table, from 1; 0: none */
+static _Atomic(shared_context *) contexts[MD_LOG_THREADS_MAX]; /* of threads that ever had one */
 
 void md_log_set_sink(const struct md_log_sink *sink)
 {
@@ -40,20 +44,51 @@ void md_log(enum md_log_level level, const char *format, ...)
     int len = vsnprintf(line, sizeof line, format, args);
     va_end(args);
     if (len > 0) {
-        log_sink->write(log_sink->arg, level, thread_context,
+        log_sink->write(log_sink->arg, level, md_log_get_context(),
                         md_str_make(line, md_size_min((size_t)len, sizeof line - 1)));
     }
 }
 
+static void remember_thread(void)
+{
+    for (size_t i = 0; i < MD_LOG_THREADS_MAX; i++) {
+        shared_context *none = NULL;
+        if (atomic_compare_exchange_strong(&contexts[i], &none, &thread_context)) {
+            thread_place = i + 1;
+            return;
+        }
+    }
+    thread_place = MD_LOG_THREADS_MAX + 1; /* no room: do not look again */
+}
+
+void md_log_forget_thread(void)
+{
+    if (thread_place && thread_place <= MD_LOG_THREADS_MAX) {
+        atomic_store(&contexts[thread_place - 1], NULL);
+    }
+    thread_place = 0;
+}
+
 const struct md_log_context *md_log_set_context(const struct md_log_context *context)
 {
-    const struct md_log_context *before = thread_context;
+    const struct md_log_context *before = md_log_get_context();
 
-    thread_context = context;
+    if (!thread_place) {
+        remember_thread();
+    }
+    /* release: a crash on another thread sees what the context points at */
+    atomic_store_explicit(&thread_context, context, memory_order_release);
     return before;
 }
 
 const struct md_log_context *md_log_get_context(void)
 {
-    return thread_context;
+    return atomic_load_explicit(&thread_context, memory_order_acquire);
+}
+
+const struct md_log_context *md_log_context_of(size_t index)
+{
+    shared_context *context = index < MD_LOG_THREADS_MAX ? atomic_load(&contexts[index]) : NULL;
+
+    return context ? atomic_load_explicit(context, memory_order_acquire) : NULL;
 }

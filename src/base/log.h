@@ -44,4 +44,11 @@ void md_log(enum md_log_level level, const char *format, ...) MD_PRINTF(2, 3);
 const struct md_log_context *md_log_set_context(const struct md_log_context *context);
 const struct md_log_context *md_log_get_context(void); /* async-signal-safe */
 
+/* For a crash on a thread that has no context (an engine's own): what the other threads work on.
+ * Async-signal-safe. They run on meanwhile: only for a last line. NULL = nothing at this index. */
+enum { MD_LOG_THREADS_MAX = 1024 };
+const struct md_log_context *md_log_context_of(size_t index);
+/* A thread that may have set a context ends. */
+void md_log_forget_thread(void);
+
 #endif

@@ -56,28 +56,19 @@ static void put_digits(char *out, unsigned count, unsigned value)
 
 void md_http1_print_date(uint64_t realtime_ns, char out[MD_HTTP1_DATE_BYTES])
 {
-    static const char day_names[] = "ThuFriSatSunMonTueWed"; /* 1970-01-01 was a Thursday */
-    static const char month_names[] = "MarAprMayJunJulAugSepOctNovDecJanFeb";
-    uint64_t seconds = realtime_ns / MD_NS_PER_S, days = seconds / 86400;
-    unsigned clock = (unsigned)(seconds % 86400);
-    /* Years that begin with March, in eras of 400: the leap day is the last of its year. */
-    uint64_t since = days + 719468; /* from 0000-03-01 */
-    unsigned day_of_era = (unsigned)(since % 146097);
-    unsigned year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    unsigned day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    unsigned month = (5 * day_of_year + 2) / 153;
-    unsigned day = day_of_year - (153 * month + 2) / 5 + 1;
-    unsigned year = year_of_era + (unsigned)(since / 146097) * 400 + (month >= 10);
+    static const char day_names[] = "SunMonTueWedThuFriSat";
+    static const char month_names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct md_civil date;
 
+    md_clock_civil(realtime_ns, &date);
     memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", MD_HTTP1_DATE_BYTES);
-    memcpy(out, day_names + 3 * (days % 7), 3);
-    put_digits(out + 5, 2, day);
-    memcpy(out + 8, month_names + 3 * month, 3);
-    put_digits(out + 12, 4, year);
-    put_digits(out + 17, 2, clock / 3600);
-    put_digits(out + 20, 2, clock / 60 % 60);
-    put_digits(out + 23, 2, clock % 60);
+    memcpy(out, day_names + (size_t)3 * date.weekday, 3);
+    put_digits(out + 5, 2, date.day);
+    memcpy(out + 8, month_names + (size_t)3 * (date.month - 1), 3);
+    put_digits(out + 12, 4, date.year);
+    put_digits(out + 17, 2, date.hour);
+    put_digits(out + 20, 2, date.minute);
+    put_digits(out + 23, 2, date.second);
 }
 
 static void append_field(struct md_bytes *out, struct md_str name, struct md_str value)

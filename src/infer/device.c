@@ -117,6 +117,7 @@ static bool fill_batch(struct md_device *device, struct md_target *target,
     target->running += count > 0;
     for (size_t i = 0; i < count; i++) {
         instance->batch[i]->instance = instance;
+        md_slot_open(&instance->slots[i], instance->batch[i]);
         atomic_store(&instance->batch[i]->state, MD_REQUEST_RUNNING);
     }
     return count > 0;
@@ -182,12 +183,12 @@ static const char **make_output_names(struct md_request *request)
 static void execute(struct md_instance *instance)
 {
     struct md_request *request = instance->batch[0];
-    const modeld_request id = (modeld_request)(uintptr_t)request;
+    const modeld_request id = request->handle;
     struct modeld_tensor *inputs = make_inputs(request);
     const char **names = make_output_names(request);
 
     if (!inputs || !names) {
-        md_request_finish(request, MODELD_RESOURCE_EXHAUSTED, "out of memory", MODELD_FINISH_FINAL);
+        md_request_finish(id, MODELD_RESOURCE_EXHAUSTED, "out of memory", MODELD_FINISH_FINAL);
         return;
     }
     const struct modeld_batch batch = {
@@ -221,18 +222,16 @@ static void execute(struct md_instance *instance)
 static void run_batch(struct md_instance *instance, bool on_loop)
 {
     struct md_request *request = instance->batch[0];
+    const modeld_request id = request->handle;
 
-    instance->finished[0] = false;
     atomic_store(&instance->unfinished, (unsigned)instance->batch_count + 1);
     request->picked_ns = request->infer_ns = md_clock_monotonic_ns();
     request->on_loop = on_loop;
     request->leads_batch = true;
-    request->batch_index = 0;
     request->batch_rows = request->rows;
     execute(instance);
-    if (!instance->asynchronous && !instance->finished[0]) {
-        md_request_finish(request, MODELD_INTERNAL,
-                          "the backend returned without finishing the request",
+    if (!instance->asynchronous && md_request_is_live(id)) {
+        md_request_finish(id, MODELD_INTERNAL, "the backend returned without finishing the request",
                           MODELD_FINISH_FINAL);
     }
 }
@@ -351,6 +350,7 @@ static void run_inline(struct md_request *request, struct md_instance *instance)
     instance->batch[0] = request;
     instance->batch_count = 1;
     request->instance = instance;
+    md_slot_open(&instance->slots[0], request);
     atomic_store_explicit(&request->state, MD_REQUEST_RUNNING,
                           memory_order_relaxed); /* relaxed: this thread's alone */
     run_batch(instance, true);

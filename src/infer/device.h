@@ -28,7 +28,7 @@ struct md_instance {
     bool is_idle;
     /* owner: whoever runs the batch */
     struct md_request *batch[MD_INSTANCE_BATCH_MAX];
-    bool finished[MD_INSTANCE_BATCH_MAX];
+    struct md_slot slots[MD_INSTANCE_BATCH_MAX];
     size_t batch_count;
     atomic_uint unfinished; /* requests that were not completed, and one for execute itself */
     /* THREAD_BOUND: the executor that runs this instance alone; NULL otherwise */

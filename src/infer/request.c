@@ -14,7 +14,12 @@
 #include "infer/device.h"
 #include "infer/statistics.h"
 
-enum { STREAM_CREDIT = 16, SMALL_OUTPUT_BYTES = 1024 };
+enum {
+    STREAM_CREDIT = 16,
+    SMALL_OUTPUT_BYTES = 1024,
+    OUTPUTS_MAX = 4096, /* of a response, where the target does not have more */
+    RANK_MAX = 64,
+};
 
 void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
                      struct md_arena *arena, const struct md_responder *responder, void *dialect)
@@ -69,6 +74,45 @@ void md_request_reject(struct md_request *request)
     md_request_deliver(request);
 }
 
+/* --- handles -------------------- */
+
+enum { GENERATION_BITS = 16 };
+_Static_assert(sizeof(uintptr_t) == 8, "an address of a process has 48 bits");
+
+void md_slot_open(struct md_slot *slot, struct md_request *request)
+{
+    request->handle = (uint64_t)(uintptr_t)slot << GENERATION_BITS | ++slot->generation;
+    slot->request = request;
+    /* release: who finds the handle alive sees the request */
+    atomic_store_explicit(&slot->live, request->handle, memory_order_release);
+}
+
+static struct md_slot *slot_of(modeld_request handle)
+{
+    return (struct md_slot *)(uintptr_t)(handle >> GENERATION_BITS);
+}
+
+/* NULL: it is finished. */
+static struct md_request *request_of(modeld_request handle)
+{
+    struct md_slot *slot = slot_of(handle);
+
+    /* acquire: pairs with the release above */
+    return slot && atomic_load_explicit(&slot->live, memory_order_acquire) == handle ? slot->request
+                                                                                     : NULL;
+}
+
+bool md_request_is_live(modeld_request handle)
+{
+    return request_of(handle) != NULL;
+}
+
+static int32_t refuse_dead_handle(const char *call)
+{
+    md_log(MD_LOG_ERROR, "the backend calls %s for a request that is finished", call);
+    return MODELD_FAILED_PRECONDITION;
+}
+
 /* --- holding a running request -------------------- */
 
 static bool hold(struct md_request *request, unsigned also)
@@ -117,21 +161,103 @@ void md_infer_cancel(struct md_request *request)
     if (hold(request, MD_REQUEST_CANCELLED)) {
         struct md_instance *instance = request->instance;
         if (instance->api->cancel) {
-            instance->api->cancel(instance->handle, (modeld_request)(uintptr_t)request);
+            instance->api->cancel(instance->handle, request->handle);
         }
         release_hold(request);
     }
 }
 
-bool md_request_is_cancelled(const struct md_request *request)
+static bool is_cancelled(struct md_request *request)
 {
     /* relaxed: a hint that may come late */
-    return atomic_load_explicit(&((struct md_request *)(uintptr_t)request)->state,
-                                memory_order_relaxed) &
-           MD_REQUEST_CANCELLED;
+    return atomic_load_explicit(&request->state, memory_order_relaxed) & MD_REQUEST_CANCELLED;
+}
+
+bool md_request_is_cancelled(modeld_request handle)
+{
+    struct md_request *request = request_of(handle);
+
+    return !request || is_cancelled(request);
 }
 
 /* --- responses -------------------- */
+
+static const struct modeld_output *output_at(const struct modeld_response *response, uint32_t i)
+{
+    const char *base = (const char *)response->outputs;
+
+    return (const struct modeld_output *)(const void *)(base + (size_t)i * response->output_stride);
+}
+
+/* Gives back what a response would have handed over. */
+static void release_output(const struct modeld_output *output)
+{
+    if (output->memory == MODELD_OUTPUT_BUFFER) {
+        md_block_unref((struct md_block *)(uintptr_t)output->buffer);
+    } else if (output->memory == MODELD_OUTPUT_OWN && output->release) {
+        output->release(output->release_arg);
+    }
+}
+
+static void release_outputs(const struct modeld_response *response)
+{
+    for (uint32_t i = 0; response && i < response->output_count; i++) {
+        release_output(output_at(response, i));
+    }
+}
+
+/* Whether the list of outputs can be walked at all. */
+static bool check_response(const struct md_request *request, const struct modeld_response *response,
+                           struct md_error *err)
+{
+    const char *model = request->target->model_name.ptr;
+
+    if (!response || response->struct_size < sizeof *response) {
+        return md_error_set(err, MD_REASON_BACKEND, "model '%s' gave a response without size",
+                            model);
+    }
+    if (response->output_count > md_size_max(OUTPUTS_MAX, request->target->output_count)) {
+        return md_error_set(err, MD_REASON_BACKEND, "model '%s' gave a response of %u outputs",
+                            model, response->output_count);
+    }
+    if (response->output_count &&
+        (!response->outputs || response->output_stride < sizeof *response->outputs)) {
+        return md_error_set(err, MD_REASON_BACKEND,
+                            "model '%s' gave a response of %u outputs without the list of them",
+                            model, response->output_count);
+    }
+    return true;
+}
+
+/* Whether an output is described, and is the target's. */
+static bool check_description(const struct md_target *target, const struct modeld_tensor *tensor,
+                              struct md_error *err)
+{
+    const char *model = target->model_name.ptr;
+
+    if (!tensor->name) {
+        return md_error_set(err, MD_REASON_BACKEND, "model '%s' gave an output without a name",
+                            model);
+    }
+    if (tensor->rank > RANK_MAX || (tensor->rank && !tensor->shape) ||
+        (tensor->bytes && !tensor->data)) {
+        return md_error_set(err, MD_REASON_BACKEND,
+                            "model '%s': output '%s' of rank %u lacks its shape or its data", model,
+                            tensor->name, tensor->rank);
+    }
+    const struct md_tensor_spec *spec = md_target_find_output(target, md_str_of(tensor->name));
+    if (target->output_count && !spec) {
+        return md_error_set(err, MD_REASON_BACKEND,
+                            "model '%s' gave an output '%s', which it does not have", model,
+                            tensor->name);
+    }
+    if (spec && (uint32_t)spec->dtype != tensor->dtype) {
+        return md_error_set(
+            err, MD_REASON_BACKEND, "model '%s': output '%s' has type %s, expected %s", model,
+            tensor->name, md_dtype_name((enum md_dtype)tensor->dtype), md_dtype_name(spec->dtype));
+    }
+    return true;
+}
 
 static bool inside_inputs(const struct md_request *request, const struct modeld_tensor *tensor)
 {
@@ -161,7 +287,7 @@ static bool copy_output(struct md_request *request, struct md_arena *arena,
     if (tensor->bytes <= SMALL_OUTPUT_BYTES) {
         copy = md_arena_alloc(arena, tensor->bytes);
     } else {
-        struct md_block *block = md_request_block(request, tensor->bytes);
+        struct md_block *block = md_device_block(request->target->device, tensor->bytes);
         if (block && !md_arena_on_reset(arena, release_block, block)) {
             md_block_unref(block);
             block = NULL;
@@ -247,8 +373,12 @@ static bool take_output(struct md_request *request, struct md_arena *arena,
                         struct md_error *err)
 {
     const struct modeld_tensor *from = &output->tensor;
-    int64_t *shape = md_arena_alloc(arena, from->rank * sizeof *shape);
 
+    if (!check_description(request->target, from, err)) {
+        release_output(output);
+        return false;
+    }
+    int64_t *shape = md_arena_alloc(arena, from->rank * sizeof *shape);
     tensor->name = md_arena_copy(arena, md_str_of(from->name));
     tensor->dtype = (enum md_dtype)from->dtype;
     tensor->rank = from->rank;
@@ -271,7 +401,6 @@ static bool take_outputs(struct md_request *request, struct md_arena *arena,
                          const struct modeld_response *response, struct md_response *out,
                          struct md_error *err)
 {
-    const char *at = (const char *)response->outputs;
     struct md_error ignored;
     bool ok = true;
 
@@ -280,11 +409,10 @@ static bool take_outputs(struct md_request *request, struct md_arena *arena,
     if (!out->outputs) {
         ok = md_error_no_memory(err, "a response");
     }
-    for (uint32_t i = 0; i < response->output_count; i++, at += response->output_stride) {
+    for (uint32_t i = 0; i < response->output_count; i++) {
         struct md_tensor scratch;
         struct md_tensor *tensor = out->outputs ? &out->outputs[i] : &scratch;
-        if (!take_output(request, arena, (const struct modeld_output *)(const void *)at, tensor,
-                         ok ? err : &ignored)) {
+        if (!take_output(request, arena, output_at(response, i), tensor, ok ? err : &ignored)) {
             ok = false;
         }
     }
@@ -296,7 +424,7 @@ static void run_stream_response(struct md_loop_task *task)
     struct md_response *response = MD_CONTAINER_OF(task, struct md_response, task);
     struct md_request *request = response->request;
 
-    if (!md_request_is_cancelled(request)) {
+    if (!is_cancelled(request)) {
         request->responder->response(request, response);
     }
     md_arena_deinit(&response->own_arena);
@@ -305,7 +433,7 @@ static void run_stream_response(struct md_loop_task *task)
     if (atomic_exchange(&request->blocked, false) && hold(request, 0)) {
         struct md_instance *instance = request->instance;
         if (instance->api->resume) {
-            instance->api->resume(instance->handle, (modeld_request)(uintptr_t)request);
+            instance->api->resume(instance->handle, request->handle);
         }
         release_hold(request);
     }
@@ -329,6 +457,7 @@ static int32_t respond_unary(struct md_request *request, const struct modeld_res
         md_error_set(&err, MD_REASON_BACKEND,
                      "model '%s' gave a second response to one request, but is not decoupled",
                      request->target->model_name.ptr);
+        release_outputs(response);
         return fail_request(request, &err);
     }
     out->request = request;
@@ -359,6 +488,7 @@ static int32_t respond_stream(struct md_request *request, const struct modeld_re
     }
     struct md_response *out = md_calloc(1, sizeof *out);
     if (!out) {
+        release_outputs(response);
         md_error_no_memory(&err, "a response");
         return fail_request(request, &err);
     }
@@ -376,14 +506,24 @@ static int32_t respond_stream(struct md_request *request, const struct modeld_re
     return MODELD_OK;
 }
 
-int32_t md_request_respond(struct md_request *request, const struct modeld_response *response)
+int32_t md_request_respond(modeld_request handle, const struct modeld_response *response)
 {
+    struct md_request *request = request_of(handle);
+    struct md_error err;
+
+    if (!request) {
+        release_outputs(response);
+        return refuse_dead_handle("respond");
+    }
     if (!request->respond_ns) {
         request->respond_ns = md_clock_monotonic_ns();
     }
+    if (!check_response(request, response, &err)) {
+        return fail_request(request, &err);
+    }
     int32_t code = request->target->decoupled ? respond_stream(request, response)
                                               : respond_unary(request, response);
-    return code == MODELD_OK && md_request_is_cancelled(request) ? MODELD_CANCELLED : code;
+    return code == MODELD_OK && is_cancelled(request) ? MODELD_CANCELLED : code;
 }
 
 static void judge_finish(struct md_request *request, int32_t code, const char *text, uint32_t how)
@@ -398,8 +538,7 @@ static void judge_finish(struct md_request *request, int32_t code, const char *t
         md_error_set(err, MD_REASON_UNSUPPORTED,
                      "model '%s' asked to be rescheduled, which this server does not offer",
                      request->target->model_name.ptr);
-    } else if (code == MODELD_CANCELLED ||
-               (code != MODELD_OK && md_request_is_cancelled(request))) {
+    } else if (code == MODELD_CANCELLED || (code != MODELD_OK && is_cancelled(request))) {
         md_error_set(err, MD_REASON_CANCELLED, "the request was cancelled");
     } else if (code != MODELD_OK) {
         md_error_set_code(err, MD_REASON_BACKEND,
@@ -414,10 +553,18 @@ static void judge_finish(struct md_request *request, int32_t code, const char *t
     }
 }
 
-int32_t md_request_finish(struct md_request *request, int32_t code, const char *text, uint32_t how)
+int32_t md_request_finish(modeld_request handle, int32_t code, const char *text, uint32_t how)
 {
+    struct md_slot *slot = slot_of(handle);
+    struct md_request *request = request_of(handle);
+    uint64_t live = handle;
+
+    /* acq_rel: what was done for the request is seen by the slot's next user */
+    if (!request || !atomic_compare_exchange_strong_explicit(
+                        &slot->live, &live, 0, memory_order_acq_rel, memory_order_relaxed)) {
+        return refuse_dead_handle("finish");
+    }
     judge_finish(request, code, text, how);
-    request->instance->finished[request->batch_index] = true;
     unsigned before = atomic_fetch_or(&request->state, MD_REQUEST_FINISHED);
     if (!(before & MD_REQUEST_HELD)) {
         complete(request);
@@ -425,7 +572,9 @@ int32_t md_request_finish(struct md_request *request, int32_t code, const char *
     return how == MODELD_FINISH_FINAL ? MODELD_OK : MODELD_UNIMPLEMENTED;
 }
 
-struct md_block *md_request_block(struct md_request *request, size_t bytes)
+struct md_block *md_request_block(modeld_request handle, size_t bytes)
 {
-    return md_device_block(request->target->device, bytes);
+    struct md_request *request = request_of(handle);
+
+    return request ? md_device_block(request->target->device, bytes) : NULL;
 }

@@ -72,6 +72,15 @@ struct md_parameter {
     } value;
 };
 
+/* Where one request of a running batch is known to the backend. The handle is the slot's address
+ * and a generation, and dies when the request is finished: a backend that goes on using it meets an
+ * error, not the memory of somebody else's request. Slots live as long as their instance. */
+struct md_slot {
+    _Atomic uint64_t live;      /* handle of the request that runs; 0 = none */
+    struct md_request *request; /* borrow; valid while live */
+    uint16_t generation;        /* owner: whoever picks the batch */
+};
+
 struct md_request {
     /* set by the dialect before submit */
     struct md_target *target; /* referenced on the home loop */
@@ -95,6 +104,7 @@ struct md_request {
     atomic_uint state;
     struct md_request *queue_next, *queue_previous;
     struct md_instance *instance; /* while RUNNING */
+    modeld_request handle;        /* while RUNNING: the backend's name for it */
     struct md_loop_task task;     /* carries the end to the home loop */
     struct md_response first_response;
     struct md_response *last_response;
@@ -103,7 +113,6 @@ struct md_request {
     atomic_bool blocked;     /* respond answered WOULD_BLOCK since */
     bool leads_batch;        /* counts the execution */
     bool on_loop;            /* runs inline: delivered without a mailbox */
-    uint32_t batch_index;
     uint64_t queued_ns, picked_ns, infer_ns, respond_ns, finished_ns;
     int64_t batch_rows;
     bool failed;
@@ -133,13 +142,21 @@ void md_request_reject(struct md_request *request);
 /* For the device: calls the responder, at once for an inline request, else on the home loop. */
 void md_request_deliver(struct md_request *request);
 
+/* For the device: the request runs in this slot from now on; sets its handle. */
+void md_slot_open(struct md_slot *slot, struct md_request *request);
+
 /* --- for backend/ (the host side of the ABI); any thread -------------------- */
 
+/* False once the request is finished. */
+bool md_request_is_live(modeld_request handle);
 /* Memory for outputs of a running request: from the calling thread's pool, or from the heap on
  * foreign threads. NULL when out of memory or budget. */
-struct md_block *md_request_block(struct md_request *request, size_t bytes);
-int32_t md_request_respond(struct md_request *request, const struct modeld_response *response);
-int32_t md_request_finish(struct md_request *request, int32_t code, const char *text, uint32_t how);
-bool md_request_is_cancelled(const struct md_request *request);
+struct md_block *md_request_block(modeld_request handle, size_t bytes);
+/* As in the interface's header. Whatever the backend hands over is taken or released, and what
+ * contradicts itself or the target's outputs fails the request with a sentence. A handle that is
+ * dead: FAILED_PRECONDITION and a line in the log. */
+int32_t md_request_respond(modeld_request handle, const struct modeld_response *response);
+int32_t md_request_finish(modeld_request handle, int32_t code, const char *text, uint32_t how);
+bool md_request_is_cancelled(modeld_request handle);
 
 #endif

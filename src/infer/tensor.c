@@ -19,7 +19,7 @@ bool md_shape_elements(const int64_t *shape, uint32_t rank, size_t *out)
 void md_shape_print(const int64_t *shape, uint32_t rank, struct md_bytes *out)
 {
     md_bytes_append_char(out, '[');
-    for (uint32_t i = 0; i < rank; i++) {
+    for (uint32_t i = 0; rank != MD_RANK_ANY && i < rank; i++) {
         if (i) {
             md_bytes_append_char(out, ',');
         }
@@ -30,8 +30,8 @@ void md_shape_print(const int64_t *shape, uint32_t rank, struct md_bytes *out)
 
 bool md_shape_matches(const int64_t *spec, uint32_t spec_rank, const int64_t *shape, uint32_t rank)
 {
-    if (spec_rank != rank) {
-        return false;
+    if (spec_rank == MD_RANK_ANY || spec_rank != rank) {
+        return spec_rank == MD_RANK_ANY;
     }
     for (uint32_t i = 0; i < rank; i++) {
         if (spec[i] != -1 && spec[i] != shape[i]) {

@@ -20,11 +20,13 @@ struct md_tensor {
     size_t bytes;
 };
 
+enum { MD_RANK_ANY = UINT32_MAX }; /* of a spec: shapes of every rank fit */
+
 /* A tensor that a target takes or gives. Immutable, owned by the target. */
 struct md_tensor_spec {
     struct md_str name; /* zero-terminated */
     enum md_dtype dtype;
-    uint32_t rank;
+    uint32_t rank;        /* or MD_RANK_ANY: then there is no shape */
     const int64_t *shape; /* with the batch dimension where there is one; -1 = any */
     bool optional;
     const struct md_str *class_labels; /* label_filename's lines; NULL = none */
@@ -34,10 +36,11 @@ struct md_tensor_spec {
 /* Number of elements; false on overflow or a negative dimension. */
 bool md_shape_elements(const int64_t *shape, uint32_t rank, size_t *out) MD_MUST_CHECK;
 
-/* "[2,3]", "[-1,4]", "[]" as the field prints shapes. */
+/* "[2,3]", "[-1,4]", "[]" as the field prints shapes; "[]" too for MD_RANK_ANY. */
 void md_shape_print(const int64_t *shape, uint32_t rank, struct md_bytes *out);
 
-/* True if every dimension of the spec is the shape's or -1, and the ranks agree. */
+/* True if every dimension of the spec is the shape's or -1, and the ranks agree; always true for
+ * MD_RANK_ANY. */
 bool md_shape_matches(const int64_t *spec, uint32_t spec_rank, const int64_t *shape, uint32_t rank);
 
 /* Checks that BYTES data holds exactly `elements` length-prefixed elements. */

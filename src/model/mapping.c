@@ -228,13 +228,13 @@ static bool create_model(struct build *b)
         ok = code == MODELD_OK;
         if (!ok) {
             mapping->model = NULL;
-            b->err->code = (enum md_code)code;
-            b->err->reason = MD_REASON_BACKEND;
+            (void)md_backend_failed(code, b->err);
         }
     }
     md_bytes_deinit(&json);
     if (ok) {
         b->info = mapping->backend->api->model_info(mapping->model);
+        ok = md_backend_check_model_info(b->info, b->err);
     }
     return ok;
 }
@@ -354,8 +354,8 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
 
     spec->name = md_message_get(io, "name", 0).as.string;
     const struct modeld_tensor_spec *model = find_in_model(b, output, spec->name);
-    bool from_model = model && !md_message_has(io, "dims") && model->rank != MODELD_RANK_ANY &&
-                      model->rank >= lead;
+    bool is_open = model && !md_message_has(io, "dims") && model->rank == MODELD_RANK_ANY;
+    bool from_model = model && !md_message_has(io, "dims") && !is_open && model->rank >= lead;
     uint32_t rank = from_model ? model->rank : (uint32_t)dims + lead;
     if (from_model) {
         shape = md_arena_alloc(b->arena, (rank + 1) * sizeof *shape);
@@ -369,7 +369,7 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
                                 : md_message_get(io, "dims", i - lead).as.integer;
     }
     spec->shape = shape;
-    spec->rank = rank;
+    spec->rank = is_open ? (uint32_t)MD_RANK_ANY : rank;
     spec->dtype = md_message_has(io, "data_type")
                       ? (enum md_dtype)md_message_get(io, "data_type", 0).as.integer
                   : model ? (enum md_dtype)model->dtype
@@ -497,8 +497,7 @@ static bool start_instance(void *arg, struct md_error *err)
     int32_t code = mapping->backend->api->instance_create(mapping->model, &args,
                                                           &start->instance->handle, &text);
     if (code != MODELD_OK) {
-        err->reason = MD_REASON_BACKEND;
-        err->code = (enum md_code)code;
+        (void)md_backend_failed(code, err);
         return md_error_prefix(err, "instance %zu", start->index);
     }
     return true;
@@ -687,7 +686,12 @@ bool md_mapping_create(struct md_version *version, const struct md_models_option
         return md_error_no_memory(err, "a model");
     }
     b.max_batch_size = md_message_get(b.config, "max_batch_size", 0).as.integer;
-    if (!build(&b)) {
+    const struct md_log_context context = {.model = version->model->name.ptr,
+                                           .version = version->number};
+    const struct md_log_context *before = md_log_set_context(&context);
+    bool built = build(&b);
+    md_log_set_context(before);
+    if (!built) {
         mapping_free(b.mapping, options);
         md_os_memory_trim();
         return false;

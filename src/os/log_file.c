@@ -1,10 +1,11 @@
 /*
- * The log sink. A line is built on the stack and leaves in one write, so lines of several threads
- * do not mix. Names and the sentence have each a share of the line, so that the end of a JSON
- * object always has room.
+ * The log sink. A line is built on the stack, of what is async-signal-safe (of snprintf: integers
+ * and strings), and leaves in one write, so lines of several threads do not mix. Names and the
+ * sentence have each a share of the line, so that the end of a JSON object always has room.
  */
 #include "os/log_file.h"
 
+#include "base/clock.h"
 #include "os/inject.h"
 
 #include <errno.h>
@@ -138,19 +139,19 @@ static void put_line(struct line *line, enum md_log_level level,
 {
     static const char letters[] = {'E', 'W', 'I', 'V'};
     struct timespec now;
-    struct tm parts;
+    struct md_civil date;
     char stamp[96];
 
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &parts);
+    md_clock_civil((uint64_t)now.tv_sec * MD_NS_PER_S, &date);
     if (log_file.format == MD_LOG_FORMAT_DEFAULT) {
-        (void)snprintf(stamp, sizeof stamp, "%c%02d%02d %02d:%02d:%02d.%06ld %d ", letters[level],
-                       parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+        (void)snprintf(stamp, sizeof stamp, "%c%02u%02u %02u:%02u:%02u.%06ld %d ", letters[level],
+                       date.month, date.day, date.hour, date.minute, date.second,
                        now.tv_nsec / 1000, gettid());
     } else {
-        (void)snprintf(stamp, sizeof stamp, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ",
-                       parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
-                       parts.tm_min, parts.tm_sec, now.tv_nsec / 1000000);
+        (void)snprintf(stamp, sizeof stamp, "%04u-%02u-%02uT%02u:%02u:%02u.%03ldZ", date.year,
+                       date.month, date.day, date.hour, date.minute, date.second,
+                       now.tv_nsec / 1000000);
     }
     if (log_file.format == MD_LOG_FORMAT_JSON) {
         put_json(line, stamp, level, context, text);
@@ -165,6 +166,12 @@ static void put_line(struct line *line, enum md_log_level level,
     put_escaped(line, text, false, TEXT_BYTES);
 }
 
+/* relaxed: set before threads start, the number never changes after that */
+static int descriptor(void)
+{
+    return atomic_load_explicit(&log_file.fd, memory_order_relaxed);
+}
+
 static void write_line(void *arg, enum md_log_level level, const struct md_log_context *context,
                        struct md_str text)
 {
@@ -174,7 +181,7 @@ static void write_line(void *arg, enum md_log_level level, const struct md_log_c
     line.len = 0;
     put_line(&line, level, context, text);
     line.text[line.len++] = '\n';
-    if (md_os_injected(ENOSPC) || write(md_os_log_descriptor(), line.text, line.len) < 0) {
+    if (md_os_injected(ENOSPC) || write(descriptor(), line.text, line.len) < 0) {
         /* a full disk must not stop the server; the next line is tried again */
     }
 }
@@ -212,14 +219,21 @@ void md_os_log_reopen(void)
         /* dup3 keeps the number, so that a thread that is writing now never meets a closed
          * descriptor */
         if (!md_os_injected(EBUSY)) {
-            (void)dup3(fd, md_os_log_descriptor(), O_CLOEXEC);
+            (void)dup3(fd, descriptor(), O_CLOEXEC);
         }
         close(fd);
     }
 }
 
-int md_os_log_descriptor(void)
+void md_os_log_last(const struct md_log_context *context, const char *text)
 {
-    /* relaxed: set before threads start, the number never changes after that */
-    return atomic_load_explicit(&log_file.fd, memory_order_relaxed);
+    struct line line;
+
+    line.len = 0;
+    put_line(&line, MD_LOG_ERROR, context, md_str_of(text));
+    line.text[line.len++] = '\n';
+    if (write(STDERR_FILENO, line.text, line.len) < 0 ||
+        (descriptor() != STDERR_FILENO && write(descriptor(), line.text, line.len) < 0)) {
+        /* nothing left to do */
+    }
 }

@@ -20,7 +20,7 @@ bool md_os_log_open(const char *path, enum md_log_format format, struct md_error
     MD_MUST_CHECK;
 /* Opens the file again (it was rotated); if that fails, the old one is written on. Any thread. */
 void md_os_log_reopen(void);
-/* For a last line. Async-signal-safe. */
-int md_os_log_descriptor(void);
+/* A last line about this context, to the log and to standard error. Async-signal-safe. */
+void md_os_log_last(const struct md_log_context *context, const char *text);
 
 #endif

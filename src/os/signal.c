@@ -7,6 +7,7 @@
 #include "os/log_file.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,67 +20,26 @@ static void waited_set(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
-/* A line that is built without anything that is not async-signal-safe. */
-struct crash_line {
-    char text[512];
-    size_t len;
-};
-
-static void put(struct crash_line *line, const char *text)
+/* What the thread was working on; of an engine's own thread nobody knows, so then what any thread
+ * is working on. */
+static void report(int number)
 {
-    for (; *text && line->len < sizeof line->text - 1; text++) {
-        unsigned char c = (unsigned char)*text;
-        line->text[line->len++] =
-            c < 0x20 || c == 0x7f ? '?' : *text; /* names may come from a client */
-    }
-}
+    const struct md_log_context *own = md_log_get_context(), *other;
+    char text[96];
 
-static void put_number(struct crash_line *line, int64_t value)
-{
-    char digits[24];
-    size_t at = sizeof digits - 1;
-    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-
-    digits[at] = '\0';
-    do {
-        digits[--at] = (char)('0' + magnitude % 10);
-        magnitude /= 10;
-    } while (magnitude);
-    if (value < 0) {
-        digits[--at] = '-';
+    (void)snprintf(text, sizeof text, "fatal signal %d (SIG%s)", number,
+                   sigabbrev_np(number) ? sigabbrev_np(number) : "?");
+    md_os_log_last(own, text);
+    for (size_t i = 0; !own && i < MD_LOG_THREADS_MAX; i++) {
+        if ((other = md_log_context_of(i))) {
+            md_os_log_last(other, "this was running when the signal came");
+        }
     }
-    put(line, digits + at);
-}
-
-static void describe(struct crash_line *line, int number, const struct md_log_context *context)
-{
-    put(line, "modeld: fatal signal ");
-    put_number(line, number);
-    put(line, " (SIG");
-    put(line, sigabbrev_np(number) ? sigabbrev_np(number) : "?");
-    put(line, ")");
-    if (context && context->model) {
-        put(line, " while executing model '");
-        put(line, context->model);
-        put(line, "' version ");
-        put_number(line, context->version);
-        put(line, ", request id '");
-        put(line, context->request_id ? context->request_id : "");
-        put(line, "'");
-    }
-    line->text[line->len++] = '\n';
 }
 
 static void crash(int number)
 {
-    struct crash_line line = {.len = 0};
-    int log = md_os_log_descriptor();
-
-    describe(&line, number, md_log_get_context());
-    if (write(STDERR_FILENO, line.text, line.len) < 0 ||
-        (log != STDERR_FILENO && write(log, line.text, line.len) < 0)) {
-        /* nothing left to do */
-    }
+    report(number);
     signal(number, SIG_DFL);
     raise(number);
 }

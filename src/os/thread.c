@@ -5,6 +5,7 @@
 #include "os/thread.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "os/inject.h"
 
 #include <errno.h>
@@ -31,6 +32,7 @@ static void *thread_main(void *arg)
 
     (void)sigaltstack(&crash_stack, NULL);
     start->run(start->arg);
+    md_log_forget_thread();
     (void)sigaltstack(&none, NULL);
     md_free(start);
     return NULL;

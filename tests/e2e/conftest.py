@@ -9,6 +9,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MODELD_BUILD", ROOT / "build/debug")).resolve()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "modeld"
+MODELS = pathlib.Path(os.environ.get("MODELD_TEST_MODELS", ROOT / "build/test-models"))
+SANITIZED = any(name in BUILD.name for name in ("asan", "tsan"))
 
 
 def free_port():
@@ -108,6 +110,28 @@ class Server:
     def infer(self, model, inputs, version=None, headers=None, **rest):
         path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "") + "/infer"
         return self.request("POST", path, {"inputs": inputs, **rest}, headers)
+
+    def infer_binary(self, model, inputs, outputs=(), **kw):
+        """inputs: {name: (dtype, shape, bytes)}; returns the same of the outputs (all, or those named)."""
+        head = json.dumps({
+            "inputs": [{"name": name, "datatype": dtype, "shape": shape,
+                        "parameters": {"binary_data_size": len(data)}} for name, (dtype, shape, data) in inputs.items()],
+            "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs],
+            "parameters": {"binary_data_output": True}}).encode()
+        r = self.request("POST", f"/v2/models/{model}/infer", head + b"".join(t[2] for t in inputs.values()),
+                         {"Inference-Header-Content-Length": str(len(head))}, **kw)
+        assert r.status == 200, r
+        at, result = int(r.headers.get("inference-header-content-length", len(r.body))), {}  # none: no bytes at all
+        for output in json.loads(r.body[:at])["outputs"]:
+            size = output["parameters"]["binary_data_size"]
+            result[output["name"]] = (output["datatype"], output["shape"], r.body[at:at + size])
+            at += size
+        return result
+
+    def index(self):
+        """{(name, version): (state, reason)} as the repository index has it."""
+        entries = self.request("POST", "/v2/repository/index", b"").json()
+        return {(e["name"], e.get("version")): (e.get("state"), e.get("reason")) for e in entries}
 
     def metrics(self):
         text = self.request("GET", "/metrics", port=self.metrics_port).body.decode()

@@ -705,6 +705,12 @@ static void infer_raw(struct md_oip_infer *infer)
         refuse(infer, &infer->json.error);
         return;
     }
+    if (spec->rank == MD_RANK_ANY) {
+        (void)fail(infer, "raw binary input needs an input with a shape, '%s' takes any",
+                   spec->name.ptr);
+        refuse(infer, &infer->json.error);
+        return;
+    }
     int64_t *shape = md_arena_alloc(&infer->x->arena, (spec->rank + 1) * sizeof *shape);
     size_t known = 1, variable = 0;
     for (uint32_t i = 0; shape && i < spec->rank; i++) {
