@@ -106,7 +106,8 @@ static char *find_library(struct md_backends *backends, struct md_str name, cons
     const char *file =
         library ? library : md_arena_printf(arena, "libmodeld_%.*s.so", MD_STR_ARG(name));
     const char *own_directories[] = {version_directory, model_directory};
-    const size_t own_count = MD_COUNT_OF(own_directories);
+    const size_t own_count =
+        backends->options.search_model_folders ? MD_COUNT_OF(own_directories) : 0;
     char searched[SEARCHED_MAX] = "";
 
     for (size_t i = 0; file && i < own_count + backends->options.directory_count; i++) {
@@ -124,7 +125,8 @@ static char *find_library(struct md_backends *backends, struct md_str name, cons
         md_error_set(
             err, MD_REASON_NOT_FOUND,
             "unable to find backend library '%s' for backend '%.*s', searched: %s; install "
-            "the backend or name its folder with --backend-directory",
+            "the backend or name its folder with --backend-directory (models' own folders are "
+            "searched with --allow-op-library)",
             file, MD_STR_ARG(name), searched);
     } else {
         md_error_no_memory(err, "a backend");
@@ -162,11 +164,40 @@ static const struct modeld_backend_api *open_library(const char *path, struct md
     return api;
 }
 
+/* The first of the interface's reserved parts that this backend uses, or NULL. */
+static const char *reserved_use(const struct modeld_backend_api *api)
+{
+    const struct {
+        const char *name;
+        size_t offset;
+    } hooks[] = {
+        {"sequence_start", offsetof(struct modeld_backend_api, sequence_start)},
+        {"sequence_end", offsetof(struct modeld_backend_api, sequence_end)},
+        {"model_memory", offsetof(struct modeld_backend_api, model_memory)},
+        {"warm_up", offsetof(struct modeld_backend_api, warm_up)},
+    };
+
+    if (api->flags & MODELD_BACKEND_TAKES_ROWS) {
+        return "TAKES_ROWS";
+    }
+    if (api->flags & MODELD_BACKEND_OWN_PROCESS) {
+        return "OWN_PROCESS";
+    }
+    for (size_t i = 0; i < MD_COUNT_OF(hooks); i++) {
+        void *hook = NULL;
+        if (api->struct_size >= hooks[i].offset + sizeof hook) {
+            memcpy(&hook, (const char *)api + hooks[i].offset, sizeof hook);
+        }
+        if (hook) {
+            return hooks[i].name;
+        }
+    }
+    return NULL;
+}
+
 static bool check_api(const struct modeld_backend_api *api, struct md_str name,
                       struct md_error *err)
 {
-    const uint64_t reserved = MODELD_BACKEND_TAKES_ROWS | MODELD_BACKEND_OWN_PROCESS;
-
     if (api->abi_major != MODELD_ABI_MAJOR ||
         api->struct_size < offsetof(struct modeld_backend_api, execute) + sizeof api->execute) {
         return md_error_set(
@@ -174,12 +205,12 @@ static bool check_api(const struct modeld_backend_api *api, struct md_str name,
             "backend '%.*s' was built for interface %u.%u, this server has %d.%d: build it again",
             MD_STR_ARG(name), api->abi_major, api->abi_minor, MODELD_ABI_MAJOR, MODELD_ABI_MINOR);
     }
-    if (api->flags & reserved) {
+    const char *reserved = reserved_use(api);
+    if (reserved) {
         return md_error_set(
             err, MD_REASON_UNSUPPORTED,
             "backend '%.*s' asks for %s, which this version of the server does not offer",
-            MD_STR_ARG(name),
-            api->flags & MODELD_BACKEND_TAKES_ROWS ? "TAKES_ROWS" : "OWN_PROCESS");
+            MD_STR_ARG(name), reserved);
     }
     if (!api->backend_create || !api->backend_destroy || !api->model_create || !api->model_info ||
         !api->model_destroy || !api->instance_create || !api->instance_destroy || !api->execute) {

@@ -25,6 +25,7 @@ struct md_backend {
 struct md_backends_options {
     const char *const *directories; /* borrow: searched in this order */
     size_t directory_count;
+    bool search_model_folders; /* first: the models' folders are trusted with native code */
     uint32_t engine_threads;
     /* --backend-config: "name" and "key=value" pairs; borrow */
     const struct md_backend_setting {

@@ -75,6 +75,18 @@ static void check_name(const struct md_message *config, struct md_diagnostics *d
     }
 }
 
+/* Part of the path of a library. */
+static void check_plain_name(const struct md_message *config, const char *field,
+                             struct md_diagnostics *diagnostics)
+{
+    struct md_str name = text_of(config, field);
+
+    if (name.len && !md_model_name_is_valid(name)) {
+        complain(diagnostics, config, field, "%s '%.*s' must be a name, without a path", field,
+                 MD_STR_ARG(name));
+    }
+}
+
 /* A file name that leads nowhere but down. */
 static void check_file_name(const struct md_message *message, const char *field,
                             struct md_diagnostics *diagnostics)
@@ -270,6 +282,8 @@ bool md_model_config_validate(const struct md_message *config, struct md_diagnos
     size_t before = diagnostics->error_count;
 
     check_name(config, diagnostics);
+    check_plain_name(config, "backend", diagnostics);
+    check_plain_name(config, "runtime", diagnostics);
     check_file_name(config, "default_model_filename", diagnostics);
     check_batching(config, diagnostics);
     check_tensors(config, "input", diagnostics);

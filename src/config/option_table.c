@@ -83,7 +83,7 @@ const struct md_option md_option_table[] = {
     DIFFERS("gpu-fallback", CHOICE, gpu_fallback, "cpu", "error", "cpu|error",
             "What a model gets that asks for a GPU where there is none."),
     OPTION("allow-op-library", BOOL, allow_op_library, "false", NULL,
-           "Let models load native code that their configuration names (model_operations)."),
+           "Trust models with native code: operators that they name (model_operations), backends in their folders."),
     NO_EFFECT("disable-auto-complete-config", BOOL, "false", COMPLETED),
     NO_EFFECT("strict-model-config", BOOL, "false", COMPLETED),
     NO_EFFECT("repository-poll-secs", NUMBER, NULL, "repositories are read at start"),

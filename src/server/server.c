@@ -320,6 +320,7 @@ static bool create_backends(struct server *server, struct md_error *err)
     const char **directories = md_arena_calloc(&server->arena, 3, sizeof *directories);
     struct md_backends_options backends = {.settings = settings,
                                            .directories = directories,
+                                           .search_model_folders = options->allow_op_library,
                                            .engine_threads = server->plan.engine_threads};
     const char *program;
 

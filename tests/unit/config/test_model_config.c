@@ -68,6 +68,8 @@ static const struct {
     {"max_batch_size: 4 dynamic_batching { preferred_batch_size: [0, 4, 5] }",
      "f:1: error: preferred_batch_size 0 does not lie between 1 and max_batch_size\n"
      "f:1: error: preferred_batch_size 5 does not lie between 1 and max_batch_size\n"},
+    {"backend: '../x'", "f:1: error: backend '../x' must be a name, without a path\n"},
+    {"runtime: '/lib/x.so'", "f:1: error: runtime '/lib/x.so' must be a name, without a path\n"},
     {"parameters {\n key: 'modeld_inlin' }",
      "f:2: error: unknown parameter 'modeld_inlin', did you mean 'modeld_inline'?\n"},
     {"parameters { key: 'modeld_something' }",
