@@ -25,5 +25,5 @@ void md_cpu_plan_make(const struct md_cpu_grant *grant, struct md_cpu_plan *plan
     plan->loops = or_default(grant->wanted_loops, clamp(cpus / 4, 1, 8));
     plan->executors = or_default(grant->wanted_executors, cpus);
     plan->engine_threads = or_default(grant->wanted_engine_threads, cpus);
-    plan->may_spin = grant->quota <= 0 && cpus > 1;
+    plan->may_spin = grant->quota <= 0;
 }

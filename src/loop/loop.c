@@ -11,7 +11,8 @@
  * Spinning. A blocked loop costs ~25 us of CPU and more of latency to wake. It polls without
  * blocking for at most spin_us when the last waits returned a single event each and the moving
  * average of the gaps between events is shorter than the bound: one busy connection is served in a
- * third of the time, an idle or a broad loop never spins.
+ * third of the time, an idle or a broad loop never spins, and where spins are in vain they become
+ * rare.
  */
 #include "loop/loop.h"
 
@@ -28,7 +29,8 @@ enum {
     IDLE_TRIM_MS = 10000,
     KEPT_CACHE_BYTES = 256 * 1024,
     ARENA_CHUNKS_MAX = 64,
-    SPIN_AFTER_SINGLE_WAITS = 4,
+    SPIN_AFTER = 4, /* waits with a single event each, in a row */
+    SPIN_AFTER_MAX = 1024,
 };
 
 struct md_loop {
@@ -51,6 +53,7 @@ struct md_loop {
     struct md_loop_timer trim_timer;
     uint64_t last_event_ns, gap_ns; /* moving average of the time between waits that had events */
     unsigned single_waits;          /* in a row that had one event each */
+    unsigned spin_after;            /* that many earn a spin; doubles with each spin in vain */
     struct md_loop_fd wakeup_fd;
 
     /* shared */
@@ -260,10 +263,13 @@ static int spin(struct md_loop *loop, struct md_os_event *events)
     do {
         int n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
         if (n || has_tasks(loop)) {
+            loop->spin_after = SPIN_AFTER;
             return n;
         }
     } while (md_clock_monotonic_ns() - begin < loop->spin_ns);
-    loop->single_waits = 0; /* it did not pay: earn it again */
+    /* It did not pay (the client may need this very CPU): earn it again, and longer. */
+    loop->single_waits = 0;
+    loop->spin_after = (unsigned)md_size_min(loop->spin_after * 2, SPIN_AFTER_MAX);
     return 0;
 }
 
@@ -302,7 +308,7 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
 
     if (has_tasks(loop)) {
         n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
-    } else if (loop->single_waits >= SPIN_AFTER_SINGLE_WAITS && loop->gap_ns < 2 * loop->spin_ns &&
+    } else if (loop->single_waits >= loop->spin_after && loop->gap_ns < 2 * loop->spin_ns &&
                timeout_ms) {
         n = spin(loop, events);
         if (!n && !has_tasks(loop)) {
@@ -377,6 +383,7 @@ bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
                              .poller = -1,
                              .wakeup = -1,
                              .now_ns = md_clock_monotonic_ns(),
+                             .spin_after = SPIN_AFTER,
                              .arenas.max_count = ARENA_CHUNKS_MAX};
     loop->trim_timer.fire = trim_idle;
     loop->wakeup_fd =

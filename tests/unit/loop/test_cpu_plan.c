@@ -16,8 +16,8 @@ static void test_cpu_plan_table(void **state)
         struct md_cpu_grant grant;
         struct md_cpu_plan plan;
     } rows[] = {
-        {{.cpus = 0}, {1, 1, 1, 1, false}},
-        {{.cpus = 1}, {1, 1, 1, 1, false}},
+        {{.cpus = 0}, {1, 1, 1, 1, true}},
+        {{.cpus = 1}, {1, 1, 1, 1, true}},
         {{.cpus = 2}, {2, 1, 2, 2, true}},
         {{.cpus = 8}, {8, 2, 8, 8, true}},
         {{.cpus = 128}, {128, 8, 128, 128, true}},

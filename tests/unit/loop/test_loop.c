@@ -436,6 +436,10 @@ static void test_loop_spins_only_when_it_pays(void **state)
     assert_int_equal(looks(fixture, 1), 1); /* still to be earned */
     feed(fixture, 10, 10 * (uint64_t)MD_NS_PER_US);
     assert_in_range(looks(fixture, 1), 20, 60);
+    feed(fixture, 6, 10 * (uint64_t)MD_NS_PER_US);
+    assert_int_equal(looks(fixture, 1), 1); /* each in vain makes the next dearer */
+    feed(fixture, 20, 10 * (uint64_t)MD_NS_PER_US);
+    assert_in_range(looks(fixture, 1), 20, 60);
     md_loop_fd_remove(fixture->loop, &fd.fd);
     assert_int_equal(tear_down((void *[]){fixture}), 0);
 }
