@@ -154,6 +154,7 @@ def test_answers_while_models_load(start, repository, tmp_path):
     s.wait_ready("/v2/health/live")
     assert s.get("/v2/health/ready").status == 503
     assert s.get("/v2/models/late/ready").status != 200
+    s.wait_ready("/v2/models/identity_fp32/ready")
     assert s.infer("identity_fp32", SLOW["inputs"]).status == 200
     s.wait_ready()
     assert "'late' version 1 for 3 s" in s.log()
