@@ -36,10 +36,11 @@ struct md_device {
     size_t executor_count;
 
     _Alignas(MD_CACHE_LINE) pthread_mutex_t mutex;
-    pthread_cond_t work;    /* an executor may find something to run */
-    pthread_cond_t changed; /* a batch has ended, a bound executor has started */
-    struct md_target *ring; /* last of the ring; its ring_next is the first */
-    size_t waiting;         /* executors that sleep */
+    pthread_cond_t work;       /* an executor may find something to run */
+    pthread_cond_t bound_work; /* a bound executor may, or is to end: all look */
+    pthread_cond_t changed;    /* a batch has ended, a bound executor has started */
+    struct md_target *ring;    /* last of the ring; its ring_next is the first */
+    size_t waiting;            /* executors that sleep, bound ones apart */
     bool stop;
 };
 
@@ -265,13 +266,6 @@ static void run_unlocked(struct md_device *device, struct md_instance *instance)
     pthread_mutex_lock(&device->mutex);
 }
 
-static void executor_wait(struct md_device *device)
-{
-    device->waiting++;
-    pthread_cond_wait(&device->work, &device->mutex);
-    device->waiting--;
-}
-
 static void executor_loop(struct md_executor *executor)
 {
     struct md_device *device = executor->device;
@@ -282,7 +276,9 @@ static void executor_loop(struct md_executor *executor)
         if (instance) {
             run_unlocked(device, instance);
         } else {
-            executor_wait(device);
+            device->waiting++;
+            pthread_cond_wait(&device->work, &device->mutex);
+            device->waiting--;
         }
     }
     pthread_mutex_unlock(&device->mutex);
@@ -308,7 +304,7 @@ static void bound_loop(struct md_executor *executor)
             instance->is_idle = false;
             run_unlocked(device, instance);
         } else {
-            executor_wait(device);
+            pthread_cond_wait(&device->bound_work, &device->mutex);
         }
     }
     pthread_mutex_unlock(&device->mutex);
@@ -365,10 +361,16 @@ static void run_inline(struct md_request *request, struct md_instance *instance)
     md_request_deliver(request);
 }
 
-static void wake_executors(struct md_device *device, struct md_target *target)
+/* mutex held: somebody sleeps who could run the target's next request */
+static bool someone_can_run(const struct md_device *device, const struct md_target *target)
+{
+    return target->has_bound || (device->waiting > 0 && target->idle);
+}
+
+static void wake_executors(struct md_device *device, const struct md_target *target)
 {
     if (target->has_bound) {
-        pthread_cond_broadcast(&device->work);
+        pthread_cond_broadcast(&device->bound_work);
     } else {
         pthread_cond_signal(&device->work);
     }
@@ -396,7 +398,7 @@ void md_device_submit(struct md_device *device, struct md_request *request)
         if (ok) {
             ring_add(device, target);
             note_queue_length(device, target);
-            wake = device->waiting > 0 && (target->idle || target->has_bound);
+            wake = someone_can_run(device, target);
         }
     }
     pthread_mutex_unlock(&device->mutex);
@@ -439,7 +441,7 @@ void md_device_request_done(struct md_instance *instance)
         instance_push(instance);
     }
     target->running--;
-    bool wake = target->in_ring && device->waiting > 0 && current_executor == NULL;
+    bool wake = target->in_ring && current_executor == NULL && someone_can_run(device, target);
     if (!target->accepting) {
         pthread_cond_broadcast(&device->changed);
     }
@@ -489,6 +491,7 @@ bool md_device_create(const struct md_device_options *options, struct md_device 
         (struct md_device){.budget = options->budget, .inline_limit_ns = options->inline_limit_ns};
     pthread_mutex_init(&device->mutex, NULL);
     pthread_cond_init(&device->work, NULL);
+    pthread_cond_init(&device->bound_work, NULL);
     pthread_cond_init(&device->changed, NULL);
     device->executors = md_calloc(options->executor_count, sizeof *device->executors);
     if (!device->executors) {
@@ -520,6 +523,7 @@ void md_device_destroy(struct md_device *device)
     }
     stop_executors(device);
     pthread_cond_destroy(&device->work);
+    pthread_cond_destroy(&device->bound_work);
     pthread_cond_destroy(&device->changed);
     pthread_mutex_destroy(&device->mutex);
     md_free(device->executors);
@@ -599,7 +603,7 @@ void md_device_unbind(struct md_device *device, struct md_instance *instance)
 
     pthread_mutex_lock(&device->mutex);
     executor->stop = true;
-    pthread_cond_broadcast(&device->work);
+    pthread_cond_broadcast(&device->bound_work);
     pthread_mutex_unlock(&device->mutex);
     md_os_thread_join(&executor->thread);
     md_free(executor);
