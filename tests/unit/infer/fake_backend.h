@@ -56,7 +56,7 @@ struct world {
 
 static struct world world;
 
-static void gate_set(bool open)
+static inline void gate_set(bool open)
 {
     pthread_mutex_lock(&world.gate_mutex);
     world.gate = open;
