@@ -37,10 +37,10 @@ struct md_device {
 
     _Alignas(MD_CACHE_LINE) pthread_mutex_t mutex;
     pthread_cond_t work;       /* an executor may find something to run */
-    pthread_cond_t bound_work; /* the same for bound executors, which must not take its signal */
+    pthread_cond_t bound_work; /* a bound executor may, or is to end: all look */
     pthread_cond_t changed;    /* a batch has ended, a bound executor has started */
     struct md_target *ring;    /* last of the ring; its ring_next is the first */
-    size_t waiting;            /* executors that sleep, without bound ones */
+    size_t waiting;            /* executors that sleep, bound ones apart */
     bool stop;
 };
 
@@ -361,7 +361,13 @@ static void run_inline(struct md_request *request, struct md_instance *instance)
     md_request_deliver(request);
 }
 
-static void wake_executors(struct md_device *device, struct md_target *target)
+/* mutex held: somebody sleeps who could run the target's next request */
+static bool someone_can_run(const struct md_device *device, const struct md_target *target)
+{
+    return target->has_bound || (device->waiting > 0 && target->idle);
+}
+
+static void wake_executors(struct md_device *device, const struct md_target *target)
 {
     if (target->has_bound) {
         pthread_cond_broadcast(&device->bound_work);
@@ -392,7 +398,7 @@ void md_device_submit(struct md_device *device, struct md_request *request)
         if (ok) {
             ring_add(device, target);
             note_queue_length(device, target);
-            wake = target->has_bound || (device->waiting > 0 && target->idle);
+            wake = someone_can_run(device, target);
         }
     }
     pthread_mutex_unlock(&device->mutex);
@@ -435,8 +441,9 @@ void md_device_request_done(struct md_instance *instance)
         instance_push(instance);
     }
     target->running--;
-    bool wake =
-        target->in_ring && current_executor == NULL && (target->has_bound || device->waiting > 0);
+    /* An executor looks for its next batch itself. */
+    bool looks = instance->bound ? current_executor == instance->bound : current_executor != NULL;
+    bool wake = target->in_ring && !looks && someone_can_run(device, target);
     if (!target->accepting) {
         pthread_cond_broadcast(&device->changed);
     }
