@@ -8,10 +8,12 @@
 #include "model.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "options.h"
 #include "tensor.h"
@@ -53,8 +55,17 @@ static int32_t find_file(const struct modeld_model_args *args, char *path, size_
         return md_ort_fail(error, MODELD_INVALID_ARGUMENT,
                            "the path of model file '%s' is too long", filename);
     }
-    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) {
-        return md_ort_fail(error, MODELD_NOT_FOUND, "there is no model file '%s'", path);
+    if (stat(path, &status) != 0) {
+        return md_ort_fail(error, MODELD_NOT_FOUND, "there is no model file '%s': %s", path,
+                           strerror(errno));
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return md_ort_fail(error, MODELD_NOT_FOUND, "model file '%s' is not a regular file", path);
+    }
+    if (access(path, R_OK) != 0) {
+        return md_ort_fail(error, MODELD_FAILED_PRECONDITION,
+                           "model file '%s' may not be read: %s; give the server's user the right",
+                           path, strerror(errno));
     }
     return MODELD_OK;
 }
@@ -275,7 +286,10 @@ static int32_t load(struct md_ort_model *model, const struct modeld_model_args *
     int32_t code = md_ort_options_create(args, &options, error);
     if (!code) {
         code = md_ort_check(md_ort.api->CreateSession(md_ort.env, path, options, &model->session),
-                            error, "ONNX Runtime cannot load '%s'", path);
+                            error,
+                            "ONNX Runtime cannot load '%s' (files that are damaged or cut short "
+                            "must be copied again)",
+                            path);
         md_ort.api->ReleaseSessionOptions(options);
     }
     if (!code) {

@@ -385,6 +385,19 @@ static void note_content_coding(struct md_str value, struct md_http1_request *ou
     }
 }
 
+/* A host with other characters may be read in two ways (RFC 9112 3.2). */
+static bool note_host(struct md_str value, struct head_flags *flags, unsigned *status,
+                      struct md_error *err)
+{
+    flags->hosts++;
+    for (size_t i = 0; i < value.len; i++) {
+        if (!md_http1_is_host(value.ptr[i])) {
+            return refuse(status, 400, err, "the Host header is not a host");
+        }
+    }
+    return true;
+}
+
 /* Headers that mean something for the connection; told apart by their length first. */
 static bool note_header(const struct md_http_header *header, struct md_http1_request *out,
                         struct head_flags *flags, unsigned *status, struct md_error *err)
@@ -393,7 +406,9 @@ static bool note_header(const struct md_http_header *header, struct md_http1_req
 
     switch (name.len) {
     case 4:
-        flags->hosts += is(name, MD_STR("host"));
+        if (is(name, MD_STR("host"))) {
+            return note_host(value, flags, status, err);
+        }
         break;
     case 6:
         if (is(name, MD_STR("expect"))) {

@@ -24,6 +24,24 @@ static inline bool md_http1_is_token(char c)
     return table[(unsigned char)c];
 }
 
+/* RFC 3986 3.2: what a host and its port are made of. */
+static inline bool md_http1_is_host(char c)
+{
+    /* clang-format off */
+    static const unsigned char table[256] = {
+        [0x20] =
+        0, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, /* !"#$%&'()*+,-./ */
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 0, /* 0-9:;<=>? */
+        0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, /* @A-O */
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, /* P-Z[\]^_ */
+        0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, /* `a-o */
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0, /* p-z{|}~ */
+    };
+    /* clang-format on */
+
+    return table[(unsigned char)c];
+}
+
 /* Field values: visible ASCII, bytes above it, space and tab. */
 static inline bool md_http1_is_text(char c)
 {

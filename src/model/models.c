@@ -72,6 +72,9 @@ static bool read_file(struct md_models *models, struct md_model *model,
     struct md_str text;
     struct md_error err;
 
+    if (files->problem) {
+        return md_diagnose(diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", files->problem);
+    }
     if (!files->config_path) {
         return true;
     }

@@ -115,6 +115,25 @@ static bool scan_single(const char *directory, struct md_str name,
                       out->models, err);
 }
 
+/* A folder of the repository. That one cannot be read is its own problem: the others are served. */
+static bool scan_folder(const char *path, struct md_str name, struct md_arena *arena,
+                        struct md_repository_model *model, struct md_error *err)
+{
+    struct md_os_listing listing;
+
+    if (md_os_list(path, arena, &listing, err)) {
+        return read_model(path, name, &listing, arena, model, err);
+    }
+    if (err->reason == MD_REASON_OUT_OF_MEMORY) {
+        return false;
+    }
+    *model = (struct md_repository_model){.name = md_arena_copy(arena, name),
+                                          .directory = path,
+                                          .problem = md_arena_strdup(arena, err->text)};
+    return (model->name.ptr && model->problem) ||
+           md_error_no_memory(err, "the scan of a model repository");
+}
+
 bool md_repository_scan(const char *directory, struct md_str single_name, struct md_arena *arena,
                         struct md_repository_scan *out, struct md_error *err)
 {
@@ -134,7 +153,6 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
     }
     for (size_t i = 0; i < listing.count; i++) {
         const struct md_os_entry *entry = &listing.entries[i];
-        struct md_os_listing inner;
         if (!entry->is_directory || entry->name.ptr[0] == '.') {
             continue;
         }
@@ -142,8 +160,7 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
         if (!path) {
             return md_error_no_memory(err, "the scan of a model repository");
         }
-        if (!md_os_list(path, arena, &inner, err) ||
-            !read_model(path, entry->name, &inner, arena, &out->models[out->model_count], err)) {
+        if (!scan_folder(path, entry->name, arena, &out->models[out->model_count], err)) {
             return md_error_prefix(err, "model repository '%s'", directory);
         }
         out->model_count++;

@@ -22,6 +22,7 @@ struct md_repository_model {
     size_t version_count;
     bool files_in_directory; /* the model's files lie beside the configuration: version 1 is the
                                 directory itself */
+    const char *problem; /* why the folder cannot be read: then there are no versions; or NULL */
 };
 
 struct md_repository_scan {
@@ -31,8 +32,7 @@ struct md_repository_scan {
 
 /* Scans one folder. `single_name` (may be empty) names the model of a folder that directly holds
  * one; without it the folder's own name is used. Fails (NOT_FOUND, IO) when the folder cannot be
- * read; a model folder that cannot be read is an error too, since leaving it out silently would
- * hide it. */
+ * read; a model folder in it that cannot be read is a model with a problem. */
 bool md_repository_scan(const char *directory, struct md_str single_name, struct md_arena *arena,
                         struct md_repository_scan *out, struct md_error *err) MD_MUST_CHECK;
 

@@ -54,7 +54,8 @@ def read_response(stream, head_only=False):
 
 
 class Server:
-    def __init__(self, repository, *flags, env=None, wait=True, ready="/v2/health/ready", files=None):
+    def __init__(self, repository, *flags, env=None, wait=True, ready="/v2/health/ready", files=None,
+                 prefix=()):
         self.port, self.metrics_port = free_port(), free_port()
         self.log_path = tempfile.mktemp(prefix="modeld-log-")
         self.log_file = open(self.log_path, "wb")
@@ -63,7 +64,7 @@ class Server:
             command.append(f"--model-repository={folder}")
         if files:
             command = ["prlimit", f"--nofile={files}:{files}", *command]
-        self.process = subprocess.Popen([*command, *flags], stdout=self.log_file, stderr=self.log_file,
+        self.process = subprocess.Popen([*prefix, *command, *flags], stdout=self.log_file, stderr=self.log_file,
                                         env={**os.environ, **(env or {})})
         if wait:
             self.wait_ready(ready)
@@ -79,6 +80,13 @@ class Server:
             assert self.process.poll() is None, f"the server ended: {self.log()}"
             assert time.time() < deadline, f"not ready in time: {self.log()}"
             time.sleep(0.01)
+
+    def wait_for(self, words, seconds=10):
+        """Until they stand in the log."""
+        deadline = time.time() + seconds
+        while words not in self.log():
+            assert time.time() < deadline, f"'{words}' is not in the log: {self.log()[-4000:]}"
+            time.sleep(0.005)
 
     def log(self):
         return pathlib.Path(self.log_path).read_text(errors="replace")

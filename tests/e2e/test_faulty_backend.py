@@ -58,11 +58,8 @@ def test_a_fault_of_an_execution_is_an_error_of_its_request(faulty_server, fault
 def test_a_dead_handle_is_logged_with_its_model(faulty_server):
     for fault, call in (("finish_twice", "finish"), ("respond_afterwards", "respond")):
         faulty_server.infer(fault, X, id="r1")
-        deadline = time.time() + 5
-        words = f"[model {fault} version 1 request r1] the backend calls {call} for a request that is finished"
-        while words not in faulty_server.log():
-            assert time.time() < deadline, faulty_server.log()[-2000:]
-            time.sleep(0.02)
+        faulty_server.wait_for(f"[model {fault} version 1 request r1] the backend calls {call} for a request that is "
+                               "finished")
 
 
 @pytest.mark.parametrize("fault", LOADS)

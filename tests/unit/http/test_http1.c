@@ -84,6 +84,13 @@ static void test_http1_judges_heads(void **state)
         {"POST / HTTP/1.1\r\nHost: x\r\nExpect: more\r\n\r\n", 417},
         {"GET / HTTP/1.1\r\nHost: x\r\na:1\r\nb:1\r\nc:1\r\nd:1\r\ne:1\r\nf:1\r\ng:1\r\nh:1\r\n\r\n",
          431},
+        {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: [::1%25eth0]:8000\r\n\r\n", 0},
+        {"GET / HTTP/1.1\r\nHost: A-z_0.~:1\r\n\r\n", 0},
+        {"GET / HTTP/1.1\r\nHost:\r\n\r\n", 0},
         {"\x16\x03\x01", 400},
         /* smuggling: what another server on the way may read differently */
         {"GET / HTTP/1.1\r\nHost: x\r\nA: b\n\r\n", 400},
