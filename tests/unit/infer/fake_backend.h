@@ -77,20 +77,18 @@ static void gate_pass(void)
 
 static void fake_answer(modeld_request id, int32_t code)
 {
-    struct md_request *request = (struct md_request *)(uintptr_t)id;
     const struct modeld_response empty = {.struct_size = sizeof empty};
 
     if (code == MODELD_OK) {
-        (void)md_request_respond(request, &empty);
+        (void)md_request_respond(id, &empty);
     }
-    (void)md_request_finish(request, code, code == MODELD_OK ? NULL : "it broke",
-                            MODELD_FINISH_FINAL);
+    (void)md_request_finish(id, code, code == MODELD_OK ? NULL : "it broke", MODELD_FINISH_FINAL);
 }
 
 static void fake_execute(void *handle, const struct modeld_batch *batch)
 {
     struct fake_instance *fake = handle;
-    struct md_request *request = (struct md_request *)(uintptr_t)batch->requests[0];
+    const modeld_request id = batch->requests[0];
     int inside = atomic_fetch_add(&fake->inside, 1) + 1;
 
     if (inside > atomic_load(&fake->most_inside)) {
@@ -116,8 +114,8 @@ static void fake_execute(void *handle, const struct modeld_batch *batch)
                                                  .output_count = 1,
                                                  .output_stride = sizeof fake->output,
                                                  .outputs = &fake->output};
-        fake->respond_code = md_request_respond(request, &response);
-        (void)md_request_finish(request, MODELD_OK, NULL, MODELD_FINISH_FINAL);
+        fake->respond_code = md_request_respond(id, &response);
+        (void)md_request_finish(id, MODELD_OK, NULL, MODELD_FINISH_FINAL);
         break;
     }
     default:

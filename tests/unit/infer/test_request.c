@@ -197,7 +197,8 @@ static void test_request_judges_how_it_was_finished(void **state)
         call_submit(&call, &one);
         wait_until(one.fakes[0].kept);
         atomic_store(&one.fakes[0].kept, 0);
-        int32_t told = md_request_finish(&call.request, cases[i].code, cases[i].text, cases[i].how);
+        int32_t told =
+            md_request_finish(call.request.handle, cases[i].code, cases[i].text, cases[i].how);
         assert_int_equal(told, cases[i].how ? MODELD_UNIMPLEMENTED : MODELD_OK);
         call_expect(&call, cases[i].reason);
         assert_int_equal(call.request.error.code, cases[i].md_code);
@@ -216,9 +217,9 @@ static void test_request_second_response_is_an_error(void **state)
     target_attach(&one);
     call_submit(&call, &one);
     wait_until(one.fakes[0].kept);
-    assert_int_equal(md_request_respond(&call.request, &empty), MODELD_OK);
-    assert_int_equal(md_request_respond(&call.request, &empty), MODELD_INVALID_ARGUMENT);
-    (void)md_request_finish(&call.request, MODELD_OK, NULL, MODELD_FINISH_FINAL);
+    assert_int_equal(md_request_respond(call.request.handle, &empty), MODELD_OK);
+    assert_int_equal(md_request_respond(call.request.handle, &empty), MODELD_INVALID_ARGUMENT);
+    (void)md_request_finish(call.request.handle, MODELD_OK, NULL, MODELD_FINISH_FINAL);
     call_expect(&call, MD_REASON_BACKEND);
     assert_non_null(strstr(call.text, "second response"));
     close_world();
@@ -240,12 +241,12 @@ static int32_t respond_empty(void)
 {
     const struct modeld_response empty = {.struct_size = sizeof empty};
 
-    return md_request_respond(&call.request, &empty);
+    return md_request_respond(call.request.handle, &empty);
 }
 
 static void end_stream(unsigned responses, enum md_reason reason)
 {
-    (void)md_request_finish(&call.request, MODELD_OK, NULL, MODELD_FINISH_FINAL);
+    (void)md_request_finish(call.request.handle, MODELD_OK, NULL, MODELD_FINISH_FINAL);
     wait_until(call.ends);
     turn(0);
     assert_int_equal(call.ends, 1);

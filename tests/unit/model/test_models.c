@@ -126,7 +126,8 @@ static bool start(const char *flags)
         return false;
     }
     assert_false(md_models_are_loaded(world.models));
-    md_models_load(world.models);
+    md_models_load_start(world.models, NULL, NULL);
+    md_models_load_join(world.models);
     assert_true(md_models_are_loaded(world.models));
     return true;
 }
