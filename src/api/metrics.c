@@ -54,25 +54,25 @@ static double request_us(const struct md_version *v, const struct md_target_tota
 static double queue_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->queue.ns);
+    return us(t->queue_ns);
 }
 
 static double input_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->compute_input.ns);
+    return us(t->compute_input_ns);
 }
 
 static double infer_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->compute_infer.ns);
+    return us(t->compute_infer_ns);
 }
 
 static double output_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->compute_output.ns);
+    return us(t->compute_output_ns);
 }
 
 static double pending(const struct md_version *v, const struct md_target_totals *t)
