@@ -91,8 +91,6 @@ static uint64_t peek(const _Atomic uint64_t *counter)
 
 void md_target_sum(const struct md_target *target, struct md_target_totals *out)
 {
-    uint64_t fail_built_ns = 0;
-
     *out = (struct md_target_totals){.pending = peek(&target->pending)};
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
@@ -101,7 +99,6 @@ void md_target_sum(const struct md_target *target, struct md_target_totals *out)
         out->success.ns += peek(&shard->success.ns);
         out->fail.count += peek(&shard->fail.count);
         out->fail.ns += peek(&shard->fail.ns);
-        fail_built_ns += peek(&shard->fail_built_ns);
         out->queue_ns += peek(&shard->queue_ns);
         out->compute_input_ns += peek(&shard->compute_input_ns);
         out->compute_infer_ns += peek(&shard->compute_infer_ns);
@@ -114,15 +111,24 @@ void md_target_sum(const struct md_target *target, struct md_target_totals *out)
         uint64_t last_ns = peek(&shard->last_inference_ns);
         out->last_inference_ns =
             last_ns > out->last_inference_ns ? last_ns : out->last_inference_ns;
+    }
+}
+
+void md_target_sum_phases(const struct md_target *target, struct md_phase_totals *out)
+{
+    *out = (struct md_phase_totals){0};
+    for (size_t i = 0; i < target->shard_count; i++) {
+        const struct md_target_shard *shard = &target->shards[i];
         for (int phase = 0; phase < MD_PHASE_COUNT; phase++) {
             for (int k = 0; k <= MD_HISTOGRAM_BUCKETS; k++) {
-                out->phase_buckets[phase][k] += peek(&shard->phases[phase][k]);
+                out->buckets[phase][k] += peek(&shard->phases[phase][k]);
             }
         }
+        out->sum_ns[MD_PHASE_QUEUE] += peek(&shard->queue_ns);
+        out->sum_ns[MD_PHASE_COMPUTE] +=
+            peek(&shard->compute_input_ns) + peek(&shard->compute_infer_ns);
+        out->sum_ns[MD_PHASE_TOTAL] += peek(&shard->success.ns) + peek(&shard->fail_built_ns);
     }
-    out->phase_sum_ns[MD_PHASE_QUEUE] = out->queue_ns;
-    out->phase_sum_ns[MD_PHASE_COMPUTE] = out->compute_input_ns + out->compute_infer_ns;
-    out->phase_sum_ns[MD_PHASE_TOTAL] = out->success.ns + fail_built_ns;
 }
 
 bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count,

@@ -117,10 +117,15 @@ struct md_target_totals {
     uint64_t failures[MD_FAILURE_COUNT];
     uint64_t inference_count, execution_count;
     uint64_t last_inference_ns; /* monotonic; 0: none yet */
-    uint64_t phase_buckets[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1];
-    uint64_t phase_sum_ns[MD_PHASE_COUNT];
 };
 void md_target_sum(const struct md_target *target, struct md_target_totals *out);
+
+/* Histograms of all shards; any thread. */
+struct md_phase_totals {
+    uint64_t buckets[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
+    uint64_t sum_ns[MD_PHASE_COUNT];
+};
+void md_target_sum_phases(const struct md_target *target, struct md_phase_totals *out);
 
 /* Totals of one batch size (1..MD_BATCH_SIZES; the last stands for all larger); false if there were
  * none. */
