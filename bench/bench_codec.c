@@ -2,7 +2,7 @@
  * Micro benchmark of codec/: an image's worth of FP32 values as JSON, both ways, beside the C
  * library.
  *
- *     bench_codec [values [rounds]]        (150528 values, best of 9)
+ *     bench_codec [values [rounds [text]]]     (150528 values, best of 9, all texts)
  *
  * One line a measurement: name, milliseconds of the best round, nanoseconds a value, megabytes of
  * text a second. "widened" are floats as clients print them that have doubles only (up to 17
@@ -149,29 +149,46 @@ static bool measure(struct subject *s, int rounds, const char *text, const char 
     return true;
 }
 
+static bool measure_text(struct subject *s, int rounds, const char *name,
+                         void (*fill)(struct subject *s, size_t i), bool wide)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        fill(s, i);
+    }
+    if (wide) {
+        if (!widen(s)) {
+            return false;
+        }
+    } else if (!measure(s, rounds, name, "printf", run_printf) ||
+               !measure(s, rounds, name, "write", run_writer)) {
+        return false;
+    }
+    return measure(s, rounds, name, "read", run_reader) && same(s) &&
+           measure(s, rounds, name, "strtof", run_strtof) && same(s);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*fill)(struct subject *s, size_t i);
-    } texts[] = {{"pixels", fill_pixels}, {"decimals", fill_decimals}, {"floats", fill_floats}};
+        bool wide;
+    } texts[] = {{"pixels", fill_pixels, false},
+                 {"decimals", fill_decimals, false},
+                 {"floats", fill_floats, false},
+                 {"widened", fill_floats, true}};
     struct subject s = {.count = argc > 1 ? strtoul(argv[1], NULL, 10) : DEFAULT_VALUES};
     int rounds = argc > 2 ? atoi(argv[2]) : DEFAULT_ROUNDS;
+    const char *only = argc > 3 ? argv[3] : NULL;
     bool good = true;
 
     s.values = md_calloc(s.count + 1, sizeof *s.values);
     s.read = md_calloc(s.count + 1, sizeof *s.read);
     for (size_t t = 0; s.values && s.read && good && t < MD_COUNT_OF(texts); t++) {
-        for (size_t i = 0; i < s.count; i++) {
-            texts[t].fill(&s, i);
+        if (!only || strcmp(only, texts[t].name) == 0) {
+            good = measure_text(&s, rounds, texts[t].name, texts[t].fill, texts[t].wide);
         }
-        good = measure(&s, rounds, texts[t].name, "printf", run_printf) &&
-               measure(&s, rounds, texts[t].name, "write", run_writer) &&
-               measure(&s, rounds, texts[t].name, "read", run_reader) && same(&s) &&
-               measure(&s, rounds, texts[t].name, "strtof", run_strtof) && same(&s);
     }
-    good = good && widen(&s) && measure(&s, rounds, "widened", "read", run_reader) && same(&s) &&
-           measure(&s, rounds, "widened", "strtof", run_strtof) && same(&s);
     md_free(s.values);
     md_free(s.read);
     md_bytes_deinit(&s.text);

@@ -7,6 +7,8 @@
 #include "codec/json.h"
 #include "os/process.h"
 
+#include <stdio.h>
+
 enum { SLICE_BYTES = 64 * 1024, MAX_MODELS_DEFAULT = 10000 };
 
 /* --- one version's values -------------------- */
@@ -54,25 +56,25 @@ static double request_us(const struct md_version *v, const struct md_target_tota
 static double queue_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->queue.ns);
+    return us(t->queue_ns);
 }
 
 static double input_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->compute_input.ns);
+    return us(t->compute_input_ns);
 }
 
 static double infer_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->compute_infer.ns);
+    return us(t->compute_infer_ns);
 }
 
 static double output_us(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->compute_output.ns);
+    return us(t->compute_output_ns);
 }
 
 static double pending(const struct md_version *v, const struct md_target_totals *t)
@@ -160,17 +162,20 @@ struct page {
     bool began_family;
     bool printed_process;
     struct md_target_totals other; /* of the models beyond the bound */
+    struct md_phase_totals other_phases;
     bool has_other;
     struct md_bytes text;
+    struct md_bytes labels;                    /* of the samples that are being written */
+    char bounds[MD_HISTOGRAM_BUCKETS + 1][16]; /* in seconds, as labels say them */
 };
 
-static void add_totals(struct md_target_totals *sum, const struct md_target_totals *t)
+/* Adds structs of nothing but uint64_t. */
+static void add_totals(void *sum, const void *totals, size_t bytes)
 {
-    /* Every field is a uint64_t. */
-    uint64_t *to = (uint64_t *)(void *)sum;
-    const uint64_t *from = (const uint64_t *)(const void *)t;
+    uint64_t *to = sum;
+    const uint64_t *from = totals;
 
-    for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) {
+    for (size_t i = 0; i < bytes / sizeof *to; i++) {
         to[i] += from[i];
     }
 }
@@ -188,9 +193,12 @@ static void sum_others(struct page *page)
         const struct md_model *model = md_models_at(models, i);
         for (size_t k = 0; k < model->version_count; k++) {
             struct md_target_totals t;
+            struct md_phase_totals phases;
             if (model->versions[k].target.shards) {
                 md_target_sum(&model->versions[k].target, &t);
-                add_totals(&page->other, &t);
+                md_target_sum_phases(&model->versions[k].target, &phases);
+                add_totals(&page->other, &t, sizeof t);
+                add_totals(&page->other_phases, &phases, sizeof phases);
                 page->has_other = true;
             }
         }
@@ -237,33 +245,49 @@ static void append_failures(struct md_bytes *text, const struct family *family,
     }
 }
 
-static void append_histograms(struct md_bytes *text, const struct family *family,
-                              const struct md_version *version, const struct md_target_totals *t)
+/* All samples of a histogram bear the same labels: they are written once, then copied. */
+static void append_histogram(struct page *page, const struct family *family,
+                             const struct md_version *version, const char *phase,
+                             const uint64_t *buckets, uint64_t sum_ns)
+{
+    struct md_bytes *text = &page->text, *labels = &page->labels;
+    uint64_t sum = 0;
+
+    md_bytes_clear(labels);
+    append_labels(labels, version);
+    md_bytes_append_c(labels, ",phase=\"");
+    md_bytes_append_c(labels, phase);
+    text->failed |= labels->failed;
+    for (size_t i = 0; i <= MD_HISTOGRAM_BUCKETS; i++) {
+        sum += buckets[i];
+        md_bytes_append_c(text, family->name);
+        md_bytes_append_c(text, "_bucket");
+        md_bytes_append_str(text, md_bytes_view(labels));
+        md_bytes_append_c(text, "\",le=\"");
+        md_bytes_append_c(text, page->bounds[i]);
+        md_bytes_append_c(text, "\"} ");
+        md_bytes_append_u64(text, sum);
+        md_bytes_append_char(text, '\n');
+    }
+    md_bytes_printf(text, "%s_sum%.*s\"} %.9g\n", family->name, (int)labels->len, labels->data,
+                    (double)sum_ns / 1e9);
+    md_bytes_printf(text, "%s_count%.*s\"} %llu\n", family->name, (int)labels->len, labels->data,
+                    (unsigned long long)sum);
+}
+
+static void append_histograms(struct page *page, const struct family *family,
+                              const struct md_version *version)
 {
     static const char *const phases[] = {
         [MD_PHASE_QUEUE] = "queue", [MD_PHASE_COMPUTE] = "compute", [MD_PHASE_TOTAL] = "total"};
 
-    for (size_t phase = 0; phase < MD_PHASE_COUNT; phase++) {
-        uint64_t sum = 0;
-        for (size_t i = 0; i <= MD_HISTOGRAM_BUCKETS; i++) {
-            sum += t->phase_buckets[phase][i];
-            md_bytes_printf(text, "%s_bucket", family->name);
-            append_labels(text, version);
-            if (i < MD_HISTOGRAM_BUCKETS) {
-                md_bytes_printf(text, ",phase=\"%s\",le=\"%g\"} %llu\n", phases[phase],
-                                (double)md_histogram_bounds_us[i] / 1e6, (unsigned long long)sum);
-            } else {
-                md_bytes_printf(text, ",phase=\"%s\",le=\"+Inf\"} %llu\n", phases[phase],
-                                (unsigned long long)sum);
-            }
-        }
-        md_bytes_printf(text, "%s_sum", family->name);
-        append_labels(text, version);
-        md_bytes_printf(text, ",phase=\"%s\"} %.9g\n", phases[phase],
-                        (double)t->phase_sum_ns[phase] / 1e9);
-        md_bytes_printf(text, "%s_count", family->name);
-        append_labels(text, version);
-        md_bytes_printf(text, ",phase=\"%s\"} %llu\n", phases[phase], (unsigned long long)sum);
+    struct md_phase_totals sums = page->other_phases;
+
+    if (version) {
+        md_target_sum_phases(&version->target, &sums);
+    }
+    for (size_t i = 0; i < MD_PHASE_COUNT; i++) {
+        append_histogram(page, family, version, phases[i], sums.buckets[i], sums.sum_ns[i]);
     }
 }
 
@@ -310,7 +334,7 @@ static void append_sample(struct page *page, const struct family *family,
         break;
     case SHAPE_HISTOGRAMS:
         if (wants_detail(page, version, t)) {
-            append_histograms(text, family, version, t);
+            append_histograms(page, family, version);
         }
         break;
     }
@@ -504,7 +528,19 @@ static void abandon(struct md_exchange *x)
 
 static void free_page(void *arg)
 {
-    md_bytes_deinit(&((struct page *)arg)->text);
+    struct page *page = arg;
+
+    md_bytes_deinit(&page->text);
+    md_bytes_deinit(&page->labels);
+}
+
+static void print_bounds(struct page *page)
+{
+    for (size_t i = 0; i < MD_HISTOGRAM_BUCKETS; i++) {
+        (void)snprintf(page->bounds[i], sizeof page->bounds[i], "%g",
+                       (double)md_histogram_bounds_us[i] / 1e6);
+    }
+    memcpy(page->bounds[MD_HISTOGRAM_BUCKETS], "+Inf", sizeof "+Inf");
 }
 
 static void get_metrics(struct md_exchange *x)
@@ -522,6 +558,7 @@ static void get_metrics(struct md_exchange *x)
     page->x = x;
     page->task.run = produce_slice;
     x->dialect = page;
+    print_bounds(page);
     sum_others(page);
     md_exchange_begin(x, &response, produce);
 }

@@ -19,15 +19,14 @@ static void add_duration(struct md_duration *duration, uint64_t ns)
     add(&duration->ns, ns);
 }
 
-static void observe(struct md_histogram *histogram, uint64_t ns)
+static void observe(_Atomic uint64_t *buckets, uint64_t ns)
 {
     size_t bucket = 0;
 
     while (bucket < MD_HISTOGRAM_BUCKETS && ns > md_histogram_bounds_us[bucket] * MD_NS_PER_US) {
         bucket++;
     }
-    add(&histogram->buckets[bucket], 1);
-    add(&histogram->sum_ns, ns);
+    add(&buckets[bucket], 1);
 }
 
 static uint64_t span(uint64_t from_ns, uint64_t to_ns)
@@ -55,10 +54,11 @@ void md_statistics_record(const struct md_request *request, const struct md_erro
     struct md_target_shard *shard = &request->target->shards[md_loop_index(request->loop)];
     uint64_t total_ns = span(request->begin_ns, now_ns);
 
-    observe(&shard->phases[MD_PHASE_TOTAL], total_ns);
+    observe(shard->phases[MD_PHASE_TOTAL], total_ns);
     if (error) {
         add(&shard->failures[md_reason_failure(error->reason)], 1);
         add_duration(&shard->fail, total_ns);
+        add(&shard->fail_built_ns, total_ns);
         return;
     }
     uint64_t respond_ns = request->respond_ns ? request->respond_ns : request->finished_ns;
@@ -68,19 +68,18 @@ void md_statistics_record(const struct md_request *request, const struct md_erro
     uint64_t output_ns = span(respond_ns, now_ns);
 
     add_duration(&shard->success, total_ns);
-    add_duration(&shard->queue, queue_ns);
-    add_duration(&shard->compute_input, input_ns);
-    add_duration(&shard->compute_infer, infer_ns);
-    add_duration(&shard->compute_output, output_ns);
-    observe(&shard->phases[MD_PHASE_QUEUE], queue_ns);
-    observe(&shard->phases[MD_PHASE_COMPUTE], input_ns + infer_ns);
+    add(&shard->queue_ns, queue_ns);
+    add(&shard->compute_input_ns, input_ns);
+    add(&shard->compute_infer_ns, infer_ns);
+    add(&shard->compute_output_ns, output_ns);
+    observe(shard->phases[MD_PHASE_QUEUE], queue_ns);
+    observe(shard->phases[MD_PHASE_COMPUTE], input_ns + infer_ns);
     add(&shard->inference_count, (uint64_t)request->rows);
     if (request->leads_batch) {
         add(&shard->execution_count, 1);
         record_batch(shard, request, input_ns, infer_ns, output_ns);
     }
-    atomic_store_explicit(&shard->last_inference_ms, md_clock_realtime_ns() / MD_NS_PER_MS,
-                          memory_order_relaxed);
+    atomic_store_explicit(&shard->last_inference_ns, now_ns, memory_order_relaxed);
 }
 
 void md_statistics_record_refusal(struct md_target *target, unsigned loop_index,

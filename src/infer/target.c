@@ -95,29 +95,39 @@ void md_target_sum(const struct md_target *target, struct md_target_totals *out)
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
         out->in_flight += peek(&shard->in_flight);
-#define SUM_DURATION(name)                       \
-    out->name.count += peek(&shard->name.count); \
-    out->name.ns += peek(&shard->name.ns)
-        SUM_DURATION(success);
-        SUM_DURATION(fail);
-        SUM_DURATION(queue);
-        SUM_DURATION(compute_input);
-        SUM_DURATION(compute_infer);
-        SUM_DURATION(compute_output);
-#undef SUM_DURATION
+        out->success.count += peek(&shard->success.count);
+        out->success.ns += peek(&shard->success.ns);
+        out->fail.count += peek(&shard->fail.count);
+        out->fail.ns += peek(&shard->fail.ns);
+        out->queue_ns += peek(&shard->queue_ns);
+        out->compute_input_ns += peek(&shard->compute_input_ns);
+        out->compute_infer_ns += peek(&shard->compute_infer_ns);
+        out->compute_output_ns += peek(&shard->compute_output_ns);
         for (int k = 0; k < MD_FAILURE_COUNT; k++) {
             out->failures[k] += peek(&shard->failures[k]);
         }
         out->inference_count += peek(&shard->inference_count);
         out->execution_count += peek(&shard->execution_count);
-        uint64_t last = peek(&shard->last_inference_ms);
-        out->last_inference_ms = last > out->last_inference_ms ? last : out->last_inference_ms;
+        uint64_t last_ns = peek(&shard->last_inference_ns);
+        out->last_inference_ns =
+            last_ns > out->last_inference_ns ? last_ns : out->last_inference_ns;
+    }
+}
+
+void md_target_sum_phases(const struct md_target *target, struct md_phase_totals *out)
+{
+    *out = (struct md_phase_totals){0};
+    for (size_t i = 0; i < target->shard_count; i++) {
+        const struct md_target_shard *shard = &target->shards[i];
         for (int phase = 0; phase < MD_PHASE_COUNT; phase++) {
             for (int k = 0; k <= MD_HISTOGRAM_BUCKETS; k++) {
-                out->phase_buckets[phase][k] += peek(&shard->phases[phase].buckets[k]);
+                out->buckets[phase][k] += peek(&shard->phases[phase][k]);
             }
-            out->phase_sum_ns[phase] += peek(&shard->phases[phase].sum_ns);
         }
+        out->sum_ns[MD_PHASE_QUEUE] += peek(&shard->queue_ns);
+        out->sum_ns[MD_PHASE_COMPUTE] +=
+            peek(&shard->compute_input_ns) + peek(&shard->compute_infer_ns);
+        out->sum_ns[MD_PHASE_TOTAL] += peek(&shard->success.ns) + peek(&shard->fail_built_ns);
     }
 }
 

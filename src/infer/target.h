@@ -23,11 +23,6 @@ struct md_request;
 enum { MD_HISTOGRAM_BUCKETS = 16 };
 extern const uint64_t md_histogram_bounds_us[MD_HISTOGRAM_BUCKETS];
 
-struct md_histogram {
-    _Atomic uint64_t buckets[MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
-    _Atomic uint64_t sum_ns;
-};
-
 struct md_duration {
     _Atomic uint64_t count;
     _Atomic uint64_t ns;
@@ -41,12 +36,15 @@ enum { MD_BATCH_SIZES = 64 }; /* batch sizes counted one by one; larger ones sha
 struct md_target_shard {
     uint64_t refs; /* owner: requests of this loop in flight; not atomic, see in_flight */
     _Atomic uint64_t in_flight;
-    struct md_duration success, fail, queue, compute_input, compute_infer, compute_output;
+    struct md_duration success, fail;
+    _Atomic uint64_t fail_built_ns; /* of fail, without the refusals */
+    /* of the successes: */
+    _Atomic uint64_t queue_ns, compute_input_ns, compute_infer_ns, compute_output_ns;
     _Atomic uint64_t failures[MD_FAILURE_COUNT];
     _Atomic uint64_t inference_count; /* rows */
     _Atomic uint64_t execution_count;
-    _Atomic uint64_t last_inference_ms; /* since 1970 */
-    struct md_histogram phases[MD_PHASE_COUNT];
+    _Atomic uint64_t last_inference_ns;                                /* monotonic; 0: none yet */
+    _Atomic uint64_t phases[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
     struct md_batch_counters {
         _Atomic uint64_t count, input_ns, infer_ns, output_ns;
     } * batches; /* own: MD_BATCH_SIZES + 1 entries, or NULL for a target that takes no batches ([0]
@@ -114,13 +112,20 @@ struct md_target_totals {
     uint64_t in_flight, pending;
     struct {
         uint64_t count, ns;
-    } success, fail, queue, compute_input, compute_infer, compute_output;
+    } success, fail;
+    uint64_t queue_ns, compute_input_ns, compute_infer_ns, compute_output_ns;
     uint64_t failures[MD_FAILURE_COUNT];
-    uint64_t inference_count, execution_count, last_inference_ms;
-    uint64_t phase_buckets[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1];
-    uint64_t phase_sum_ns[MD_PHASE_COUNT];
+    uint64_t inference_count, execution_count;
+    uint64_t last_inference_ns; /* monotonic; 0: none yet */
 };
 void md_target_sum(const struct md_target *target, struct md_target_totals *out);
+
+/* Histograms of all shards; any thread. */
+struct md_phase_totals {
+    uint64_t buckets[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
+    uint64_t sum_ns[MD_PHASE_COUNT];
+};
+void md_target_sum_phases(const struct md_target *target, struct md_phase_totals *out);
 
 /* Totals of one batch size (1..MD_BATCH_SIZES; the last stands for all larger); false if there were
  * none. */

@@ -34,6 +34,18 @@ def test_histograms_are_cumulative(server):
     assert values == sorted(values) and 'le="+Inf"' in buckets[-1][0]
 
 
+def test_histograms_agree_with_the_counters(server):
+    for _ in range(3):
+        server.infer("identity_fp32", ONE)
+    page, labels = server.metrics(), 'model="identity_fp32",version="1"'
+    successes = page[f"nv_inference_request_success{{{labels}}}"]
+    for phase, us in (("queue", ("queue",)), ("compute", ("compute_input", "compute_infer"))):
+        prefix = "modeld_request_duration_seconds"
+        assert page[f'{prefix}_count{{{labels},phase="{phase}"}}'] == successes
+        expected = sum(page[f"nv_inference_{name}_duration_us{{{labels}}}"] for name in us) / 1e6
+        assert abs(page[f'{prefix}_sum{{{labels},phase="{phase}"}}'] - expected) < 3e-6
+
+
 def test_content_type(server):
     r = server.request("GET", "/metrics", port=server.metrics_port)
     assert r.status == 200 and r.headers["content-type"].startswith("text/plain")

@@ -3,6 +3,7 @@
  */
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
+#include "base/clock.h"
 #include "http/router.h"
 
 /* --- health -------------------- */
@@ -177,6 +178,14 @@ static void append_batches(struct md_bytes *text, const struct md_target *target
     }
 }
 
+/* When it was by the wall clock; 0 stays 0, for never. */
+static uint64_t since_1970_ms(uint64_t monotonic_ns)
+{
+    uint64_t ago_ns = md_clock_monotonic_ns() - monotonic_ns;
+
+    return monotonic_ns ? (md_clock_realtime_ns() - ago_ns) / MD_NS_PER_MS : 0;
+}
+
 static void append_stats(struct md_bytes *text, const struct md_version *version)
 {
     struct md_target_totals t;
@@ -188,7 +197,7 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
         text,
         ",\"version\":\"%lld\",\"last_inference\":%llu,\"inference_count\":%llu,\"execution_count\":%llu,"
         "\"inference_stats\":{",
-        (long long)version->number, (unsigned long long)t.last_inference_ms,
+        (long long)version->number, (unsigned long long)since_1970_ms(t.last_inference_ns),
         (unsigned long long)t.inference_count, (unsigned long long)t.execution_count);
     const struct {
         const char *name;
@@ -196,10 +205,10 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
     } rows[] = {
         {"success", t.success.count, t.success.ns},
         {"fail", t.fail.count, t.fail.ns},
-        {"queue", t.queue.count, t.queue.ns},
-        {"compute_input", t.compute_input.count, t.compute_input.ns},
-        {"compute_infer", t.compute_infer.count, t.compute_infer.ns},
-        {"compute_output", t.compute_output.count, t.compute_output.ns},
+        {"queue", t.success.count, t.queue_ns},
+        {"compute_input", t.success.count, t.compute_input_ns},
+        {"compute_infer", t.success.count, t.compute_infer_ns},
+        {"compute_output", t.success.count, t.compute_output_ns},
         {"cache_hit", 0, 0},
         {"cache_miss", 0, 0},
     };

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Instruction counts of the hot paths, by callgrind, against the limits in instruction_limits.json.
+
+usage: bench/instructions.py [--build build/release] [--update]
+
+Counts are exact and do not mind what else the machine does: a change that costs 5 % shows. Calls of
+bench_http and bench_codec count what one call executes; "request" is a whole request in the real
+server, in all its threads (the difference of two runs, so that start and first use do not count),
+in all and by room of src/. --update writes limits 5 % above what was measured.
+Exit status 1 when a limit is exceeded.
+"""
+import argparse
+import collections
+import http.client
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+import servers
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIMITS = ROOT / "bench/instruction_limits.json"
+ROOMS = ("http", "api", "codec", "infer", "backend", "loop", "net")
+METRICS = ("infer/statistics.c", "http/session_internal.h")
+METRICS_LIMIT = 1.0  # percent of a small request's instructions
+
+
+class Profile:
+    """What callgrind counted: by source file (inlined code counts where it stands), and by
+    function with all that it called."""
+
+    def __init__(self, path):
+        self.files, self.functions = collections.Counter(), collections.Counter()
+        names, file, function, is_call = {}, "", "", False
+        for line in path.read_text().splitlines():
+            if match := re.match(r"c?(f[lien])=\((\d+)\)(?: (.*))?", line):
+                kind = "fn" if match[1] == "fn" else "file"
+                name = names.setdefault((kind, match[2]), match[3])
+                if line.startswith("fn="):
+                    function = name
+                elif line[0] == "f":
+                    file = name
+            elif line.startswith("calls="):
+                is_call = True
+            elif match := re.match(r"[-+*\d]\S* (\d+)$", line):
+                self.functions[function] += int(match[1])
+                if not is_call:
+                    self.files[file] += int(match[1])
+                is_call = False
+
+
+def callgrind(folder, command, act=None):
+    """Runs a command under callgrind; `act` is done while it runs and ends it."""
+    out = folder / "callgrind.out"
+    process = subprocess.Popen(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *command],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        if act:
+            act()
+            process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    if process.returncode:
+        sys.exit(f"{command[0]} ended with {process.returncode}\n{errors[-2000:]}")
+    return Profile(out)
+
+
+def calls(build, folder):
+    """One call of each function that bench_http and bench_codec measure."""
+    profile = callgrind(folder, [build / "bench/bench_http", "1", "1000"])
+    counts = {f"http: {name}": profile.functions[f"run_{name}"] / 1000
+              for name in ("scan", "parse", "route", "print")}
+    for values in (8, 150528):
+        for text, kind in (("widened", "reader"), ("floats", "writer")):
+            profile = callgrind(folder, [build / "bench/bench_codec", str(values), "1", text])
+            counts[f"codec: {kind}, {values} FP32, {text}"] = profile.functions[f"run_{kind}"]
+    return counts
+
+
+def requests(build, folder, body, headers, few, many):
+    """Instructions of one request by source file: of `many` less those of `few`."""
+    def files(count):
+        port, metrics = servers.free_port(), servers.free_port()
+
+        def act():
+            servers.wait_until_ready(port, "/v2/health/ready", seconds=60)
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            for _ in range(count):
+                connection.request("POST", "/v2/models/identity/infer", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    sys.exit(f"the server answered {answer.status}")
+
+        return callgrind(folder, [build / "modeld", "--model-repository", folder / "repository",
+                                  "--http-port", str(port), "--metrics-port", str(metrics),
+                                  "--http-thread-count", "1", "--inline", "on", "--spin-us", "0"], act).files
+
+    with_few, with_many = files(few), files(many)
+    return {name: (count - with_few[name]) / (many - few) for name, count in with_many.items()}
+
+
+def measure(build, folder):
+    counts = calls(build, folder)
+    servers.identity_repository(folder / "repository")
+    for name, values, few, many in (("1 FP32", [1.5], 20, 120), ("150,528 FP32", servers.image(), 1, 4)):
+        for kind, (body, headers) in (("JSON", servers.json_request(values)),
+                                      ("binary", servers.binary_request(values))):
+            files = requests(build, folder, body, headers, few, many)
+            case, total = f"request, {name}, {kind}", sum(files.values())
+            counts[case] = total
+            for room in ROOMS:
+                counts[f"{case}: {room}"] = sum(n for file, n in files.items() if f"/src/{room}/" in file)
+            if name == "1 FP32":
+                share = sum(n for file, n in files.items() if file.endswith(METRICS)) / total
+                counts[f"{case}: statistics, percent"] = 100 * share
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default="build/release")
+    parser.add_argument("--update", action="store_true")
+    options = parser.parse_args()
+    limits = json.loads(LIMITS.read_text()) if LIMITS.is_file() else {}
+    with tempfile.TemporaryDirectory(prefix="modeld-instructions-") as folder:
+        counts = measure(ROOT / options.build, pathlib.Path(folder))
+    over = 0
+    for name, count in counts.items():
+        percent = name.endswith("percent")
+        if options.update:
+            limits[name] = METRICS_LIMIT if percent else round(count * 1.05) + 5
+        limit = limits.get(name, 0)
+        over += count > limit
+        print(f"{name:44} {count:14,.{2 * percent}f}  limit {limit:14,}{'  EXCEEDED' * (count > limit)}")
+    if options.update:
+        LIMITS.write_text(json.dumps({name: limits[name] for name in counts}, indent=1) + "\n")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What benchmarks run and send: servers, loads on them, requests."""
+import json
+import os
+import pathlib
+import random
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def is_ready(port, path):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 0.5) as s:
+            s.settimeout(10)
+            s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return b" 200 " in s.recv(64)
+    except OSError:
+        return False
+
+
+def wait_until_ready(port, path, seconds=20.0, pause=0.02):
+    deadline = time.monotonic() + seconds
+    while not is_ready(port, path):
+        if time.monotonic() > deadline:
+            sys.exit(f"nothing answers {path} at port {port}")
+        time.sleep(pause)
+
+
+class Server:
+    """A server process, on CPU 0 alone unless told otherwise."""
+
+    def __init__(self, command, port, ready="/", cpus="0"):
+        self.port = port
+        self.log = tempfile.TemporaryFile()
+        pinned = ["taskset", "-c", cpus] if cpus else []
+        self.process = subprocess.Popen([*pinned, *map(str, command)], stdout=self.log, stderr=self.log)
+        if ready:
+            wait_until_ready(port, ready, pause=0.001)
+
+    def tasks(self):
+        """Of its children too: nginx works in one."""
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+        for pid in [self.process.pid, *found.stdout.split()]:
+            yield from pathlib.Path(f"/proc/{pid}/task").iterdir()
+
+    def cpu_ns(self):
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in self.tasks())
+
+    def rss_mib(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def modeld(build, repository, *flags, loops=1, cpus="0", ready="/v2/health/ready"):
+    port, metrics = free_port(), free_port()
+    threads = ["--http-thread-count", str(loops)] if loops else []
+    server = Server([build / "modeld", "--model-repository", repository, "--http-port", port, "--metrics-port",
+                     metrics, *threads, *flags], port, ready, cpus)
+    server.metrics_port = metrics
+    return server
+
+
+NGINX = """
+{user}
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600; tcp_nodelay on;
+  default_type application/json; open_file_cache max=16;
+  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; root {folder}/html; location / {{ try_files /body =404; }}
+  }}
+}}
+"""
+
+
+def nginx(folder, body):
+    """nginx with one worker that answers every path with `body`."""
+    port = free_port()
+    (folder / "html").mkdir(parents=True)
+    (folder / "html/body").write_bytes(body)
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, user=user))
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    return Server([binary, "-c", folder / "nginx.conf", "-p", folder], port)
+
+
+class Request:
+    """One request, as a file for the load generator."""
+
+    def __init__(self, folder, name, path, body=None, headers=None):
+        self.path, self.body, self.headers = path, body, headers or {}
+        self.file = folder / f"{name}.body"
+        if body is not None:
+            self.file.write_bytes(body)
+
+    def load_command(self, build, port, connections, seconds, rate=None, cpu="1"):
+        command = ["taskset", "-c", cpu, build / "bench/bench_load", "--connections", connections,
+                   "--seconds", seconds, "--path", self.path]
+        command += ["--body", self.file] if self.body is not None else []
+        command += ["--rate", rate] if rate else []
+        for key, value in self.headers.items():
+            command += ["--header", f"{key}: {value}"]
+        return [str(word) for word in [*command, f"127.0.0.1:{port}"]]
+
+
+def load(build, server, request, connections=1, seconds=2.0, rate=None):
+    """Runs the load generator; returns its figures and cpu_us, the server's CPU for each request."""
+    before = server.cpu_ns()
+    done = subprocess.run(request.load_command(build, server.port, connections, seconds, rate),
+                          capture_output=True, text=True)
+    used = server.cpu_ns() - before
+    if not done.stdout:
+        sys.exit(f"the load generator failed: {done.stderr}")
+    figures = json.loads(done.stdout)
+    if figures["errors"]:
+        sys.exit(f"{figures['errors']} errors from {request.path}")
+    return {**figures, "cpu_us": used / 1000 / max(1, figures["requests"])}
+
+
+def compact(document):
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def json_request(values):
+    return compact({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, len(values)],
+                                "data": values}]}), {}
+
+
+def binary_request(values):
+    return tensors_request([("INPUT0", "FP32", [1, len(values)], struct.pack(f"<{len(values)}f", *values))])
+
+
+def tensors_request(tensors):
+    head = compact({"inputs": [{"name": name, "datatype": datatype, "shape": shape,
+                                "parameters": {"binary_data_size": len(data)}}
+                               for name, datatype, shape, data in tensors],
+                    "parameters": {"binary_data_output": True}})
+    return (head + b"".join(data for *_, data in tensors),
+            {"Inference-Header-Content-Length": str(len(head))})
+
+
+def image():
+    """The values of an image (224 x 224, three channels, normalised) as clients print them that have
+    doubles only: 16 or 17 digits each."""
+    random.seed(7)
+    values = [random.gauss(0, 1) for _ in range(3 * 224 * 224)]
+    return list(struct.unpack(f"{len(values)}f", struct.pack(f"{len(values)}f", *values)))
+
+
+IDENTITY = """backend: "identity"
+max_batch_size: 64
+input { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] }
+"""
+
+
+def identity_repository(folder, names=("identity",)):
+    for name in names:
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text(IDENTITY)
+    return folder
