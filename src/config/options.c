@@ -167,7 +167,10 @@ static void take_flags(struct parse *p, int argc, char *const *argv)
     for (int i = 1; i < argc; i++) {
         struct md_str flag = md_str_of(argv[i]), value;
         if (!md_str_starts_with(flag, MD_STR("--"))) {
-            COMPLAIN(p, "unexpected argument '%s': options begin with --", argv[i]);
+            bool is_path = argv[i][0] != '-';
+            COMPLAIN(p, "unexpected argument '%s': options begin with --%s%s%s", argv[i],
+                     is_path ? ", did you mean --model-repository=" : "", is_path ? argv[i] : "",
+                     is_path ? "?" : "");
             continue;
         }
         ptrdiff_t equals = md_str_find(flag, '=');

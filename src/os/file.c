@@ -93,14 +93,18 @@ static int compare_entries(const void *a, const void *b)
                   ((const struct md_os_entry *)b)->name.ptr);
 }
 
-static bool is_directory(int folder, const struct dirent *entry)
+/* What an entry is, or what the link leads to. */
+static void classify(int folder, const struct dirent *from, struct md_os_entry *entry)
 {
     struct stat info;
 
-    if (entry->d_type == DT_DIR || entry->d_type == DT_REG) {
-        return entry->d_type == DT_DIR;
+    if (from->d_type == DT_DIR || from->d_type == DT_REG) {
+        entry->is_directory = from->d_type == DT_DIR;
+    } else if (fstatat(folder, from->d_name, &info, 0) == 0) {
+        entry->is_directory = S_ISDIR(info.st_mode);
+    } else {
+        entry->leads_nowhere = true;
     }
-    return fstatat(folder, entry->d_name, &info, 0) == 0 && S_ISDIR(info.st_mode);
 }
 
 static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
@@ -129,8 +133,8 @@ static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
             out->entries = grown;
         }
         struct md_os_entry *slot = &out->entries[out->count++];
-        slot->name = md_arena_copy(arena, md_str_of(entry->d_name));
-        slot->is_directory = is_directory(dirfd(folder), entry);
+        *slot = (struct md_os_entry){.name = md_arena_copy(arena, md_str_of(entry->d_name))};
+        classify(dirfd(folder), entry, slot);
         if (!slot->name.ptr) {
             return md_error_no_memory(err, path);
         }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "loop/cpu_plan.h"
+#include "model/model_check.h"
 #include "os/file.h"
 #include "os/log_file.h"
 #include "os/memory.h"
@@ -600,14 +601,14 @@ static int run(struct server *server)
     }
     md_models_load(server->models);
     size_t failed = md_models_failed_count(server->models);
+    size_t wanted = md_models_wanted_count(server->models);
     if (failed && server->options.exit_on_error) {
         md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says",
-               failed, md_models_count(server->models));
+               failed, wanted);
         goto out;
     }
     atomic_store(&server->phase, PHASE_SERVING);
-    md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start",
-           md_models_count(server->models) - failed, md_models_count(server->models),
+    md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", wanted - failed, wanted,
            (double)(md_clock_monotonic_ns() - begin_ns) / MD_NS_PER_MS);
     serve(server);
     status = end_sessions(server);
@@ -616,18 +617,22 @@ out:
     return status;
 }
 
+/* What is wrong goes to standard error, what there is to standard output. */
 static int check_config(struct server *server)
 {
     const struct md_models_options options = {.options = &server->options};
+    struct md_bytes text = {0};
     struct md_error err;
 
     if (!md_models_create(&options, &server->diagnostics, &server->models, &err)) {
         (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
     }
     print_diagnostics(&server->diagnostics, 0);
-    struct md_bytes text = {0};
-    md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n",
-                    server->models ? md_models_count(server->models) : 0,
+    size_t count = server->models ? md_models_count(server->models) : 0;
+    for (size_t i = 0; i < count; i++) {
+        md_model_describe(md_models_at(server->models, i), &text);
+    }
+    md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n", count,
                     server->diagnostics.error_count, server->diagnostics.warning_count);
     md_os_process_write(1, md_bytes_view(&text));
     md_bytes_deinit(&text);
@@ -635,20 +640,21 @@ static int check_config(struct server *server)
     return server->diagnostics.error_count ? EXIT_FAILED : 0;
 }
 
-static int with_options(struct server *server)
+static int with_options(struct server *server, bool ok)
 {
     struct md_error err;
 
     if (server->options.model_repository.count == 0) {
-        md_os_process_write(
-            2,
-            MD_STR(
-                "modeld: --model-repository is missing; name a folder with models (--help lists all "
-                "options)\n"));
-        return EXIT_OPTIONS;
+        ok = md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0,
+                         "--model-repository is missing: name a folder with models; --help lists "
+                         "all options");
     }
-    if (server->options.check_config) {
+    if (server->options.check_config && !md_arena_failed(&server->arena)) {
         return check_config(server);
+    }
+    if (!ok) {
+        print_diagnostics(&server->diagnostics, 0);
+        return EXIT_OPTIONS;
     }
     if (!open_log(server, &err)) {
         md_os_process_write(2, md_str_of(err.text));
@@ -680,11 +686,8 @@ int md_server_main(int argc, char *const *argv)
                    : server->options.help_markdown ? md_options_print_markdown
                                                    : print_version);
         status = 0;
-    } else if (!ok) {
-        print_diagnostics(&server->diagnostics, 0);
-        status = EXIT_OPTIONS;
     } else {
-        status = with_options(server);
+        status = with_options(server, ok);
     }
     md_arena_deinit(&server->arena);
     md_free(server);

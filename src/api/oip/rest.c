@@ -323,6 +323,9 @@ static void post_index(struct md_exchange *x)
     md_bytes_append_char(&text, '[');
     for (size_t i = 0; i < md_models_count(models); i++) {
         const struct md_model *model = md_models_at(models, i);
+        if (!model->is_wanted && !ready_only) {
+            append_entry(&text, model->name, 0, "", "");
+        }
         if (*model->reason && !ready_only) {
             append_entry(&text, model->name,
                          model->version_count ? model->versions[model->version_count - 1].number

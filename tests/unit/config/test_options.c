@@ -371,7 +371,8 @@ static void test_options_bad_flags_are_named(void **state)
          "'-1'\n"},
         {"--id", "error: --id needs a value\n"},
         {"--id --log-info", "error: --id needs a value\n"},
-        {"models", "error: unexpected argument 'models': options begin with --\n"},
+        {"models", "error: unexpected argument 'models': options begin with --, did you mean "
+                   "--model-repository=models?\n"},
         {"-h", "error: unexpected argument '-h': options begin with --\n"},
         {"--", "error: unknown option '--'; --help lists all\n"},
         {"--=3", "error: unknown option '--'; --help lists all\n"},
