@@ -27,7 +27,7 @@
     ROW(name, kind, WORKS, AT(field), .value = ours, .triton_value = triton, .range = limits, \
         .help = text)
 #define ALIAS(name, kind, of) \
-    ROW(name, kind, WORKS, NOWHERE, .help = "Old name of --" of ".", .alias_of = of)
+    ROW(name, kind, WORKS, NOWHERE, .help = "Other name of --" of ".", .alias_of = of)
 #define NO_EFFECT(name, kind, silent, why) \
     ROW(name, kind, NO_EFFECT, NOWHERE, .fine = silent, .help = why)
 #define REFUSED(name, kind, silent, remedy) \
@@ -57,12 +57,16 @@ const struct md_option md_option_table[] = {
     OPTION("exit-timeout-secs", NUMBER, exit_timeout_secs, "30", "0..86400",
            "How long requests in flight may take to finish at shutdown."),
     OPTION("drain-delay-secs", NUMBER, drain_delay_secs, "0", "0..3600",
-           "How long to go on accepting after SIGTERM while readiness says no."),
+           "How long to go on accepting after SIGTERM or /v2/drain while readiness says no."),
+    DIFFERS("local-only", CHOICE, local_only, "management", "drain", "none|drain|management",
+            "What is answered to callers on this machine alone (loopback, unix socket): /v2/drain; "
+            "or that and whatever else changes the server, such as POST /v2/logging."),
 
     GROUP("Models"),
     OPTION("model-repository", LIST, model_repository, NULL, NULL,
            "Folder with models, or that is one model."),
     ALIAS("model-store", LIST, "model-repository"),
+    ALIAS("model-repo", LIST, "model-repository"),
     OPTION("model-name", TEXT, model_name, NULL, NULL,
            "Name of the model, for a folder that is one; otherwise the folder's name."),
     OPTION("model-control-mode", CHOICE, model_control_mode, "none", "none|explicit",

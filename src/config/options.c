@@ -443,6 +443,10 @@ static void check_together(struct parse *p)
                "takes requests",
                given_name(p, "allow-http", a));
     }
+    if (o->access_log && !o->log_info) {
+        report(p, MD_SEVERITY_WARNING, "%s writes informational lines, and %s is false",
+               given_name(p, "access-log", a), given_name(p, "log-info", b));
+    }
     if (o->inflight_bytes && o->inflight_bytes < o->http_max_input_size) {
         report(p, MD_SEVERITY_WARNING, "%s is smaller than %s: larger bodies are refused",
                given_name(p, "inflight-bytes", a), given_name(p, "http-max-input-size", b));

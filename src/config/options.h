@@ -40,6 +40,7 @@ struct md_options {
     const char *id, *compat, *config_file;
     bool check_config, help, version, help_markdown;
     uint64_t exit_timeout_secs, drain_delay_secs;
+    const char *local_only;
     /* HTTP */
     bool allow_http, reuse_http_port;
     const char *http_address, *http_unix_socket;

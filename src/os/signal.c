@@ -17,6 +17,7 @@ static void waited_set(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
 }
 
 /* A line that is built without anything that is not async-signal-safe. */
@@ -116,6 +117,16 @@ int md_os_signal_wait(int timeout_ms)
 void md_os_signal_raise(int number)
 {
     (void)kill(getpid(), number);
+}
+
+void md_os_signal_wake(void)
+{
+    md_os_signal_raise(SIGUSR1);
+}
+
+bool md_os_signal_is_end(int number)
+{
+    return number == SIGTERM || number == SIGINT;
 }
 
 bool md_os_signal_is_reload(int number)

@@ -2,9 +2,10 @@
  * Start, wiring, drain, shutdown.
  *
  * Start: options -> repositories scanned -> loops, listeners bound -> HTTP answers (live, not
- * ready) -> models loaded -> ready. End (SIGTERM, /v2/drain): readiness turns -> after
+ * ready) -> models loaded -> ready. End (SIGTERM, SIGINT, /v2/drain): readiness turns -> after
  * --drain-delay-secs listeners close and connections are told -> requests in flight finish within
- * --exit-timeout-secs -> everything is freed in the reverse order. A second signal ends at once.
+ * --exit-timeout-secs -> everything is freed in the reverse order. A second signal ends at once;
+ * the one that follows /v2/drain, as in a preStop hook, is the first.
  */
 #include "server/server.h"
 
@@ -20,6 +21,7 @@
 #include "os/memory.h"
 #include "os/process.h"
 #include "os/signal.h"
+#include "os/thread.h"
 
 #include <stdio.h>
 
@@ -63,7 +65,8 @@ struct server {
     struct md_models *models;
     struct md_oip oip;
     struct md_metrics metrics;
-    atomic_int phase; /* enum phase */
+    atomic_int phase; /* enum phase; only grows */
+    bool signalled;   /* main thread */
     bool loops_running;
     atomic_size_t probes; /* loops that have not answered the current probe */
 };
@@ -89,14 +92,40 @@ static bool is_ready(void *arg)
            (!server->options.strict_readiness || md_models_failed_count(server->models) == 0);
 }
 
+/* Turns readiness at once; the main thread, which is waiting, does the rest. */
+static void begin_drain(struct server *server, const char *who)
+{
+    int before = atomic_load(&server->phase);
+
+    while (before < PHASE_DRAINING) {
+        if (atomic_compare_exchange_weak(&server->phase, &before, PHASE_DRAINING)) {
+            md_log(MD_LOG_INFO, "%s asks to end: not ready from now on", who);
+            md_os_signal_wake();
+            return;
+        }
+    }
+}
+
 static void drain(void *arg)
 {
-    struct server *server = arg;
-    int serving = PHASE_SERVING;
+    begin_drain(arg, "/v2/drain");
+}
 
-    if (atomic_compare_exchange_strong(&server->phase, &serving, PHASE_DRAINING)) {
-        md_log(MD_LOG_INFO, "asked to drain: not ready from now on");
+/* A signal to the main thread. */
+static void take_signal(struct server *server, int number)
+{
+    if (md_os_signal_is_reload(number)) {
+        md_os_log_reopen();
     }
+    if (!md_os_signal_is_end(number)) {
+        return;
+    }
+    if (server->signalled) {
+        md_log(MD_LOG_WARNING, "second signal: ending now");
+        md_os_process_exit_now(EXIT_FAILED);
+    }
+    server->signalled = true;
+    begin_drain(server, "a signal");
 }
 
 /* --- options -------------------- */
@@ -172,9 +201,11 @@ static void access_log(void *arg, const struct md_exchange *x, unsigned status, 
     uint64_t us = (md_clock_monotonic_ns() - x->begin_ns) / MD_NS_PER_US;
 
     (void)arg;
+    const struct md_log_context *before = md_log_set_context(&x->log);
     md_log(MD_LOG_INFO, "access %s %.*s %.*s %u %llu bytes %llu us", x->peer,
            MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path), status,
            (unsigned long long)sent_bytes, (unsigned long long)us);
+    md_log_set_context(before);
 }
 
 static uint64_t seconds(uint64_t value)
@@ -467,9 +498,8 @@ static void probe_sessions(struct md_loop_task *task)
     atomic_fetch_sub(&part->server->probes, 1);
 }
 
-/* Waits until no session is left, a signal comes (true), or the time is over. Every step asks the
- * loops anew. */
-static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool *interrupted)
+/* Waits until no session is left, or the time is over. Every step asks the loops anew. */
+static bool wait_for_sessions(struct server *server, uint64_t deadline_ns)
 {
     for (;;) {
         size_t left = 0;
@@ -489,11 +519,7 @@ static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool 
         if (md_clock_monotonic_ns() >= deadline_ns) {
             return false;
         }
-        int number = md_os_signal_wait(WAIT_STEP_MS);
-        if (number && !md_os_signal_is_reload(number)) {
-            *interrupted = true;
-            return false;
-        }
+        take_signal(server, md_os_signal_wait(WAIT_STEP_MS));
     }
 }
 
@@ -511,7 +537,6 @@ static int end_sessions(struct server *server)
 {
     struct md_listener *listeners[] = {server->http, server->unix_socket, server->metrics_listener};
     uint64_t timeout_ns = seconds(server->options.exit_timeout_secs);
-    bool interrupted = false;
 
     atomic_store(&server->phase, PHASE_ENDING);
     for (size_t i = 0; i < MD_COUNT_OF(listeners); i++) {
@@ -523,14 +548,13 @@ static int end_sessions(struct server *server)
     for (size_t i = 0; i < server->loop_count; i++) {
         atomic_store(&server->parts[i].sessions, 1); /* unknown until the first probe */
     }
-    if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns, &interrupted)) {
+    if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns)) {
+        md_log(MD_LOG_INFO, "ended: every request was answered");
         return 0;
     }
-    md_log(MD_LOG_WARNING, interrupted
-                               ? "ending at once"
-                               : "--exit-timeout-secs is over: requests in flight are cut off");
+    md_log(MD_LOG_WARNING, "--exit-timeout-secs is over: requests in flight are cut off");
     post_all(server, abort_sessions, true);
-    if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S, &interrupted)) {
+    if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S)) {
         /* A backend does not let go of a request: nothing can be freed safely. */
         md_os_process_exit_now(EXIT_FAILED);
     }
@@ -563,27 +587,42 @@ static void unwire(struct server *server)
 
 /* --- run -------------------- */
 
-/* Until SIGTERM or SIGINT; then the drain delay. */
+static void load_models(void *arg)
+{
+    struct server *server = arg;
+
+    md_models_load(server->models);
+    md_os_signal_wake();
+}
+
+/* Models load on threads of their own, so that a signal ends the server however long they take. */
+static bool load(struct server *server, struct md_error *err)
+{
+    struct md_os_thread thread;
+
+    if (!md_os_thread_start(&thread, "loading", -1, load_models, server, err)) {
+        return false;
+    }
+    while (!md_models_are_loaded(server->models)) {
+        take_signal(server, md_os_signal_wait(-1));
+        if (atomic_load(&server->phase) >= PHASE_DRAINING) {
+            md_log(MD_LOG_INFO, "ended before the models were loaded");
+            md_os_process_exit_now(0); /* an engine that loads cannot be stopped */
+        }
+    }
+    md_os_thread_join(&thread);
+    return true;
+}
+
+/* Until the server is asked to end; then the drain delay. */
 static void serve(struct server *server)
 {
-    uint64_t drain_end_ns = 0;
-
-    for (;;) {
-        int wait_ms = drain_end_ns ? WAIT_STEP_MS : -1;
-        int number = md_os_signal_wait(wait_ms);
-        if (number && md_os_signal_is_reload(number)) {
-            md_os_log_reopen();
-        } else if (number && drain_end_ns) {
-            md_log(MD_LOG_WARNING, "second signal: ending now");
-            md_os_process_exit_now(EXIT_FAILED);
-        } else if (number) {
-            md_log(MD_LOG_INFO, "asked to end: not ready from now on");
-            atomic_store(&server->phase, PHASE_DRAINING);
-            drain_end_ns = md_clock_monotonic_ns() + seconds(server->options.drain_delay_secs);
-        }
-        if (drain_end_ns && md_clock_monotonic_ns() >= drain_end_ns) {
-            return;
-        }
+    while (atomic_load(&server->phase) < PHASE_DRAINING) {
+        take_signal(server, md_os_signal_wait(-1));
+    }
+    const uint64_t end_ns = md_clock_monotonic_ns() + seconds(server->options.drain_delay_secs);
+    while (md_clock_monotonic_ns() < end_ns) {
+        take_signal(server, md_os_signal_wait(WAIT_STEP_MS));
     }
 }
 
@@ -599,7 +638,10 @@ static int run(struct server *server)
         md_log(MD_LOG_ERROR, "%s", err.text);
         goto out;
     }
-    md_models_load(server->models);
+    if (!load(server, &err)) {
+        md_log(MD_LOG_ERROR, "%s", err.text);
+        goto out;
+    }
     size_t failed = md_models_failed_count(server->models);
     size_t wanted = md_models_wanted_count(server->models);
     if (failed && server->options.exit_on_error) {
@@ -607,7 +649,8 @@ static int run(struct server *server)
                failed, wanted);
         goto out;
     }
-    atomic_store(&server->phase, PHASE_SERVING);
+    int starting = PHASE_STARTING;
+    (void)atomic_compare_exchange_strong(&server->phase, &starting, PHASE_SERVING);
     md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", wanted - failed, wanted,
            (double)(md_clock_monotonic_ns() - begin_ns) / MD_NS_PER_MS);
     serve(server);

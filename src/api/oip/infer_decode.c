@@ -569,6 +569,7 @@ static void submit(struct md_oip_infer *infer)
     request->parameters = infer->parameters;
     request->parameter_count = infer->parameter_count;
     request->begin_ns = infer->x->begin_ns;
+    infer->x->log.request_id = request->id.len ? request->id.ptr : NULL;
     if (!md_request_check_outputs(request, err)) {
         refuse(infer, err);
         return;
@@ -749,6 +750,8 @@ static void on_head(struct md_exchange *x)
         md_oip_reply_error(x, &err);
         return;
     }
+    x->log.model = infer->version->model->name.ptr;
+    x->log.version = infer->version->number;
     if (!md_arena_on_reset(&x->arena, drop_target, infer)) {
         md_oip_reply_sentence(x, 503, "out of memory");
         return;

@@ -1,6 +1,7 @@
 /*
  * Routes and the endpoints that are no inference.
  */
+#include "api/guard.h"
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
 #include "http/router.h"
@@ -34,7 +35,12 @@ static void get_ready(struct md_exchange *x)
 static void drain(struct md_exchange *x)
 {
     const struct md_oip *oip = oip_of(x);
+    struct md_error err;
 
+    if (!md_guard_allows(oip->options, MD_GUARDED_DRAIN, x, &err)) {
+        md_oip_reply_error(x, &err);
+        return;
+    }
     oip->drain(oip->server);
     md_oip_reply_empty(x, 200);
 }
@@ -72,7 +78,10 @@ static struct md_version *resolve(struct md_exchange *x)
 
     if (!version) {
         md_oip_reply_error(x, &err);
+        return NULL;
     }
+    x->log.model = version->model->name.ptr;
+    x->log.version = version->number;
     return version;
 }
 
@@ -407,6 +416,10 @@ static void post_logging(struct md_exchange *x)
     struct md_error err;
     bool ok = true;
 
+    if (!md_guard_allows(oip_of(x)->options, MD_GUARDED_LOGGING, x, &err)) {
+        md_oip_reply_error(x, &err);
+        return;
+    }
     md_json_init(&json, x->body, &x->arena, 16);
     if (md_json_next(&json) != MD_JSON_OBJECT_BEGIN) {
         md_oip_reply_sentence(x, 400, "the request must be a JSON object");

@@ -321,7 +321,8 @@ static void test_options_values_are_read_by_kind(void **state)
         {"--id -1", "id", "-1"},
         {"--id a --id=b", "id", "b"},
         {"--inline=off", "inline", "off"},
-        {"--model-repository a --model-store b --model-repository=c", "model-repository", "a b c"},
+        {"--model-repository a --model-store b --model-repository=c --model-repo d",
+         "model-repository", "a b c d"},
         {"--backend-config=x=1 --backend-config onnxruntime,y=a,b=c", "backend-config",
          "x=1 onnxruntime,y=a,b=c"},
         {"--backend-config=default-max-batch-size=7", "default-max-batch-size", "7"},
@@ -377,8 +378,8 @@ static void test_options_bad_flags_are_named(void **state)
         {"--", "error: unknown option '--'; --help lists all\n"},
         {"--=3", "error: unknown option '--'; --help lists all\n"},
         {"--http-prot=1", "error: unknown option '--http-prot', did you mean '--http-port'?\n"},
-        {"--model-repo /models",
-         "error: unknown option '--model-repo', did you mean '--model-repository'?\n"},
+        {"--model-rep /models",
+         "error: unknown option '--model-rep', did you mean '--model-repository'?\n"},
         {"--quux=1", "error: unknown option '--quux'; --help lists all\n"},
         {"--model-control-mode=poll",
          "error: --model-control-mode=poll is not supported: repositories are not read again yet; "
@@ -647,6 +648,8 @@ static void test_options_that_contradict_each_other(void **state)
          "warning: --allow-http is false and there is no --http-unix-socket: nothing takes "
          "requests\n"},
         {{.flags = "--allow-http=false --http-unix-socket=/s"}, ""},
+        {{.flags = "--access-log --log-info=false"},
+         "warning: --access-log writes informational lines, and --log-info is false\n"},
         {{.flags = "--inflight-bytes=1M"},
          "warning: --inflight-bytes is smaller than "
          "--http-max-input-size: larger bodies are refused\n"},
