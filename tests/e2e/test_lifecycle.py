@@ -279,3 +279,13 @@ def test_cpu_plan_is_logged(start, tmp_path):
     assert re.search(pattern, s.log()).groups() == ("6", "3", "5", "4")
     threads = len(list(pathlib.Path(f"/proc/{s.process.pid}/task").iterdir()))
     assert threads == 1 + 3 + 5 or "tsan" in str(BUILD)
+
+
+@pytest.mark.skipif("MODELD_TEST_MODELS" not in os.environ, reason="MODELD_TEST_MODELS names no folder of models")
+def test_engine_reports_to_nobody(start, tmp_path):
+    """ONNX Runtime would keep a database in the home folder and send what it has gathered."""
+    home = tmp_path / "home"
+    home.mkdir()
+    s = start(pathlib.Path(os.environ["MODELD_TEST_MODELS"]) / "identity_fp32", env={"HOME": str(home)})
+    assert s.get("/v2/models/identity_fp32/ready").status == 200
+    assert list(home.rglob("*")) == []
