@@ -721,9 +721,9 @@ int md_server_main(int argc, char *const *argv)
     memset(server, 0, sizeof *server);
     md_arena_init(&server->arena, 64 * 1024);
     md_diagnostics_init(&server->diagnostics, &server->arena);
-    bool ok =
-        md_options_parse(argc, argv, md_os_process_environment(), md_os_process_in_container(),
-                         &reader, &server->arena, &server->options, &server->diagnostics);
+    char *const *environment = md_os_process_environment();
+    bool ok = md_options_parse(argc, argv, environment, md_os_process_in_container("", environment),
+                               &reader, &server->arena, &server->options, &server->diagnostics);
     if (server->options.help || server->options.help_markdown || server->options.version) {
         print_page(server->options.help            ? md_options_print_help
                    : server->options.help_markdown ? md_options_print_markdown
