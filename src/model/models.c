@@ -293,6 +293,24 @@ static void check_load_names(struct md_models *models, struct md_diagnostics *di
     }
 }
 
+static void check_overlays(const struct md_models *models, struct md_diagnostics *diagnostics)
+{
+    const struct md_options *options = models->options.options;
+
+    for (size_t i = 0; i < options->overlay_count; i++) {
+        const struct md_overlay *overlay = &options->overlays[i];
+        bool fits = false;
+        for (size_t k = 0; k < models->count && !fits; k++) {
+            fits = md_str_glob(models->models[k].name, md_str_of(overlay->pattern));
+        }
+        if (!fits) {
+            (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, options->config_file, overlay->line,
+                              0, "no model has a name that fits the pattern '%s'",
+                              overlay->pattern);
+        }
+    }
+}
+
 static void check_repository(const struct md_options *options, const char *directory,
                              const struct md_repository_scan *scan,
                              struct md_diagnostics *diagnostics)
@@ -342,6 +360,7 @@ static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostic
     }
     refuse_doubles(models, diagnostics);
     check_load_names(models, diagnostics);
+    check_overlays(models, diagnostics);
     return true;
 }
 

@@ -275,6 +275,13 @@ def test_cpu_plan_is_logged(start, tmp_path):
     pattern = r"modeld [\d.]+: (\d+) CPUs, (\d+) loops, (\d+) executors, (\d+) engine threads"
     cpus = len(os.sched_getaffinity(0))
     assert int(re.search(pattern, start(tmp_path).log()).group(1)) <= cpus
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # as a cpuset does
+    try:
+        s = start(tmp_path)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert re.search(pattern, s.log()).groups() == ("1", "1", "1", "1")
     s = start(tmp_path, "--cpu-count=6", "--http-thread-count=3", "--executor-threads=5", "--engine-threads=4")
     assert re.search(pattern, s.log()).groups() == ("6", "3", "5", "4")
     threads = len(list(pathlib.Path(f"/proc/{s.process.pid}/task").iterdir()))

@@ -119,11 +119,12 @@ def test_overlays_win_over_files(start, tmp_path):
     write_model(tmp_path, "other", identity_config(batch=2))
     config = tmp_path.with_suffix(".yaml")
     config.write_text("models:\n- {pattern: 'resnet*', config: {max_batch_size: 16, parameters: {k: {string_value: v}}}}\n"
-                      "- {pattern: resnet_b, config: {maxBatchSize: 32}}\n")
+                      "- {pattern: resnet_b, config: {maxBatchSize: 32}}\n- {pattern: resnt, config: {}}\n")
     s = start(tmp_path, f"--config={config}")
     sizes = {name: s.get(f"/v2/models/{name}/config").json()["max_batch_size"] for name in ("resnet_a", "resnet_b", "other")}
     assert sizes == {"resnet_a": 16, "resnet_b": 32, "other": 2}
     assert s.get("/v2/models/resnet_b/config").json()["parameters"] == {"k": {"string_value": "v"}}
+    assert f"{config}:4: warning: no model has a name that fits the pattern 'resnt'" in s.log()
 
 
 def test_explicit_mode_loads_what_is_named(start, tmp_path):
