@@ -47,6 +47,7 @@ const struct md_option md_option_table[] = {
     ACTION("help", help, "Print this page."),
     ACTION("version", version, "Print the version."),
     ACTION("help-markdown", help_markdown, "Print the reference page docs/options.md."),
+    ACTION("help-schema", help_schema, "Print the JSON Schema of the --config file, for editors."),
     ACTION("check-config", check_config,
            "Check options and model configurations, print everything that is wrong, and end."),
     OPTION("config", TEXT, config_file, NULL, NULL,

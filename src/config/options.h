@@ -38,7 +38,7 @@ struct md_options {
     const char *backend_directory;
     /* server */
     const char *id, *compat, *config_file;
-    bool check_config, help, version, help_markdown;
+    bool check_config, help, version, help_markdown, help_schema;
     uint64_t exit_timeout_secs, drain_delay_secs;
     const char *local_only;
     /* HTTP */
@@ -86,5 +86,7 @@ bool md_options_parse(int argc, char *const *argv, char *const *environment, boo
 /* The pages for --help (100 columns) and docs/options.md, from the table. */
 void md_options_print_help(struct md_bytes *out);
 void md_options_print_markdown(struct md_bytes *out);
+/* The JSON Schema of the --config file. */
+void md_options_print_schema(struct md_bytes *out);
 
 #endif

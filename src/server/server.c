@@ -166,6 +166,15 @@ static void print_version(struct md_bytes *out)
     md_bytes_append_c(out, "modeld " MODELD_VERSION "\n");
 }
 
+static void (*page_asked_for(const struct md_options *options))(struct md_bytes *out)
+{
+    return options->help            ? md_options_print_help
+           : options->help_markdown ? md_options_print_markdown
+           : options->help_schema   ? md_options_print_schema
+           : options->version       ? print_version
+                                    : NULL;
+}
+
 static bool open_log(struct server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
@@ -724,10 +733,9 @@ int md_server_main(int argc, char *const *argv)
     char *const *environment = md_os_process_environment();
     bool ok = md_options_parse(argc, argv, environment, md_os_process_in_container("", environment),
                                &reader, &server->arena, &server->options, &server->diagnostics);
-    if (server->options.help || server->options.help_markdown || server->options.version) {
-        print_page(server->options.help            ? md_options_print_help
-                   : server->options.help_markdown ? md_options_print_markdown
-                                                   : print_version);
+    void (*page)(struct md_bytes * out) = page_asked_for(&server->options);
+    if (page) {
+        print_page(page);
         status = 0;
     } else {
         status = with_options(server, ok);

@@ -19,6 +19,23 @@ def test_help_and_version():
     assert run("--version").returncode == 0
 
 
+def test_schema_of_the_config_file():
+    schema = json.loads(run("--help-schema").stdout)
+    options, definitions = schema["properties"], schema["$defs"]
+    listed = set(re.findall(r"^  --(\S+)", run("--help").stdout, re.MULTILINE))
+    assert set(options) - {"models"} < listed and {"http-port", "model-repository", "inflight-bytes"} < set(options)
+    assert not {"help", "config", "http-restricted-api"} & set(options)
+    assert options["http-port"] == {"type": "integer", "minimum": 0, "maximum": 65535, "default": 8000,
+                                    "description": options["http-port"]["description"]}
+    assert options["compat"]["enum"] == ["none", "triton"]
+    references = re.findall(r'"\$ref":"#/\$defs/(\d+)"', run("--help-schema").stdout)
+    assert set(references) == set(definitions) and len(definitions) > 35
+    model = definitions["0"]["properties"]
+    assert model["input"]["type"] == "array" and model["metric_tags"]["additionalProperties"] == {"type": "string"}
+    tensor = definitions[model["input"]["items"]["$ref"].rsplit("/", 1)[1]]["properties"]
+    assert "TYPE_FP32" in tensor["data_type"]["enum"] and 11 in tensor["data_type"]["enum"]
+
+
 def test_unknown_flag_names_the_nearest():
     r = run("--model-repositry=/x")
     assert r.returncode != 0 and "--model-repository" in r.stderr + r.stdout
