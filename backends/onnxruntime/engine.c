@@ -281,6 +281,10 @@ int32_t md_ort_engine_create(const struct modeld_backend_args *args, struct mode
                 option->key, option->value, (int)THREADS_MAX);
         }
     }
+    /* The engine reports to its maker over the network and keeps a database for that in the home
+     * folder; the call of its API comes too late for the latter. Who wants it sets the variable to
+     * 0. */
+    (void)setenv("ORT_DISABLE_TELEMETRY", "1", 0);
     void *library = NULL;
     int32_t code = open_library(library_path, args->directory, &library, error);
     if (!code) {

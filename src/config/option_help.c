@@ -36,6 +36,7 @@ static const char page_intro[] =
     "lays settings over those of the models whose name fits the pattern (`*` and `?` stand for any text\n"
     "and any letter): single values replace, messages merge, lists replace as a whole. They win over the\n"
     "model's own configuration file, and later entries win over earlier ones. Aliases are not accepted.\n"
+    "`modeld --help-schema` prints a JSON Schema of the file, for editors.\n"
     "\n"
     "```yaml\n"
     "http-port: 9000\n"

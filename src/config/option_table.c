@@ -27,7 +27,7 @@
     ROW(name, kind, WORKS, AT(field), .value = ours, .triton_value = triton, .range = limits, \
         .help = text)
 #define ALIAS(name, kind, of) \
-    ROW(name, kind, WORKS, NOWHERE, .help = "Old name of --" of ".", .alias_of = of)
+    ROW(name, kind, WORKS, NOWHERE, .help = "Other name of --" of ".", .alias_of = of)
 #define NO_EFFECT(name, kind, silent, why) \
     ROW(name, kind, NO_EFFECT, NOWHERE, .fine = silent, .help = why)
 #define REFUSED(name, kind, silent, remedy) \
@@ -47,6 +47,7 @@ const struct md_option md_option_table[] = {
     ACTION("help", help, "Print this page."),
     ACTION("version", version, "Print the version."),
     ACTION("help-markdown", help_markdown, "Print the reference page docs/options.md."),
+    ACTION("help-schema", help_schema, "Print the JSON Schema of the --config file, for editors."),
     ACTION("check-config", check_config,
            "Check options and model configurations, print everything that is wrong, and end."),
     OPTION("config", TEXT, config_file, NULL, NULL,
@@ -57,12 +58,16 @@ const struct md_option md_option_table[] = {
     OPTION("exit-timeout-secs", NUMBER, exit_timeout_secs, "30", "0..86400",
            "How long requests in flight may take to finish at shutdown."),
     OPTION("drain-delay-secs", NUMBER, drain_delay_secs, "0", "0..3600",
-           "How long to go on accepting after SIGTERM while readiness says no."),
+           "How long to go on accepting after SIGTERM or /v2/drain while readiness says no."),
+    DIFFERS("management", CHOICE, management, "local", "open", "local|open",
+            "Who reaches what changes the server (/v2/drain, POST /v2/logging): callers on this "
+            "machine (loopback, unix socket), or everybody."),
 
     GROUP("Models"),
     OPTION("model-repository", LIST, model_repository, NULL, NULL,
            "Folder with models, or that is one model."),
     ALIAS("model-store", LIST, "model-repository"),
+    ALIAS("model-repo", LIST, "model-repository"),
     OPTION("model-name", TEXT, model_name, NULL, NULL,
            "Name of the model, for a folder that is one; otherwise the folder's name."),
     OPTION("model-control-mode", CHOICE, model_control_mode, "none", "none|explicit",

@@ -167,7 +167,10 @@ static void take_flags(struct parse *p, int argc, char *const *argv)
     for (int i = 1; i < argc; i++) {
         struct md_str flag = md_str_of(argv[i]), value;
         if (!md_str_starts_with(flag, MD_STR("--"))) {
-            COMPLAIN(p, "unexpected argument '%s': options begin with --", argv[i]);
+            bool is_path = argv[i][0] != '-';
+            COMPLAIN(p, "unexpected argument '%s': options begin with --%s%s%s", argv[i],
+                     is_path ? ", did you mean --model-repository=" : "", is_path ? argv[i] : "",
+                     is_path ? "?" : "");
             continue;
         }
         ptrdiff_t equals = md_str_find(flag, '=');
@@ -416,10 +419,66 @@ static void resolve_address(const char **address, const char *otherwise)
     }
 }
 
+/* Settings of --metrics-config: ours, which api/metrics reads, and those of the field's server that
+ * change nothing here. */
+static const struct {
+    const char *name;
+    const char *fine, *why; /* for those without effect; the value that says what is the case */
+} metrics_settings[] = {
+    {"max_models", NULL, NULL},
+    {"detail", NULL, NULL},
+    {"counter_latencies", "true", "counters of latencies are always there"},
+    {"histogram_latencies", "false", "modeld_* histograms are always there"},
+    {"summary_latencies", "false", "modeld_* histograms serve for quantiles"},
+    {"summary_quantiles", "", "modeld_* histograms serve for any quantile"},
+};
+
+static void unknown_metrics_setting(struct parse *p, const char *given, struct md_str key)
+{
+    enum { EDITS = 3 };
+    const char *nearest = NULL;
+    unsigned best = EDITS + 1;
+
+    for (size_t i = 0; i < MD_COUNT_OF(metrics_settings); i++) {
+        unsigned distance = md_str_distance(key, md_str_of(metrics_settings[i].name), best);
+        if (distance < best) {
+            best = distance;
+            nearest = metrics_settings[i].name;
+        }
+    }
+    COMPLAIN(p, "%s has no setting '%.*s'%s%s%s", given, MD_STR_ARG(key),
+             nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+}
+
+/* `warned` has a bit for each setting. */
+static void check_metrics_setting(struct parse *p, const char *given, struct md_str value,
+                                  unsigned *warned)
+{
+    struct md_str key = MD_STR("");
+    uint64_t number;
+    size_t i = 0;
+
+    (void)md_str_split(&value, '=', &key);
+    while (i < MD_COUNT_OF(metrics_settings) && !md_str_eq_c(key, metrics_settings[i].name)) {
+        i++;
+    }
+    if (i == MD_COUNT_OF(metrics_settings)) {
+        unknown_metrics_setting(p, given, key);
+    } else if (metrics_settings[i].why && !md_str_eq_c(value, metrics_settings[i].fine) &&
+               !(*warned & 1U << i)) {
+        *warned |= 1U << i;
+        report(p, MD_SEVERITY_WARNING, "%s %s=%.*s has no effect: %s", given,
+               metrics_settings[i].name, MD_STR_ARG(value), metrics_settings[i].why);
+    } else if (md_str_eq_c(key, "max_models") && !md_str_to_u64(value, &number)) {
+        COMPLAIN(p, "%s max_models must be a number, got '%.*s'", given, MD_STR_ARG(value));
+    }
+}
+
 static void check_together(struct parse *p)
 {
     const struct md_options *o = p->out;
     char a[ORIGIN_MAX], b[ORIGIN_MAX];
+    unsigned warned = 0;
 
     if (o->load_model.count && strcmp(o->model_control_mode, "explicit") != 0) {
         COMPLAIN(p, "%s needs --model-control-mode=explicit", given_name(p, "load-model", a));
@@ -439,6 +498,14 @@ static void check_together(struct parse *p)
                "%s is false and there is no --http-unix-socket: nothing "
                "takes requests",
                given_name(p, "allow-http", a));
+    }
+    for (size_t i = 0; i < o->metrics_config.count; i++) {
+        check_metrics_setting(p, given_name(p, "metrics-config", a),
+                              md_str_of(o->metrics_config.items[i]), &warned);
+    }
+    if (o->access_log && !o->log_info) {
+        report(p, MD_SEVERITY_WARNING, "%s writes informational lines, and %s is false",
+               given_name(p, "access-log", a), given_name(p, "log-info", b));
     }
     if (o->inflight_bytes && o->inflight_bytes < o->http_max_input_size) {
         report(p, MD_SEVERITY_WARNING, "%s is smaller than %s: larger bodies are refused",

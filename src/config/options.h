@@ -38,8 +38,9 @@ struct md_options {
     const char *backend_directory;
     /* server */
     const char *id, *compat, *config_file;
-    bool check_config, help, version, help_markdown;
+    bool check_config, help, version, help_markdown, help_schema;
     uint64_t exit_timeout_secs, drain_delay_secs;
+    const char *management;
     /* HTTP */
     bool allow_http, reuse_http_port;
     const char *http_address, *http_unix_socket;
@@ -85,5 +86,7 @@ bool md_options_parse(int argc, char *const *argv, char *const *environment, boo
 /* The pages for --help (100 columns) and docs/options.md, from the table. */
 void md_options_print_help(struct md_bytes *out);
 void md_options_print_markdown(struct md_bytes *out);
+/* The JSON Schema of the --config file. */
+void md_options_print_schema(struct md_bytes *out);
 
 #endif

@@ -196,22 +196,23 @@ static bool take_bool(struct parser *p, const struct md_field_desc *field, struc
     return unexpected(p, field->name, "must be true or false");
 }
 
-static bool take_enum(struct parser *p, const struct md_field_desc *field, struct md_value *out)
+static bool take_enum(struct parser *p, const struct md_field_desc *field, bool negative,
+                      struct md_value *out)
 {
     const struct md_pbtxt_token *token = &p->in.token;
     uint64_t number = UINT64_MAX;
     const struct md_enum_value *found = NULL;
 
-    if (token->kind == MD_PBTXT_NAME) {
+    if (token->kind == MD_PBTXT_NAME && !negative) {
         found = md_enum_find(field->values, token->text);
-    } else if (token->kind == MD_PBTXT_NUMBER && read_natural(token->text, &number) &&
+    } else if (token->kind == MD_PBTXT_NUMBER && !negative && read_natural(token->text, &number) &&
                number <= INT32_MAX) {
         found = md_enum_find_number(field->values, (int64_t)number);
     }
     if (!found) {
         const char *nearest =
             token->kind == MD_PBTXT_NUMBER ? NULL : md_enum_nearest(field->values, token->text);
-        return fail(p, token, "'%s' has no value '%s'%s%s%s", field->name,
+        return fail(p, token, "'%s' has no value '%s%s'%s%s%s", field->name, negative ? "-" : "",
                     md_pbtxt_show(token).text, nearest ? ", did you mean " : "",
                     nearest ? nearest : "", nearest ? "?" : "");
     }
@@ -223,7 +224,7 @@ static bool take_enum(struct parser *p, const struct md_field_desc *field, struc
 static bool take_scalar(struct parser *p, const struct md_field_desc *field, struct md_value *out)
 {
     bool is_number = field->kind == MD_FIELD_INT || field->kind == MD_FIELD_UINT ||
-                     field->kind == MD_FIELD_DOUBLE;
+                     field->kind == MD_FIELD_DOUBLE || field->kind == MD_FIELD_ENUM;
     bool negative = is_number && md_pbtxt_is(&p->in, "-");
 
     *out = (struct md_value){0};
@@ -239,7 +240,7 @@ static bool take_scalar(struct parser *p, const struct md_field_desc *field, str
     case MD_FIELD_BOOL:
         return take_bool(p, field, out);
     case MD_FIELD_ENUM:
-        return take_enum(p, field, out);
+        return take_enum(p, field, negative, out);
     default:
         if (p->in.token.kind == MD_PBTXT_UNENDED) {
             return fail(p, &p->in.token, "the string has no end on its line");
@@ -313,6 +314,10 @@ static int find_field(struct parser *p, const struct md_message *message)
     const struct md_pbtxt_token *name = &p->in.token;
     const char *type = message->desc->name;
 
+    if (md_pbtxt_is(&p->in, "[")) {
+        fail(p, name, "%s has no extensions and no Any: name one of its fields", type);
+        return -1;
+    }
     if (name->kind != MD_PBTXT_NAME) {
         fail(p, name, "a field of %s was expected, got '%s'", type, md_pbtxt_show(name).text);
         return -1;
@@ -359,6 +364,10 @@ static bool parse_field(struct parser *p)
     if (colon) {
         md_pbtxt_next(&p->in);
     }
+    const bool is_message = field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP;
+    if (!colon && !is_message) {
+        return unexpected(p, field->name, "needs ':' behind it");
+    }
     if (md_pbtxt_is(&p->in, "[")) {
         if (!md_field_is_list(field)) {
             return fail(p, &p->in.token, "'%s' takes one value, not a list", field->name);
@@ -366,12 +375,9 @@ static bool parse_field(struct parser *p)
         md_pbtxt_next(&p->in);
         return parse_list(p, message, index);
     }
-    if (field->kind == MD_FIELD_MESSAGE || field->kind == MD_FIELD_MAP) {
+    if (is_message) {
         return md_pbtxt_is(&p->in, "{<") ? open_message(p, message, index, false)
                                          : unexpected(p, field->name, "needs '{' behind it");
-    }
-    if (!colon) {
-        return unexpected(p, field->name, "needs ':' behind it");
     }
     if (!take_scalar(p, field, &value)) {
         return false;
@@ -397,13 +403,12 @@ static void skip_brackets(struct md_pbtxt_cursor *in)
 /* From the begin of a field that was wrong to behind its value. */
 static void skip_field(struct md_pbtxt_cursor *in)
 {
-    bool named = in->token.kind == MD_PBTXT_NAME;
+    bool is_field = in->token.kind == MD_PBTXT_NAME || md_pbtxt_is(in, "[");
 
-    if (!named) {
-        skip_brackets(in);
+    skip_brackets(in); /* the name, or that of an extension */
+    if (!is_field) {
         return;
     }
-    md_pbtxt_next(in);
     bool colon = md_pbtxt_is(in, ":");
     if (colon) {
         md_pbtxt_next(in);

@@ -175,6 +175,14 @@ bool md_message_set(struct md_message *message, const char *field, struct md_val
     return md_message_add(message, (size_t)index, value, arena);
 }
 
+void md_message_clear(struct md_message *message, const char *field)
+{
+    int index = md_message_field(message->desc, md_str_of(field));
+
+    assert(index >= 0);
+    message->fields[index].count = 0;
+}
+
 /* --- enums -------------------- */
 
 const struct md_enum_value *md_enum_find(const struct md_enum_value *values, struct md_str name)
@@ -321,20 +329,16 @@ static bool is_unset(const struct md_field_desc *field, const struct md_field_va
     }
 }
 
-static void report_field(const struct md_message *message, size_t index, enum md_severity no_effect,
-                         struct md_diagnostics *diagnostics)
-{
-    const struct md_field_desc *field = &message->desc->fields[index];
-    const struct md_field_values *values = &message->fields[index];
-    bool refused = field->support == MD_REFUSED;
+struct visit {
+    void (*found)(const struct visit *visit, const struct md_message *message, size_t field);
+    enum md_severity no_effect;
+    struct md_diagnostics *diagnostics;
+    enum md_support support;
+    struct md_bytes *out;
+};
 
-    (void)md_diagnose(diagnostics, refused ? MD_SEVERITY_ERROR : no_effect, values->file,
-                      values->line, 0, "'%s' in %s %s: %s", field->name, message->desc->name,
-                      refused ? "is not supported" : "has no effect", field->note);
-}
-
-void md_message_report_support(const struct md_message *message, enum md_severity no_effect,
-                               struct md_diagnostics *diagnostics)
+/* Finds the fields that are set and not supported, wherever they stand. */
+static void visit_unsupported(const struct md_message *message, const struct visit *visit)
 {
     struct {
         const struct md_message *message;
@@ -359,9 +363,55 @@ void md_message_report_support(const struct md_message *message, enum md_severit
             continue;
         }
         if (field->support != MD_SUPPORTED && !is_unset(field, &at->fields[i])) {
-            report_field(at, i, no_effect, diagnostics);
+            visit->found(visit, at, i);
         }
         stack[depth - 1].field++;
         stack[depth - 1].index = 0;
+    }
+}
+
+static void report_field(const struct visit *visit, const struct md_message *message, size_t index)
+{
+    const struct md_field_desc *field = &message->desc->fields[index];
+    const struct md_field_values *values = &message->fields[index];
+    bool refused = field->support == MD_REFUSED;
+
+    (void)md_diagnose(visit->diagnostics, refused ? MD_SEVERITY_ERROR : visit->no_effect,
+                      values->file, values->line, 0, "'%s' in %s %s: %s", field->name,
+                      message->desc->name, refused ? "is not supported" : "has no effect",
+                      field->note);
+}
+
+void md_message_report_support(const struct md_message *message, enum md_severity no_effect,
+                               struct md_diagnostics *diagnostics)
+{
+    const struct visit visit = {
+        .found = report_field, .no_effect = no_effect, .diagnostics = diagnostics};
+
+    visit_unsupported(message, &visit);
+}
+
+static void list_field(const struct visit *visit, const struct md_message *message, size_t index)
+{
+    const struct md_field_desc *field = &message->desc->fields[index];
+
+    if (field->support == visit->support) {
+        md_bytes_printf(visit->out, "%s%s", visit->out->len ? ", " : "", field->name);
+    }
+}
+
+void md_message_list_support(const struct md_message *message, enum md_support support,
+                             struct md_bytes *out)
+{
+    const struct visit visit = {.found = list_field, .support = support, .out = out};
+
+    if (support != MD_SUPPORTED) {
+        visit_unsupported(message, &visit);
+        return;
+    }
+    for (size_t i = 0; i < message->desc->field_count; i++) {
+        if (!is_unset(&message->desc->fields[i], &message->fields[i])) {
+            list_field(&visit, message, i);
+        }
     }
 }

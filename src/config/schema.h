@@ -124,6 +124,9 @@ const struct md_message *md_message_child(const struct md_message *message, cons
 bool md_message_set(struct md_message *message, const char *field, struct md_value value,
                     struct md_arena *arena) MD_MUST_CHECK;
 
+/* Takes all values of a field away. */
+void md_message_clear(struct md_message *message, const char *field);
+
 /* Lays a copy of `over` over `base`: single values replace, messages merge, repeated fields replace
  * as a whole, maps key by key. False when out of memory; `base` is half changed then. */
 bool md_message_merge(struct md_message *base, const struct md_message *over,
@@ -138,6 +141,10 @@ const char *md_enum_nearest(const struct md_enum_value *values, struct md_str na
  * place where it was set. Values that say what their absence says are passed over. */
 void md_message_report_support(const struct md_message *message, enum md_severity no_effect,
                                struct md_diagnostics *diagnostics);
+/* Prints "a, b": the fields that say something and are of this support; of the supported ones those
+ * of the message itself, of others those inside too. */
+void md_message_list_support(const struct md_message *message, enum md_support support,
+                             struct md_bytes *out);
 
 /* The readers fill an empty message. They report all errors of the text, up to
  * MD_MESSAGE_ERRORS_MAX, with file and line, and return false if there was any (or no memory). A

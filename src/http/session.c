@@ -284,6 +284,7 @@ static void begin_exchange(struct md_session *session)
 
     x->handler = NULL;
     x->dialect = NULL;
+    x->log = (struct md_log_context){0};
     x->route_data = NULL;
     x->body_block = NULL;
     x->body = MD_STR("");

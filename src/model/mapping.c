@@ -4,19 +4,17 @@
  * What the configuration leaves out comes from the model; what it says must agree with the model.
  * Both are named when they do not.
  */
-#include "model/models.h"
+#include "model/model_check.h"
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "config/labels.h"
 #include "config/model_config.h"
-#include "os/file.h"
 #include "os/memory.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { INSTANCES_MAX = 1024, LABEL_FILE_MAX = 16 << 20 };
+enum { INSTANCES_MAX = 1024 };
 
 struct md_mapping {
     const struct md_backend *backend;
@@ -61,45 +59,6 @@ static bool set_string(struct build *b, struct md_message *message, const char *
            md_message_set(message, field, (struct md_value){.as.string = copy}, b->arena);
 }
 
-/* --- which backend -------------------- */
-
-static struct md_str backend_of_platform(struct md_str platform)
-{
-    return md_str_eq_c(platform, "onnxruntime_onnx") ? MD_STR("onnxruntime") : MD_STR("");
-}
-
-static bool find_backend_name(struct build *b, struct md_str *out)
-{
-    struct md_os_listing listing;
-    struct md_str file = md_message_get(b->config, "default_model_filename", 0).as.string;
-
-    *out = md_message_get(b->config, "backend", 0).as.string;
-    if (!out->len) {
-        *out = backend_of_platform(md_message_get(b->config, "platform", 0).as.string);
-    }
-    if (!out->len && file.len && md_str_ends_with(file, MD_STR(".onnx"))) {
-        *out = MD_STR("onnxruntime");
-    }
-    if (out->len) {
-        return true;
-    }
-    if (!md_os_list(b->version->directory, b->arena, &listing, b->err)) {
-        return false;
-    }
-    for (size_t i = 0; i < listing.count; i++) {
-        const char *name = md_backend_of_file(listing.entries[i].name);
-        if (name) {
-            *out = md_str_of(name);
-            return true;
-        }
-    }
-    return md_error_set(
-        b->err, MD_REASON_NOT_FOUND,
-        "%s holds no model file that is known (model.onnx); name the file with default_model_filename or the "
-        "backend with 'backend'",
-        b->version->directory);
-}
-
 /* --- arguments for the backend -------------------- */
 
 static bool make_parameters(struct build *b, struct modeld_model_args *args)
@@ -127,11 +86,6 @@ static bool make_op_libraries(struct build *b, struct modeld_model_args *args)
     size_t count = md_message_count(operations, "op_library_filename");
     const char **paths = md_arena_calloc(b->arena, count, sizeof *paths);
 
-    if (count && !b->options->options->allow_op_library) {
-        return fail_config(
-            b, "the model wants to load native code (model_operations); start the server with "
-               "--allow-op-library if you trust it");
-    }
     for (size_t i = 0; paths && i < count; i++) {
         struct md_str file = md_message_get(operations, "op_library_filename", i).as.string;
         paths[i] =
@@ -329,18 +283,35 @@ static const struct modeld_tensor_spec *find_in_model(const struct build *b, boo
     return NULL;
 }
 
-static bool read_labels(struct build *b, struct md_str file, struct md_tensor_spec *spec)
+/* Elements of one item of a batch; -1: not known before. */
+static int64_t count_classes(const struct md_tensor_spec *spec, uint32_t lead)
 {
-    const char *path =
-        md_arena_printf(b->arena, "%s/%s", b->version->model->files->directory, file.ptr);
-    struct md_str text;
+    int64_t classes = 1;
 
-    if (!path || !md_os_file_read(path, LABEL_FILE_MAX, b->arena, &text, b->err)) {
-        return path ? md_error_prefix(b->err, "label file of output '%s'", spec->name.ptr)
-                    : md_error_no_memory(b->err, "class labels");
+    for (uint32_t i = lead; i < spec->rank; i++) {
+        if (spec->shape[i] < 0 || __builtin_mul_overflow(classes, spec->shape[i], &classes)) {
+            return -1;
+        }
     }
-    return md_labels_parse(text, b->arena, &spec->class_labels, &spec->class_label_count, b->err) ||
-           md_error_prefix(b->err, "%s", path);
+    return classes;
+}
+
+/* A file of another length than there are classes is a slip; what is there is used. */
+static bool read_labels(struct build *b, const struct md_message *output,
+                        struct md_tensor_spec *spec)
+{
+    int64_t classes = count_classes(spec, b->max_batch_size > 0 ? 1 : 0);
+
+    if (!md_model_read_labels(b->version->model, output, b->arena, &spec->class_labels,
+                              &spec->class_label_count, b->err)) {
+        return false;
+    }
+    if (classes >= 0 && (uint64_t)classes != spec->class_label_count) {
+        md_log(MD_LOG_WARNING, "model '%s': output '%s' has %lld classes, its label file %zu lines",
+               b->version->model->name.ptr, spec->name.ptr, (long long)classes,
+               spec->class_label_count);
+    }
+    return true;
 }
 
 /* One entry of the configuration as a spec, compared with the model's. */
@@ -386,8 +357,8 @@ static bool make_spec(struct build *b, const char *field, const struct md_messag
     if (model && !agrees(b, spec, model)) {
         return contradiction(b, field, spec, model);
     }
-    struct md_str labels = output ? md_message_get(io, "label_filename", 0).as.string : MD_STR("");
-    return !labels.len || read_labels(b, labels, spec);
+    bool has_labels = output && md_message_get(io, "label_filename", 0).as.string.len;
+    return !has_labels || read_labels(b, io, spec);
 }
 
 static bool make_specs(struct build *b, const char *field, const struct md_tensor_spec **out,
@@ -438,7 +409,6 @@ static bool decide_batch_size(struct build *b)
 
 static bool complete_groups(struct build *b)
 {
-    const char *fallback = b->options->options->gpu_fallback;
     int index = md_message_field(&md_model_config_desc, MD_STR("instance_group"));
 
     if (!md_message_count(b->config, "instance_group")) {
@@ -451,18 +421,10 @@ static bool complete_groups(struct build *b)
     }
     for (size_t i = 0; i < md_message_count(b->config, "instance_group"); i++) {
         struct md_message *group = md_message_get(b->config, "instance_group", i).as.message;
-        int64_t kind = md_message_get(group, "kind", 0).as.integer;
-        enum { AUTO = 0, GPU = 1, CPU = 2 };
-        if (kind == GPU && strcmp(fallback, "error") == 0) {
-            return fail_config(
-                b,
-                "instance_group asks for a GPU and this server has none; use KIND_CPU or --gpu-fallback=cpu");
-        }
-        if (kind == GPU) {
-            md_log(MD_LOG_WARNING, "model '%s' asks for a GPU, there is none: it runs on the CPU",
-                   b->version->model->name.ptr);
-        }
-        bool ok = md_message_set(group, "kind", (struct md_value){.as.integer = CPU}, b->arena);
+        enum { KIND_CPU = 2 };
+        md_message_clear(group, "gpus");
+        bool ok =
+            md_message_set(group, "kind", (struct md_value){.as.integer = KIND_CPU}, b->arena);
         if (ok && !md_message_has(group, "count")) {
             ok = md_message_set(group, "count", (struct md_value){.as.integer = 1}, b->arena);
         }
@@ -651,7 +613,7 @@ static bool build(struct build *b)
     struct md_str name;
     struct md_str runtime = md_message_get(b->config, "runtime", 0).as.string;
 
-    if (!find_backend_name(b, &name)) {
+    if (!md_model_find_backend(b->config, b->version->directory, b->arena, &name, b->err)) {
         return false;
     }
     b->mapping->backend =

@@ -3,11 +3,12 @@
  */
 #include "model/models.h"
 
+#include "model/model_check.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/json.h"
-#include "config/model_config.h"
 #include "os/file.h"
 #include "os/memory.h"
 #include "os/thread.h"
@@ -21,6 +22,8 @@ struct md_models {
     struct md_arena arena;
     struct md_model *models; /* by name */
     size_t count;
+    size_t missing_count;      /* names of --load-model that no repository has */
+    struct md_diagnostics own; /* of the model that is being checked */
 
     /* loading; the thread that started it */
     struct md_os_thread loaders[LOADERS_MAX];
@@ -45,21 +48,20 @@ const char *md_version_state_name(enum md_version_state state)
 
 /* --- configuration -------------------- */
 
-/* The first error among the diagnostics from `from` on, as a reason. */
-static const char *first_error(const struct md_diagnostics *diagnostics, size_t from,
-                               struct md_arena *arena)
+/* The first error as a reason. */
+static const char *first_error(const struct md_diagnostics *diagnostics, struct md_arena *arena)
 {
     struct md_bytes text = {0};
     const char *reason = "the configuration is wrong";
+    size_t i = 0;
 
-    for (size_t i = from; i < diagnostics->count; i++) {
-        if (diagnostics->items[i].severity == MD_SEVERITY_ERROR) {
-            md_diagnostic_print(&diagnostics->items[i], &text);
-            struct md_str copy =
-                text.failed ? MD_STR("") : md_arena_copy(arena, md_bytes_view(&text));
-            reason = copy.len ? copy.ptr : diagnostics->items[i].text;
-            break;
-        }
+    while (i < diagnostics->count && diagnostics->items[i].severity != MD_SEVERITY_ERROR) {
+        i++;
+    }
+    if (i < diagnostics->count) {
+        md_diagnostic_print(&diagnostics->items[i], &text);
+        struct md_str copy = text.failed ? MD_STR("") : md_arena_copy(arena, md_bytes_view(&text));
+        reason = copy.len ? copy.ptr : diagnostics->items[i].text;
     }
     md_bytes_deinit(&text);
     return reason;
@@ -109,25 +111,6 @@ static bool lay_over(struct md_models *models, struct md_model *model,
         }
     }
     return true;
-}
-
-static bool check_config(struct md_models *models, struct md_model *model,
-                         struct md_diagnostics *diagnostics)
-{
-    size_t before = diagnostics->error_count;
-    struct md_message *config = model->config;
-    struct md_str name = md_message_get(config, "name", 0).as.string;
-    const char *file = model->files->config_path;
-
-    if (name.len && !md_str_eq(name, model->name) && !models->options.options->model_name) {
-        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, file, 0, 0,
-                          "the name '%s' is not the folder's name '%s'", name.ptr, model->name.ptr);
-    }
-    bool valid = md_model_config_validate(config, diagnostics);
-    md_message_report_support(
-        config, models->options.options->check_config ? MD_SEVERITY_NOTE : MD_SEVERITY_WARNING,
-        diagnostics);
-    return valid && diagnostics->error_count == before;
 }
 
 /* --- version policy -------------------- */
@@ -185,10 +168,6 @@ static bool make_versions(struct md_models *models, struct md_model *model, stru
             return md_error_no_memory(err, "the versions of a model");
         }
     }
-    if (model->version_count == 0 && !*model->reason) {
-        model->reason = count ? "the version policy names no version that exists"
-                              : "the folder has no version folder";
-    }
     return true;
 }
 
@@ -217,23 +196,64 @@ static bool make_metric_labels(struct md_models *models, struct md_model *model,
     return ok || md_error_no_memory(err, "the metric tags of a model");
 }
 
+/* Diagnostics of one model, then of all: so that its own first error is found however many there
+ * are. */
+static bool check_model(struct md_models *models, struct md_model *model,
+                        struct md_diagnostics *diagnostics, struct md_error *err)
+{
+    const struct md_options *options = models->options.options;
+    struct md_diagnostics *own = &models->own;
+
+    md_diagnostics_init(own, &models->arena);
+    bool usable = read_file(models, model, own) && lay_over(models, model, own);
+    usable = md_model_check(model, options, own) && usable;
+    bool ok = make_versions(models, model, err);
+    if (ok && usable && options->check_config) {
+        md_model_check_files(model, own);
+    }
+    if (own->error_count) {
+        model->reason = first_error(own, &models->arena);
+    }
+    for (size_t i = 0; i < own->count; i++) {
+        const struct md_diagnostic *item = &own->items[i];
+        (void)md_diagnose(diagnostics, item->severity, item->file, item->line, item->column, "%s",
+                          item->text);
+    }
+    return ok;
+}
+
+static bool is_wanted(const struct md_options *options, struct md_str name)
+{
+    if (strcmp(options->model_control_mode, "explicit") != 0) {
+        return true;
+    }
+    for (size_t i = 0; i < options->load_model.count; i++) {
+        if (strcmp(options->load_model.items[i], "*") == 0 ||
+            md_str_eq_c(name, options->load_model.items[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool add_model(struct md_models *models, const struct md_repository_model *files,
                       struct md_diagnostics *diagnostics, struct md_error *err)
 {
+    const struct md_options *options = models->options.options;
     struct md_model *model = &models->models[models->count];
-    size_t first = diagnostics->count;
 
     *model = (struct md_model){.name = files->name, .files = files, .reason = ""};
+    model->is_wanted = is_wanted(options, files->name);
     model->config = md_message_create(&md_model_config_desc, &models->arena);
     if (!model->config) {
         return md_error_no_memory(err, "a model");
     }
     models->count++;
-    if (!read_file(models, model, diagnostics) || !lay_over(models, model, diagnostics) ||
-        !check_config(models, model, diagnostics)) {
-        model->reason = first_error(diagnostics, first, &models->arena);
+    if ((model->is_wanted || options->check_config) &&
+        !check_model(models, model, diagnostics, err)) {
+        return false;
     }
-    return make_metric_labels(models, model, err) && make_versions(models, model, err);
+    return make_metric_labels(models, model, err);
 }
 
 static int compare_models(const void *a, const void *b)
@@ -254,6 +274,72 @@ static void refuse_doubles(struct md_models *models, struct md_diagnostics *diag
     }
 }
 
+static const char *nearest_name(const struct md_models *models, struct md_str name)
+{
+    enum { EDITS = 3 };
+    unsigned best = EDITS + 1;
+    const char *nearest = NULL;
+
+    for (size_t i = 0; i < models->count; i++) {
+        unsigned distance = md_str_distance(name, models->models[i].name, best);
+        if (distance < best) {
+            best = distance;
+            nearest = models->models[i].name.ptr;
+        }
+    }
+    return nearest;
+}
+
+static void check_load_names(struct md_models *models, struct md_diagnostics *diagnostics)
+{
+    const struct md_string_list *names = &models->options.options->load_model;
+
+    for (size_t i = 0; i < names->count; i++) {
+        struct md_str name = md_str_of(names->items[i]);
+        if (md_str_eq_c(name, "*") || md_models_find(models, name)) {
+            continue;
+        }
+        const char *nearest = nearest_name(models, name);
+        models->missing_count++;
+        (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0,
+                          "--load-model=%s: no repository has a model of this name%s%s%s", name.ptr,
+                          nearest ? ", did you mean '" : "", nearest ? nearest : "",
+                          nearest ? "'?" : "");
+    }
+}
+
+static void check_overlays(const struct md_models *models, struct md_diagnostics *diagnostics)
+{
+    const struct md_options *options = models->options.options;
+
+    for (size_t i = 0; i < options->overlay_count; i++) {
+        const struct md_overlay *overlay = &options->overlays[i];
+        bool fits = false;
+        for (size_t k = 0; k < models->count && !fits; k++) {
+            fits = md_str_glob(models->models[k].name, md_str_of(overlay->pattern));
+        }
+        if (!fits) {
+            (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, options->config_file, overlay->line,
+                              0, "no model has a name that fits the pattern '%s'",
+                              overlay->pattern);
+        }
+    }
+}
+
+static void check_repository(const struct md_options *options, const char *directory,
+                             const struct md_repository_scan *scan,
+                             struct md_diagnostics *diagnostics)
+{
+    if (!scan->model_count) {
+        (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, directory, 0, 0,
+                          "there is no model here; one is a folder such as %s/NAME/1/model.onnx",
+                          directory);
+    } else if (options->model_name && !scan->models->is_repository) {
+        (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, directory, 0, 0,
+                          "it holds folders of models, so --model-name has no effect");
+    }
+}
+
 static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostics,
                      struct md_error *err)
 {
@@ -267,6 +353,7 @@ static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostic
                                 &models->arena, &scans[i], err)) {
             return false;
         }
+        check_repository(options, options->model_repository.items[i], &scans[i], diagnostics);
         total += scans[i].model_count;
     }
     models->models = md_arena_calloc(&models->arena, total, sizeof *models->models);
@@ -287,6 +374,8 @@ static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostic
         }
     }
     refuse_doubles(models, diagnostics);
+    check_load_names(models, diagnostics);
+    check_overlays(models, diagnostics);
     return true;
 }
 
@@ -332,22 +421,6 @@ void md_models_destroy(struct md_models *models)
 
 /* --- loading -------------------- */
 
-static bool is_wanted(const struct md_models *models, const struct md_model *model)
-{
-    const struct md_options *options = models->options.options;
-
-    if (strcmp(options->model_control_mode, "explicit") != 0) {
-        return true;
-    }
-    for (size_t i = 0; i < options->load_model.count; i++) {
-        if (strcmp(options->load_model.items[i], "*") == 0 ||
-            md_str_eq_c(model->name, options->load_model.items[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void load_version(struct md_models *models, struct md_version *version)
 {
     uint64_t begin = md_clock_monotonic_ns();
@@ -379,7 +452,7 @@ static struct md_version *nth_version(struct md_models *models, size_t n)
 {
     for (size_t i = 0; i < models->count; i++) {
         struct md_model *model = &models->models[i];
-        if (*model->reason || !is_wanted(models, model)) {
+        if (*model->reason || !model->is_wanted) {
             continue;
         }
         if (n < model->version_count) {
@@ -413,27 +486,11 @@ static void loader_main(void *arg)
     loader_ends(models);
 }
 
-static void warn_of_unknown_names(const struct md_models *models)
-{
-    const struct md_options *options = models->options.options;
-
-    for (size_t i = 0; i < options->load_model.count; i++) {
-        const char *name = options->load_model.items[i];
-        if (strcmp(name, "*") != 0 && !md_models_find(models, md_str_of(name))) {
-            md_log(MD_LOG_ERROR, "--load-model=%s: no repository has a model of this name", name);
-        }
-    }
-}
-
 static void count_loads(struct md_models *models)
 {
     for (size_t i = 0; i < models->count; i++) {
         const struct md_model *model = &models->models[i];
-        models->load_total +=
-            *model->reason || !is_wanted(models, model) ? 0 : model->version_count;
-        if (*model->reason) {
-            md_log(MD_LOG_ERROR, "model '%s' is unavailable: %s", model->name.ptr, model->reason);
-        }
+        models->load_total += *model->reason || !model->is_wanted ? 0 : model->version_count;
     }
 }
 
@@ -441,7 +498,6 @@ void md_models_load_start(struct md_models *models, void (*loaded)(void *arg), v
 {
     struct md_error err;
 
-    warn_of_unknown_names(models);
     count_loads(models);
     models->on_loaded = loaded;
     models->on_loaded_arg = arg;
@@ -550,13 +606,23 @@ static bool is_ready(const struct md_version *version)
                                 memory_order_acquire) == MD_VERSION_READY;
 }
 
+size_t md_models_wanted_count(const struct md_models *models)
+{
+    size_t wanted = models->missing_count;
+
+    for (size_t i = 0; i < models->count; i++) {
+        wanted += models->models[i].is_wanted;
+    }
+    return wanted;
+}
+
 size_t md_models_failed_count(const struct md_models *models)
 {
-    size_t failed = 0;
+    size_t failed = models->missing_count;
 
     for (size_t i = 0; i < models->count; i++) {
         const struct md_model *model = &models->models[i];
-        bool bad = *model->reason != '\0' && is_wanted(models, model);
+        bool bad = *model->reason != '\0' && model->is_wanted;
         for (size_t k = 0; k < model->version_count && !bad; k++) {
             bad = atomic_load(&model->versions[k].state) == MD_VERSION_UNAVAILABLE;
         }
@@ -571,7 +637,7 @@ struct md_version *md_models_resolve(const struct md_models *models, struct md_s
     struct md_model *model = md_models_find(models, name);
     int64_t number = 0;
 
-    if (!model) {
+    if (!model || !model->is_wanted) {
         md_error_set(err, MD_REASON_UNKNOWN_MODEL, "Request for unknown model: '%.*s' is not found",
                      MD_STR_ARG(name));
         return NULL;

@@ -51,6 +51,7 @@ struct md_model {
     struct md_message *config;   /* ModelConfig: the file with the overlays that match */
     struct md_version *versions; /* own, ascending by number: those that the version policy names */
     size_t version_count;
+    bool is_wanted;              /* the control mode says to load it; otherwise nothing was read */
     const char *reason;          /* why there is no version at all; "" otherwise */
     struct md_str metric_labels; /* `,_tag="value"`... of metric_tags */
 };
@@ -62,9 +63,10 @@ struct md_models_options {
     size_t loop_count;
 };
 
-/* Scans the repositories and checks every configuration; loads nothing. Problems of single models
- * go to the diagnostics and make those models UNAVAILABLE; false only when a repository cannot be
- * read at all, or memory is short. */
+/* Scans the repositories and checks the configuration of every model that is wanted (of every model
+ * and its files, for --check-config); loads nothing. Problems of single models go to the
+ * diagnostics and make those models UNAVAILABLE; false only when a repository cannot be read at
+ * all, or memory is short. */
 bool md_models_create(const struct md_models_options *options, struct md_diagnostics *diagnostics,
                       struct md_models **out, struct md_error *err) MD_MUST_CHECK;
 /* Loads what the control mode says on loader threads and returns. `loaded` (or NULL) is called
@@ -84,7 +86,9 @@ size_t md_models_count(const struct md_models *models);
 struct md_model *md_models_at(const struct md_models *models, size_t index); /* by name */
 struct md_model *md_models_find(const struct md_models *models,
                                 struct md_str name); /* NULL: unknown */
-/* Models with a version that failed, or without any version. */
+size_t md_models_wanted_count(const struct md_models *models);
+/* Wanted models with a version that failed, or without any version; those that --load-model names
+ * and no repository has count too. */
 size_t md_models_failed_count(const struct md_models *models);
 bool md_models_are_loaded(const struct md_models *models); /* no load runs or will be begun */
 

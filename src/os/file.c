@@ -84,22 +84,22 @@ static int compare_entries(const void *a, const void *b)
                   ((const struct md_os_entry *)b)->name.ptr);
 }
 
-/* Fills is_directory. A link that leads nowhere is none; not to know is an error, since whoever
- * looks for folders would silently miss one. */
-static bool look_at(int folder, const struct dirent *entry, struct md_os_entry *out)
+/* What an entry is, or what the link leads to. Not to know is an error, since whoever looks for
+ * folders would silently miss one. */
+static bool classify(int folder, const struct dirent *from, struct md_os_entry *entry)
 {
     struct stat info;
 
-    if (entry->d_type == DT_DIR || entry->d_type == DT_REG) {
-        out->is_directory = entry->d_type == DT_DIR;
+    if (from->d_type == DT_DIR || from->d_type == DT_REG) {
+        entry->is_directory = from->d_type == DT_DIR;
         return true;
     }
-    if (!md_os_injected(EIO) && fstatat(folder, entry->d_name, &info, 0) == 0) {
-        out->is_directory = S_ISDIR(info.st_mode);
+    if (!md_os_injected(EIO) && fstatat(folder, from->d_name, &info, 0) == 0) {
+        entry->is_directory = S_ISDIR(info.st_mode);
         return true;
     }
-    out->is_directory = false;
-    return errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+    entry->leads_nowhere = errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+    return entry->leads_nowhere;
 }
 
 static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
@@ -128,11 +128,11 @@ static bool read_entries(DIR *folder, const char *path, struct md_arena *arena,
             out->entries = grown;
         }
         struct md_os_entry *slot = &out->entries[out->count++];
-        slot->name = md_arena_copy(arena, md_str_of(entry->d_name));
+        *slot = (struct md_os_entry){.name = md_arena_copy(arena, md_str_of(entry->d_name))};
         if (!slot->name.ptr) {
             return md_error_no_memory(err, path);
         }
-        if (!look_at(dirfd(folder), entry, slot)) {
+        if (!classify(dirfd(folder), entry, slot)) {
             return fail(err, "look at an entry of", path);
         }
     }

@@ -18,6 +18,7 @@ bool md_os_file_exists(const char *path);
 struct md_os_entry {
     struct md_str name; /* zero-terminated */
     bool is_directory;  /* symbolic links followed */
+    bool leads_nowhere; /* a symbolic link to what does not exist */
 };
 
 struct md_os_listing {

@@ -40,10 +40,26 @@ char **md_os_process_environment(void)
     return environ;
 }
 
-bool md_os_process_in_container(void)
+bool md_os_process_in_container(const char *root, char *const *environment)
 {
-    return getenv("KUBERNETES_SERVICE_HOST") || access("/.dockerenv", F_OK) == 0 ||
-           access("/run/.containerenv", F_OK) == 0;
+    static const char *const marks[] = {"/.dockerenv", "/run/.containerenv"};
+    static const char *const variables[] = {"KUBERNETES_SERVICE_HOST=", "container="};
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < MD_COUNT_OF(marks); i++) {
+        (void)snprintf(path, sizeof path, "%s%s", root, marks[i]);
+        if (access(path, F_OK) == 0) {
+            return true;
+        }
+    }
+    for (; environment && *environment; environment++) {
+        for (size_t i = 0; i < MD_COUNT_OF(variables); i++) {
+            if (md_str_starts_with(md_str_of(*environment), md_str_of(variables[i]))) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 static uint64_t count_descriptors(void)

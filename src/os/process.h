@@ -14,8 +14,10 @@ bool md_os_process_directory(struct md_arena *arena, const char **out, struct md
 /* Environment of the process, NULL-terminated. */
 char **md_os_process_environment(void);
 
-/* True inside a container (docker, podman, Kubernetes). */
-bool md_os_process_in_container(void);
+/* True inside a container: where Docker or Podman left their marks below `root` ("" for the real
+ * one), or the environment has what Kubernetes or a container manager (systemd's interface: Podman,
+ * LXC, nspawn) sets. */
+bool md_os_process_in_container(const char *root, char *const *environment);
 
 struct md_os_process_usage {
     double cpu_seconds;

@@ -18,6 +18,7 @@ static void waited_set(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
 }
 
 /* What the thread was working on; of an engine's own thread nobody knows, so then what any thread
@@ -73,9 +74,14 @@ int md_os_signal_wait(int timeout_ms)
     return number > 0 ? number : 0;
 }
 
-void md_os_signal_request_end(void)
+void md_os_signal_wake(void)
 {
-    (void)kill(getpid(), SIGTERM);
+    (void)kill(getpid(), SIGUSR1);
+}
+
+bool md_os_signal_is_end(int number)
+{
+    return number == SIGTERM || number == SIGINT;
 }
 
 bool md_os_signal_is_reload(int number)

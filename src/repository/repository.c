@@ -9,8 +9,28 @@
 
 static const char *const config_files[] = {"config.pbtxt", "config.json"};
 
-/* Files that make a folder a model by themselves. */
-static const char *const model_files[] = {"model.onnx"};
+/* Folders of a model that are no versions, and what is no model in a repository. */
+static const char *const companion_folders[] = {"configs", "warmup", "initial_state"};
+static const char *const system_folders[] = {"lost+found"};
+
+/* A model's file, and what its name ends with if it is called otherwise. */
+static const char usual_file[] = "model.onnx";
+static const char model_suffix[] = ".onnx";
+
+static bool is_one_of(struct md_str name, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (md_str_eq_c(name, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_hidden(struct md_str name)
+{
+    return name.ptr[0] == '.' || is_one_of(name, system_folders, MD_COUNT_OF(system_folders));
+}
 
 static bool is_version_name(struct md_str name, int64_t *version)
 {
@@ -35,14 +55,25 @@ static const struct md_os_entry *find_entry(const struct md_os_listing *listing,
     return NULL;
 }
 
-static bool holds_model_file(const struct md_os_listing *listing)
+static const char *find_model_file(const struct md_os_listing *listing)
 {
-    for (size_t i = 0; i < MD_COUNT_OF(model_files); i++) {
-        if (find_entry(listing, model_files[i])) {
-            return true;
+    for (size_t i = 0; i < listing->count; i++) {
+        struct md_str name = listing->entries[i].name;
+        if (!is_hidden(name) && md_str_ends_with(name, md_str_of(model_suffix))) {
+            return name.ptr;
         }
     }
-    return false;
+    return NULL;
+}
+
+static void sort_folder(struct md_repository_model *model, struct md_str name)
+{
+    if (is_version_name(name, &model->versions[model->version_count])) {
+        model->version_count++;
+    } else if (!is_hidden(name) && !md_str_ends_with(name, md_str_of(model_suffix)) &&
+               !is_one_of(name, companion_folders, MD_COUNT_OF(companion_folders))) {
+        model->other_folders[model->other_folder_count++] = name.ptr;
+    }
 }
 
 /* Version folders, configuration and model files of one model's folder. */
@@ -53,24 +84,24 @@ static bool read_model(const char *directory, struct md_str name,
     *model =
         (struct md_repository_model){.name = md_arena_copy(arena, name), .directory = directory};
     model->versions = md_arena_alloc(arena, (listing->count + 1) * sizeof *model->versions);
-    for (size_t i = 0; i < MD_COUNT_OF(config_files) && !model->config_path; i++) {
-        const struct md_os_entry *entry = find_entry(listing, config_files[i]);
-        if (entry) {
-            model->config_path = md_arena_printf(arena, "%s/%s", directory, config_files[i]);
-            model->config_is_json = i == 1;
+    model->other_folders = md_arena_alloc(arena, (listing->count + 1) * sizeof(const char *));
+    for (size_t i = 0; i < MD_COUNT_OF(config_files); i++) {
+        if (find_entry(listing, config_files[i])) {
+            const char *path = md_arena_printf(arena, "%s/%s", directory, config_files[i]);
+            model->config_is_json |= !model->config_path && i == 1;
+            *(model->config_path ? &model->unread_config_path : &model->config_path) = path;
         }
     }
     if (md_arena_failed(arena)) {
         return md_error_no_memory(err, "the scan of a model repository");
     }
     for (size_t i = 0; i < listing->count; i++) {
-        const struct md_os_entry *entry = &listing->entries[i];
-        if (entry->is_directory &&
-            is_version_name(entry->name, &model->versions[model->version_count])) {
-            model->version_count++;
+        if (listing->entries[i].is_directory) {
+            sort_folder(model, listing->entries[i].name);
         }
     }
-    if (model->version_count == 0 && holds_model_file(listing)) {
+    model->model_file = find_model_file(listing);
+    if (model->version_count == 0 && model->model_file) {
         model->files_in_directory = true;
         model->versions[model->version_count++] = 1;
     }
@@ -78,21 +109,27 @@ static bool read_model(const char *directory, struct md_str name,
     return true;
 }
 
-static bool is_single_model(const struct md_os_listing *listing)
+/* A file called as usual, or a configuration, makes a folder a model; one with another name does
+ * where nothing else could be one. */
+static bool is_single_model(const struct md_os_listing *listing, bool is_named)
 {
+    bool holds_versions = false, holds_others = false;
     int64_t version;
 
-    if (holds_model_file(listing) || find_entry(listing, config_files[0]) ||
+    if (find_entry(listing, usual_file) || find_entry(listing, config_files[0]) ||
         find_entry(listing, config_files[1])) {
         return true;
     }
     for (size_t i = 0; i < listing->count; i++) {
-        if (listing->entries[i].is_directory &&
-            !is_version_name(listing->entries[i].name, &version)) {
-            return false;
+        const struct md_os_entry *entry = &listing->entries[i];
+        if (entry->is_directory && !is_hidden(entry->name)) {
+            bool is_version = is_version_name(entry->name, &version);
+            holds_versions |= is_version;
+            holds_others |= !is_version;
         }
     }
-    return listing->count > 0;
+    return (holds_versions && (is_named || !holds_others)) ||
+           (!holds_others && find_model_file(listing));
 }
 
 static struct md_str base_name(const char *path)
@@ -111,27 +148,35 @@ static bool scan_single(const char *directory, struct md_str name,
         return md_error_no_memory(err, "the scan of a model repository");
     }
     out->model_count = 1;
-    return read_model(directory, name.len ? name : base_name(directory), listing, arena,
-                      out->models, err);
-}
-
-/* A folder of the repository. That one cannot be read is its own problem: the others are served. */
-static bool scan_folder(const char *path, struct md_str name, struct md_arena *arena,
-                        struct md_repository_model *model, struct md_error *err)
-{
-    struct md_os_listing listing;
-
-    if (md_os_list(path, arena, &listing, err)) {
-        return read_model(path, name, &listing, arena, model, err);
-    }
-    if (err->reason == MD_REASON_OUT_OF_MEMORY) {
+    if (!read_model(directory, name.len ? name : base_name(directory), listing, arena, out->models,
+                    err)) {
         return false;
     }
-    *model = (struct md_repository_model){.name = md_arena_copy(arena, name),
-                                          .directory = path,
-                                          .problem = md_arena_strdup(arena, err->text)};
-    return (model->name.ptr && model->problem) ||
-           md_error_no_memory(err, "the scan of a model repository");
+    out->models->is_repository = true;
+    return true;
+}
+
+/* One folder of a repository; what is wrong with it is its own problem. */
+static bool add_model(const char *root, const struct md_os_entry *entry, struct md_arena *arena,
+                      struct md_repository_scan *out, struct md_error *err)
+{
+    struct md_repository_model *model = &out->models[out->model_count++];
+    const char *path = md_arena_printf(arena, "%s/%s", root, entry->name.ptr);
+    struct md_os_listing listing = {0};
+    struct md_error problem;
+    bool listed = path && !entry->leads_nowhere && md_os_list(path, arena, &listing, &problem);
+
+    bool no_memory =
+        !path || (!listed && !entry->leads_nowhere && problem.reason == MD_REASON_OUT_OF_MEMORY);
+
+    if (no_memory || !read_model(path, entry->name, &listing, arena, model, err)) {
+        return md_error_no_memory(err, "the scan of a model repository");
+    }
+    if (!listed) {
+        model->problem =
+            entry->leads_nowhere ? "the link leads nowhere" : md_arena_strdup(arena, problem.text);
+    }
+    return listed || model->problem || md_error_no_memory(err, "the scan of a model repository");
 }
 
 bool md_repository_scan(const char *directory, struct md_str single_name, struct md_arena *arena,
@@ -141,10 +186,17 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
     const char *root;
 
     *out = (struct md_repository_scan){0};
+    if (strstr(directory, "://")) {
+        return md_error_set(
+            err, MD_REASON_UNSUPPORTED,
+            "model repository '%s': stores other than folders are not read yet; copy "
+            "the models into a folder",
+            directory);
+    }
     if (!md_os_real_path(directory, arena, &root, err) || !md_os_list(root, arena, &listing, err)) {
         return md_error_prefix(err, "model repository '%s'", directory);
     }
-    if (is_single_model(&listing)) {
+    if (is_single_model(&listing, single_name.len > 0)) {
         return scan_single(root, single_name, &listing, arena, out, err);
     }
     out->models = md_arena_calloc(arena, listing.count, sizeof *out->models);
@@ -153,17 +205,10 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
     }
     for (size_t i = 0; i < listing.count; i++) {
         const struct md_os_entry *entry = &listing.entries[i];
-        if (!entry->is_directory || entry->name.ptr[0] == '.') {
-            continue;
+        if ((entry->is_directory || entry->leads_nowhere) && !is_hidden(entry->name) &&
+            !add_model(root, entry, arena, out, err)) {
+            return false;
         }
-        const char *path = md_arena_printf(arena, "%s/%s", root, entry->name.ptr);
-        if (!path) {
-            return md_error_no_memory(err, "the scan of a model repository");
-        }
-        if (!scan_folder(path, entry->name, arena, &out->models[out->model_count], err)) {
-            return md_error_prefix(err, "model repository '%s'", directory);
-        }
-        out->model_count++;
     }
     return true;
 }

@@ -2,9 +2,10 @@
  * Start, wiring, drain, shutdown.
  *
  * Start: options -> repositories scanned -> loops, listeners bound -> HTTP answers (live, not
- * ready) -> models loaded -> ready. End (SIGTERM, /v2/drain): readiness turns -> after
+ * ready) -> models loaded -> ready. End (SIGTERM, SIGINT, /v2/drain): readiness turns -> after
  * --drain-delay-secs listeners close and connections are told -> requests in flight finish within
- * --exit-timeout-secs -> everything is freed in the reverse order. A second signal ends at once.
+ * --exit-timeout-secs -> everything is freed in the reverse order. A second signal ends at once;
+ * the one that follows /v2/drain, as in a preStop hook, is the first.
  */
 #include "server/server.h"
 
@@ -14,11 +15,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "loop/cpu_plan.h"
+#include "model/model_check.h"
 #include "os/file.h"
 #include "os/log_file.h"
 #include "os/memory.h"
 #include "os/process.h"
 #include "os/signal.h"
+#include "os/thread.h"
 
 #include <stdio.h>
 
@@ -64,8 +67,9 @@ struct server {
     struct md_oip oip;
     struct md_metrics metrics;
     uint64_t begin_ns;
-    atomic_int phase;        /* enum phase */
+    atomic_int phase;        /* enum phase; only grows */
     atomic_bool load_failed; /* and --exit-on-error ends the server for it */
+    bool signalled;          /* main thread */
     bool loops_running;
     atomic_size_t probes; /* loops that have not answered the current probe */
 };
@@ -91,14 +95,48 @@ static bool is_ready(void *arg)
            (!server->options.strict_readiness || md_models_failed_count(server->models) == 0);
 }
 
+/* Turns readiness at once; the main thread, which is waiting, does the rest. False: it was asked
+ * before. */
+static bool turn_unready(struct server *server)
+{
+    int before = atomic_load(&server->phase);
+
+    while (before < PHASE_DRAINING) {
+        if (atomic_compare_exchange_weak(&server->phase, &before, PHASE_DRAINING)) {
+            md_os_signal_wake();
+            return true;
+        }
+    }
+    return false;
+}
+
+static void begin_drain(struct server *server, const char *who)
+{
+    if (turn_unready(server)) {
+        md_log(MD_LOG_INFO, "%s asks to end: not ready from now on", who);
+    }
+}
+
 static void drain(void *arg)
 {
-    struct server *server = arg;
-    int serving = PHASE_SERVING;
+    begin_drain(arg, "/v2/drain");
+}
 
-    if (atomic_compare_exchange_strong(&server->phase, &serving, PHASE_DRAINING)) {
-        md_log(MD_LOG_INFO, "asked to drain: not ready from now on");
+/* A signal to the main thread. */
+static void take_signal(struct server *server, int number)
+{
+    if (md_os_signal_is_reload(number)) {
+        md_os_log_reopen();
     }
+    if (!md_os_signal_is_end(number)) {
+        return;
+    }
+    if (server->signalled) {
+        md_log(MD_LOG_WARNING, "second signal: ending now");
+        md_os_process_exit_now(EXIT_FAILED);
+    }
+    server->signalled = true;
+    begin_drain(server, "a signal");
 }
 
 /* --- options -------------------- */
@@ -139,6 +177,15 @@ static void print_version(struct md_bytes *out)
     md_bytes_append_c(out, "modeld " MODELD_VERSION "\n");
 }
 
+static void (*page_asked_for(const struct md_options *options))(struct md_bytes *out)
+{
+    return options->help            ? md_options_print_help
+           : options->help_markdown ? md_options_print_markdown
+           : options->help_schema   ? md_options_print_schema
+           : options->version       ? print_version
+                                    : NULL;
+}
+
 static bool open_log(struct server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
@@ -174,9 +221,11 @@ static void access_log(void *arg, const struct md_exchange *x, unsigned status, 
     uint64_t us = (md_clock_monotonic_ns() - x->begin_ns) / MD_NS_PER_US;
 
     (void)arg;
+    const struct md_log_context *before = md_log_set_context(&x->log);
     md_log(MD_LOG_INFO, "access %s %.*s %.*s %u %llu bytes %llu us", x->peer,
            MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path), status,
            (unsigned long long)sent_bytes, (unsigned long long)us);
+    md_log_set_context(before);
 }
 
 static uint64_t seconds(uint64_t value)
@@ -293,6 +342,9 @@ static bool listen_all(struct server *server, struct md_error *err)
     const struct md_options *options = &server->options;
     char unix_address[4096];
 
+    if (strcmp(options->management, "open") == 0) {
+        md_log(MD_LOG_WARNING, "--management=open: whoever reaches a port can drain this server");
+    }
     if (options->allow_http &&
         !listen_on(server, "http", options->http_address, options->http_port,
                    options->max_connections, accepted_http, &server->http, err)) {
@@ -416,8 +468,8 @@ static bool wire(struct server *server, struct md_error *err)
     server->metrics.loop_count = server->loop_count;
     server->metrics.budget = &server->budget;
     server->metrics.version = MODELD_VERSION;
-    if (!md_metrics_configure(&server->metrics, &server->options.metrics_config, err) ||
-        !listen_all(server, err)) {
+    md_metrics_configure(&server->metrics, &server->options.metrics_config);
+    if (!listen_all(server, err)) {
         return false;
     }
     server->metrics.listener = server->http;
@@ -470,9 +522,8 @@ static void probe_sessions(struct md_loop_task *task)
     atomic_fetch_sub(&part->server->probes, 1);
 }
 
-/* Waits until no session and no load is left (true), a signal comes, or the time is over. Every
- * step asks the loops anew. */
-static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool *interrupted)
+/* Waits until no session is left, or the time is over. Every step asks the loops anew. */
+static bool wait_for_sessions(struct server *server, uint64_t deadline_ns)
 {
     for (;;) {
         size_t left = 0;
@@ -480,7 +531,7 @@ static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool 
             for (size_t i = 0; i < server->loop_count; i++) {
                 left += atomic_load(&server->parts[i].sessions);
             }
-            if (left == 0 && md_models_are_loaded(server->models)) {
+            if (left == 0) {
                 return true;
             }
             atomic_store(&server->probes, server->loop_count);
@@ -492,11 +543,7 @@ static bool wait_for_sessions(struct server *server, uint64_t deadline_ns, bool 
         if (md_clock_monotonic_ns() >= deadline_ns) {
             return false;
         }
-        int number = md_os_signal_wait(WAIT_STEP_MS);
-        if (number && !md_os_signal_is_reload(number)) {
-            *interrupted = true;
-            return false;
-        }
+        take_signal(server, md_os_signal_wait(WAIT_STEP_MS));
     }
 }
 
@@ -514,7 +561,6 @@ static int end_sessions(struct server *server)
 {
     struct md_listener *listeners[] = {server->http, server->unix_socket, server->metrics_listener};
     uint64_t timeout_ns = seconds(server->options.exit_timeout_secs);
-    bool interrupted = false;
 
     atomic_store(&server->phase, PHASE_ENDING);
     for (size_t i = 0; i < MD_COUNT_OF(listeners); i++) {
@@ -526,14 +572,14 @@ static int end_sessions(struct server *server)
     for (size_t i = 0; i < server->loop_count; i++) {
         atomic_store(&server->parts[i].sessions, 1); /* unknown until the first probe */
     }
-    if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns, &interrupted)) {
+    if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns)) {
+        md_log(MD_LOG_INFO, "ended: every request was answered");
         return 0;
     }
-    md_log(MD_LOG_WARNING, interrupted ? "ending at once"
-                                       : "--exit-timeout-secs is over: what still runs is cut off");
+    md_log(MD_LOG_WARNING, "--exit-timeout-secs is over: requests in flight are cut off");
     post_all(server, abort_sessions, true);
-    if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S, &interrupted)) {
-        /* A backend does not let go of a request or a load: nothing can be freed safely. */
+    if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S)) {
+        /* A backend does not let go of a request: nothing can be freed safely. */
         md_os_process_exit_now(EXIT_FAILED);
     }
     return EXIT_FAILED;
@@ -570,46 +616,38 @@ static void loaded(void *arg)
 {
     struct server *server = arg;
     size_t failed = md_models_failed_count(server->models);
-    size_t total = md_models_count(server->models);
+    size_t wanted = md_models_wanted_count(server->models);
     int starting = PHASE_STARTING;
 
     if (failed && server->options.exit_on_error) {
         md_log(MD_LOG_ERROR, "%zu of %zu models are unavailable: ending, as --exit-on-error says",
-               failed, total);
+               failed, wanted);
         atomic_store(&server->load_failed, true);
-        md_os_signal_request_end();
+        (void)turn_unready(server);
     } else if (atomic_compare_exchange_strong(&server->phase, &starting, PHASE_SERVING)) {
-        md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", total - failed, total,
-               (double)(md_clock_monotonic_ns() - server->begin_ns) / MD_NS_PER_MS);
+        md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start", wanted - failed,
+               wanted, (double)(md_clock_monotonic_ns() - server->begin_ns) / MD_NS_PER_MS);
+        md_os_signal_wake();
     }
 }
 
-/* Until SIGTERM or SIGINT; then the drain delay. */
+/* Until the server is asked to end; then the drain delay. */
 static void serve(struct server *server)
 {
-    uint64_t drain_end_ns = 0;
-
-    for (;;) {
+    while (atomic_load(&server->phase) < PHASE_DRAINING) {
         bool loading = !md_models_are_loaded(server->models);
-        int number = md_os_signal_wait(drain_end_ns ? WAIT_STEP_MS : loading ? PROGRESS_MS : -1);
-        if (number && md_os_signal_is_reload(number)) {
-            md_os_log_reopen();
-        } else if (number && drain_end_ns) {
-            md_log(MD_LOG_WARNING, "second signal: ending now");
-            md_os_process_exit_now(EXIT_FAILED);
-        } else if (number && atomic_load(&server->load_failed)) {
-            return;
-        } else if (number) {
-            md_log(MD_LOG_INFO, "asked to end: not ready from now on");
-            atomic_store(&server->phase, PHASE_DRAINING);
-            md_models_load_stop(server->models);
-            drain_end_ns = md_clock_monotonic_ns() + seconds(server->options.drain_delay_secs);
-        } else if (!drain_end_ns && loading) {
+        int number = md_os_signal_wait(loading ? PROGRESS_MS : -1);
+        take_signal(server, number);
+        if (!number) {
             md_models_log_progress(server->models);
         }
-        if (drain_end_ns && md_clock_monotonic_ns() >= drain_end_ns) {
-            return;
-        }
+    }
+    md_models_load_stop(server->models);
+    uint64_t delay_ns =
+        atomic_load(&server->load_failed) ? 0 : seconds(server->options.drain_delay_secs);
+    const uint64_t end_ns = md_clock_monotonic_ns() + delay_ns;
+    while (md_clock_monotonic_ns() < end_ns) {
+        take_signal(server, md_os_signal_wait(WAIT_STEP_MS));
     }
 }
 
@@ -631,23 +669,31 @@ static int run(struct server *server)
     if (atomic_load(&server->load_failed)) {
         status = EXIT_FAILED;
     }
+    if (!md_models_are_loaded(server->models)) {
+        md_log(MD_LOG_INFO, "ended before the models were loaded");
+        md_os_process_exit_now(status); /* an engine that loads cannot be stopped */
+    }
 out:
     unwire(server);
     return status;
 }
 
+/* What is wrong goes to standard error, what there is to standard output. */
 static int check_config(struct server *server)
 {
     const struct md_models_options options = {.options = &server->options};
+    struct md_bytes text = {0};
     struct md_error err;
 
     if (!md_models_create(&options, &server->diagnostics, &server->models, &err)) {
         (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
     }
     print_diagnostics(&server->diagnostics, 0);
-    struct md_bytes text = {0};
-    md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n",
-                    server->models ? md_models_count(server->models) : 0,
+    size_t count = server->models ? md_models_count(server->models) : 0;
+    for (size_t i = 0; i < count; i++) {
+        md_model_describe(md_models_at(server->models, i), &text);
+    }
+    md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n", count,
                     server->diagnostics.error_count, server->diagnostics.warning_count);
     md_os_process_write(1, md_bytes_view(&text));
     md_bytes_deinit(&text);
@@ -655,20 +701,21 @@ static int check_config(struct server *server)
     return server->diagnostics.error_count ? EXIT_FAILED : 0;
 }
 
-static int with_options(struct server *server)
+static int with_options(struct server *server, bool ok)
 {
     struct md_error err;
 
     if (server->options.model_repository.count == 0) {
-        md_os_process_write(
-            2,
-            MD_STR(
-                "modeld: --model-repository is missing; name a folder with models (--help lists all "
-                "options)\n"));
-        return EXIT_OPTIONS;
+        ok = md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0,
+                         "--model-repository is missing: name a folder with models; --help lists "
+                         "all options");
     }
-    if (server->options.check_config) {
+    if (server->options.check_config && !md_arena_failed(&server->arena)) {
         return check_config(server);
+    }
+    if (!ok) {
+        print_diagnostics(&server->diagnostics, 0);
+        return EXIT_OPTIONS;
     }
     if (!open_log(server, &err)) {
         md_os_process_write(2, md_str_of(err.text));
@@ -692,19 +739,15 @@ int md_server_main(int argc, char *const *argv)
     memset(server, 0, sizeof *server);
     md_arena_init(&server->arena, 64 * 1024);
     md_diagnostics_init(&server->diagnostics, &server->arena);
-    bool ok =
-        md_options_parse(argc, argv, md_os_process_environment(), md_os_process_in_container(),
-                         &reader, &server->arena, &server->options, &server->diagnostics);
-    if (server->options.help || server->options.help_markdown || server->options.version) {
-        print_page(server->options.help            ? md_options_print_help
-                   : server->options.help_markdown ? md_options_print_markdown
-                                                   : print_version);
+    char *const *environment = md_os_process_environment();
+    bool ok = md_options_parse(argc, argv, environment, md_os_process_in_container("", environment),
+                               &reader, &server->arena, &server->options, &server->diagnostics);
+    void (*page)(struct md_bytes * out) = page_asked_for(&server->options);
+    if (page) {
+        print_page(page);
         status = 0;
-    } else if (!ok) {
-        print_diagnostics(&server->diagnostics, 0);
-        status = EXIT_OPTIONS;
     } else {
-        status = with_options(server);
+        status = with_options(server, ok);
     }
     md_arena_deinit(&server->arena);
     md_free(server);

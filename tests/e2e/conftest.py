@@ -2,7 +2,7 @@
 
 MODELD_BUILD names the build folder (default build/debug). Every server listens on free loopback ports.
 """
-import json, os, pathlib, signal, socket, subprocess, tempfile, time
+import json, os, pathlib, random, signal, socket, subprocess, tempfile, time
 
 import pytest
 
@@ -14,9 +14,16 @@ SANITIZED = any(name in BUILD.name for name in ("asan", "tsan"))
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the range that clients' own ports are taken from, so that none of them gets it meanwhile."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("0.0.0.0", port))
+                return port
+            except OSError:
+                pass
 
 
 class Response:

@@ -1,5 +1,5 @@
 """Start, options, drain, shutdown, idleness."""
-import json, os, pathlib, signal, subprocess, threading, time
+import json, os, pathlib, re, signal, socket, subprocess, threading, time
 
 import pytest
 from conftest import BUILD, Server, free_port, identity_config, read_response, write_model
@@ -17,6 +17,23 @@ def test_help_and_version():
     for flag in ("--model-repository", "--http-port", "--exit-timeout-secs", "--compat", "--inflight-bytes"):
         assert flag in r.stdout
     assert run("--version").returncode == 0
+
+
+def test_schema_of_the_config_file():
+    schema = json.loads(run("--help-schema").stdout)
+    options, definitions = schema["properties"], schema["$defs"]
+    listed = set(re.findall(r"^  --(\S+)", run("--help").stdout, re.MULTILINE))
+    assert set(options) - {"models"} < listed and {"http-port", "model-repository", "inflight-bytes"} < set(options)
+    assert not {"help", "config", "http-restricted-api"} & set(options)
+    assert options["http-port"] == {"type": "integer", "minimum": 0, "maximum": 65535, "default": 8000,
+                                    "description": options["http-port"]["description"]}
+    assert options["compat"]["enum"] == ["none", "triton"]
+    references = re.findall(r'"\$ref":"#/\$defs/(\d+)"', run("--help-schema").stdout)
+    assert set(references) == set(definitions) and len(definitions) > 35
+    model = definitions["0"]["properties"]
+    assert model["input"]["type"] == "array" and model["metric_tags"]["additionalProperties"] == {"type": "string"}
+    tensor = definitions[model["input"]["items"]["$ref"].rsplit("/", 1)[1]]["properties"]
+    assert "TYPE_FP32" in tensor["data_type"]["enum"] and 11 in tensor["data_type"]["enum"]
 
 
 def test_unknown_flag_names_the_nearest():
@@ -120,14 +137,80 @@ def test_drain_delay_goes_on_accepting(start, repository):
     assert s.process.wait(10) == 0
 
 
-def test_drain_endpoint(start, repository):
-    s = start(repository, "--drain-delay-secs=5")
-    assert s.request("POST", "/v2/drain", b"").status in (200, 202)
-    assert s.get("/v2/health/ready").status == 503
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_drain_endpoint_ends_as_sigterm_does(start, repository, method):
+    s = start(repository, "--drain-delay-secs=1")
+    with s.connect() as kept:
+        stream = kept.makefile("rb")
+        begin = time.time()
+        assert s.request(method, "/v2/drain", b"" if method == "POST" else None).status == 200
+        r = s.get("/v2/health/ready")
+        assert r.status == 503 and r.json() == {"error": "Server exiting"}
+        kept.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        r = read_response(stream)
+        assert r.status == 200 and r.headers.get("connection") != "close"  # the delay is for new decisions elsewhere
+        assert s.infer("identity_fp32", SLOW["inputs"]).status == 200
+        assert stream.read() == b""  # an idle connection ends with the delay
+        assert 0.9 < time.time() - begin < 5
+    assert s.process.wait(10) == 0
+    assert "/v2/drain asks to end" in s.log() and "ended: every request was answered" in s.log()
+
+
+def test_connections_are_told_after_the_delay(start, repository):
+    s = start(repository, "--drain-delay-secs=1")
+    body = json.dumps(SLOW).encode()
+    head = b"POST /v2/models/identity_fp32/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with s.connect() as c:
+        c.sendall(head + body[:10])
+        s.process.send_signal(signal.SIGTERM)
+        time.sleep(1.3)
+        with pytest.raises(ConnectionRefusedError):
+            s.connect()
+        c.sendall(body[10:])
+        r = read_response(c.makefile("rb"))
+        assert r.status == 200 and r.headers["connection"] == "close"
+    assert s.process.wait(10) == 0
+
+
+def test_sigterm_after_the_drain_endpoint_is_the_first_signal(start, repository):
+    """As after a preStop hook."""
+    s = start(repository, "--drain-delay-secs=1")
+    assert s.request("POST", "/v2/drain", b"").status == 200
     s.process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)
-    s.process.send_signal(signal.SIGTERM)
-    assert s.process.wait(3) != 0
+    time.sleep(0.3)
+    assert s.infer("identity_fp32", SLOW["inputs"]).status == 200
+    assert s.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_second_signal_ends_now(start, repository, drain):
+    s = start(repository, "--drain-delay-secs=30")
+    if drain:
+        assert s.request("POST", "/v2/drain", b"").status == 200
+    for _ in range(2):
+        s.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert s.process.wait(3) == 1 and "second signal: ending now" in s.log()
+
+
+def test_what_changes_the_server_is_for_this_machine(start, repository, tmp_path):
+    s = start(repository, f"--http-unix-socket={tmp_path}/s")
+    page = {"Origin": "http://example.org"}
+    for path in ("/v2/drain", "/v2/logging"):
+        r = s.request("POST", path, b"{}", headers=page)
+        assert r.status == 403 and "--management=open" in r.json()["error"]
+    assert s.get("/v2/drain", headers={"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert s.get("/v2/health/ready").status == 200
+    assert s.get("/v2/logging", headers=page).status == s.request("POST", "/v2/logging", b"{}").status == 200
+    with socket.socket(socket.AF_UNIX) as c:
+        c.connect(f"{tmp_path}/s")
+        c.sendall(b"GET /v2/drain HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_response(c.makefile("rb")).status == 200
+    assert s.process.wait(10) == 0
+    s = start(repository, "--compat=triton", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
+    assert s.request("POST", "/v2/logging", b"{}", headers=page).status == 200
+    assert "--management=open" in s.log()
+    assert s.get("/v2/drain", headers=page).status == 200
 
 
 def test_exit_timeout(start, tmp_path):
@@ -162,15 +245,10 @@ def test_answers_while_models_load(start, repository, tmp_path):
 
 
 def test_sigterm_while_a_model_loads(start, tmp_path):
-    loads_for(tmp_path, 1)
+    loads_for(tmp_path, 60)
     s = start(tmp_path, wait=False)
     s.wait_ready("/v2/health/live")
-    assert s.stop() == 0, s.log()
-    loads_for(tmp_path, 60)
-    s = start(tmp_path, "--exit-timeout-secs=0", wait=False)
-    s.wait_ready("/v2/health/live")
-    begin = time.time()
-    assert s.stop() == 1 and time.time() - begin < 5, s.log()
+    assert s.stop(timeout=5) == 0 and "ended before the models were loaded" in s.log()
 
 
 def test_kill_and_restart(start, repository):
@@ -184,8 +262,72 @@ def test_json_log_and_access_log(start, repository):
     s = start(repository, "--log-format=json", "--access-log=true")
     s.infer("identity_fp32", SLOW["inputs"], id="req-77")
     s.infer("nope", SLOW["inputs"])
-    time.sleep(0.1)
+    s.get("/v2/models/batched/versions/3/config")
+    assert s.stop() == 0
     lines = [json.loads(line) for line in s.log().splitlines()]
-    text = s.log()
-    assert all("level" in line and "message" in line for line in lines)
-    assert "/v2/models/identity_fp32/infer" in text and "/v2/models/nope/infer" in text
+    assert all({"time", "level", "message"} <= set(line) for line in lines)
+    access = [line for line in lines if line["message"].startswith("access ")]
+    known = [[line.get(key) for key in ("model", "version", "request_id")] for line in access[-3:]]
+    assert known == [["identity_fp32", 1, "req-77"], [None, None, None], ["batched", 3, None]]
+    assert re.fullmatch(r"access 127\.0\.0\.1:\d+ POST /v2/models/identity_fp32/infer 200 \d+ bytes \d+ us", access[-3]["message"])
+    assert re.search(r"/v2/models/nope/infer 404 ", access[-2]["message"])
+
+
+def test_text_log_and_access_log(start, repository):
+    s = start(repository, "--access-log")
+    for i in range(3):
+        s.infer("identity_fp32", SLOW["inputs"], id=f"req-{i}\nforged")
+    assert s.stop() == 0
+    lines = [line for line in s.log().splitlines() if "/infer" in line]
+    assert len(lines) == 3
+    assert all(f"[model identity_fp32 version 1 request req-{i}\\u000aforged] access " in line for i, line in enumerate(lines))
+
+
+def test_log_file_and_levels(start, repository, tmp_path):
+    log = tmp_path / "server.log"
+    s = start(repository, f"--log-file={log}", "--log-info=false")
+    assert log.read_text() == "" and s.log() == ""
+    assert s.request("POST", "/v2/logging", {"log_info": True}).json()["log_info"] is True
+    s.process.send_signal(signal.SIGTERM)
+    assert s.process.wait(10) == 0
+    assert "asks to end" in log.read_text() and s.log() == ""
+
+
+def test_log_file_is_opened_again(start, repository, tmp_path):
+    log = tmp_path / "server.log"
+    s = start(repository, f"--log-file={log}")
+    log.rename(tmp_path / "old.log")
+    s.process.send_signal(signal.SIGHUP)
+    deadline = time.time() + 5
+    while not log.exists():
+        assert time.time() < deadline
+        time.sleep(0.01)
+    assert s.stop() == 0
+    assert "asks to end" in log.read_text() and "ready:" in (tmp_path / "old.log").read_text()
+
+
+def test_cpu_plan_is_logged(start, tmp_path):
+    pattern = r"modeld [\d.]+: (\d+) CPUs, (\d+) loops, (\d+) executors, (\d+) engine threads"
+    cpus = len(os.sched_getaffinity(0))
+    assert int(re.search(pattern, start(tmp_path).log()).group(1)) <= cpus
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # as a cpuset does
+    try:
+        s = start(tmp_path)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert re.search(pattern, s.log()).groups() == ("1", "1", "1", "1")
+    s = start(tmp_path, "--cpu-count=6", "--http-thread-count=3", "--executor-threads=5", "--engine-threads=4")
+    assert re.search(pattern, s.log()).groups() == ("6", "3", "5", "4")
+    threads = len(list(pathlib.Path(f"/proc/{s.process.pid}/task").iterdir()))
+    assert threads == 1 + 3 + 5 or "tsan" in str(BUILD)
+
+
+@pytest.mark.skipif("MODELD_TEST_MODELS" not in os.environ, reason="MODELD_TEST_MODELS names no folder of models")
+def test_engine_reports_to_nobody(start, tmp_path):
+    """ONNX Runtime would keep a database in the home folder and send what it has gathered."""
+    home = tmp_path / "home"
+    home.mkdir()
+    s = start(pathlib.Path(os.environ["MODELD_TEST_MODELS"]) / "identity_fp32", env={"HOME": str(home)})
+    assert s.get("/v2/models/identity_fp32/ready").status == 200
+    assert list(home.rglob("*")) == []

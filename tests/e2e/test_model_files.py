@@ -117,7 +117,7 @@ def test_things_that_are_no_files(start, tmp_path):
     for name in ("config_folder", "config_fifo"):
         state, reason = index[(name, "1")]
         assert state == "UNAVAILABLE" and f"{name}/config.pbtxt" in reason and reason in s.log()
-    assert [key[0] for key in index if key[0] == "empty"] and "'empty' is unavailable" in s.log()
+    assert [key[0] for key in index if key[0] == "empty"] and "empty: error: there is no version folder" in s.log()
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root reads every file")

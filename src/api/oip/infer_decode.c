@@ -609,6 +609,7 @@ static void submit(struct md_oip_infer *infer)
     request->parameters = infer->parameters;
     request->parameter_count = infer->parameter_count;
     request->begin_ns = infer->x->begin_ns;
+    infer->x->log.request_id = request->id.len ? request->id.ptr : NULL;
     if (!md_request_check_outputs(request, err)) {
         refuse(infer, err);
         return;
@@ -799,6 +800,8 @@ static void on_head(struct md_exchange *x)
         md_oip_reply_error(x, &err);
         return;
     }
+    x->log.model = infer->version->model->name.ptr;
+    x->log.version = infer->version->number;
     if (!md_arena_on_reset(&x->arena, drop_target, infer)) {
         (void)md_error_no_memory(&err, "a request");
         md_oip_reply_error(x, &err);

@@ -1,6 +1,7 @@
 /*
  * Routes and the endpoints that are no inference.
  */
+#include "api/access/management.h"
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
 #include "base/clock.h"
@@ -35,7 +36,12 @@ static void get_ready(struct md_exchange *x)
 static void drain(struct md_exchange *x)
 {
     const struct md_oip *oip = oip_of(x);
+    struct md_error err;
 
+    if (!md_management_allows(oip->options, x, &err)) {
+        md_oip_reply_error(x, &err);
+        return;
+    }
     oip->drain(oip->server);
     md_oip_reply_empty(x, 200);
 }
@@ -73,7 +79,10 @@ static struct md_version *resolve(struct md_exchange *x)
 
     if (!version) {
         md_oip_reply_error(x, &err);
+        return NULL;
     }
+    x->log.model = version->model->name.ptr;
+    x->log.version = version->number;
     return version;
 }
 
@@ -333,6 +342,9 @@ static void post_index(struct md_exchange *x)
     md_bytes_append_char(&text, '[');
     for (size_t i = 0; i < md_models_count(models); i++) {
         const struct md_model *model = md_models_at(models, i);
+        if (!model->is_wanted && !ready_only) {
+            append_entry(&text, model->name, 0, "", "");
+        }
         if (*model->reason && !ready_only) {
             append_entry(&text, model->name,
                          model->version_count ? model->versions[model->version_count - 1].number
@@ -414,6 +426,10 @@ static void post_logging(struct md_exchange *x)
     struct md_error err;
     bool ok = true;
 
+    if (!md_management_allows(oip_of(x)->options, x, &err)) {
+        md_oip_reply_error(x, &err);
+        return;
+    }
     md_json_init(&json, x->body, &x->arena, 16);
     if (md_json_next(&json) != MD_JSON_OBJECT_BEGIN) {
         md_oip_reply_sentence(x, 400, "the request must be a JSON object");

@@ -296,7 +296,7 @@ static inline void fake_send(struct fake_server *server, struct fake_exchange *f
     fake->headers[0] =
         (struct md_http_header){MD_STR("Inference-Header-Content-Length"), md_str_of(number)};
     fake->x.loop = server->loop;
-    fake->x.peer = "";
+    fake->x.peer = "unix:";
     fake->x.body = MD_STR("");
     fake->x.begin_ns = md_loop_now_ns(server->loop);
     fake->x.head = (struct md_http_head){.method = method,

@@ -183,109 +183,166 @@ static void test_options_table_is_consistent(void **state)
     md_arena_deinit(&arena);
 }
 
-/* Every flag of the server that --compat triton stands for. */
-static const char *const triton_flags[] = {
-    "help",
-    "id",
-    "exit-timeout-secs",
-    "log-verbose",
-    "log-info",
-    "log-warning",
-    "log-error",
-    "log-format",
-    "log-file",
-    "model-store",
-    "model-repository",
-    "exit-on-error",
-    "disable-auto-complete-config",
-    "strict-readiness",
-    "model-control-mode",
-    "repository-poll-secs",
-    "load-model",
-    "model-config-name",
-    "model-load-thread-count",
-    "model-load-retry-count",
-    "model-namespacing",
-    "enable-peer-access",
-    "allow-http",
-    "http-address",
-    "http-port",
-    "reuse-http-port",
-    "http-header-forward-pattern",
-    "http-thread-count",
-    "http-max-input-size",
-    "http-restricted-api",
-    "allow-grpc",
-    "grpc-address",
-    "grpc-port",
-    "reuse-grpc-port",
-    "grpc-header-forward-pattern",
-    "grpc-infer-thread-count",
-    "grpc-infer-allocation-pool-size",
-    "grpc-max-response-pool-size",
-    "grpc-use-ssl",
-    "grpc-use-ssl-mutual",
-    "grpc-server-cert",
-    "grpc-server-key",
-    "grpc-root-cert",
-    "grpc-infer-response-compression-level",
-    "grpc-keepalive-time",
-    "grpc-keepalive-timeout",
-    "grpc-keepalive-permit-without-calls",
-    "grpc-http2-max-pings-without-data",
-    "grpc-http2-min-recv-ping-interval-without-data",
-    "grpc-http2-max-ping-strikes",
-    "grpc-max-connection-age",
-    "grpc-max-connection-age-grace",
-    "grpc-restricted-protocol",
-    "grpc-infer-cq-count",
-    "allow-sagemaker",
-    "sagemaker-port",
-    "sagemaker-safe-port-range",
-    "sagemaker-thread-count",
-    "allow-vertex-ai",
-    "vertex-ai-port",
-    "vertex-ai-thread-count",
-    "vertex-ai-default-model",
-    "allow-metrics",
-    "allow-gpu-metrics",
-    "allow-cpu-metrics",
-    "metrics-address",
-    "metrics-port",
-    "metrics-interval-ms",
-    "metrics-config",
-    "trace-config",
-    "backend-directory",
-    "backend-config",
-    "repoagent-directory",
-    "cache-config",
-    "cache-directory",
-    "rate-limit",
-    "rate-limit-resource",
-    "pinned-memory-pool-byte-size",
-    "cuda-memory-pool-byte-size",
-    "cuda-virtual-address-size",
-    "min-supported-compute-capability",
-    "buffer-manager-thread-count",
-    "host-policy",
-    "model-load-gpu-limit",
-    "allow-client-shm",
-    "strict-model-config",
-    "response-cache-byte-size",
-    "trace-file",
-    "trace-level",
-    "trace-rate",
-    "trace-count",
-    "trace-log-frequency",
+/* Every flag of the server that --compat triton stands for, with a value as its users write it
+ * (NULL: it takes none), and what becomes of it. --load-model, which needs another, is among the
+ * values. */
+static const struct {
+    const char *flag, *value;
+    enum md_option_status status;
+} triton_flags[] = {
+    {"help", NULL, MD_OPTION_WORKS},
+    {"id", "triton", MD_OPTION_WORKS},
+    {"exit-timeout-secs", "30", MD_OPTION_WORKS},
+    {"log-verbose", "1", MD_OPTION_WORKS},
+    {"log-info", "true", MD_OPTION_WORKS},
+    {"log-warning", "1", MD_OPTION_WORKS},
+    {"log-error", "True", MD_OPTION_WORKS},
+    {"log-format", "ISO8601", MD_OPTION_WORKS},
+    {"log-file", "/tmp/log", MD_OPTION_WORKS},
+    {"model-store", "/models", MD_OPTION_WORKS},
+    {"model-repository", "/models", MD_OPTION_WORKS},
+    {"model-repo", "/models", MD_OPTION_WORKS},
+    {"exit-on-error", "false", MD_OPTION_WORKS},
+    {"disable-auto-complete-config", NULL, MD_OPTION_NO_EFFECT},
+    {"strict-readiness", "true", MD_OPTION_WORKS},
+    {"model-control-mode", "none", MD_OPTION_WORKS},
+    {"model-control-mode", "poll", MD_OPTION_REFUSED},
+    {"repository-poll-secs", "15", MD_OPTION_NO_EFFECT},
+    {"model-config-name", "h100", MD_OPTION_REFUSED},
+    {"model-load-thread-count", "4", MD_OPTION_WORKS},
+    {"model-load-retry-count", "3", MD_OPTION_NO_EFFECT},
+    {"model-namespacing", "true", MD_OPTION_REFUSED},
+    {"enable-peer-access", "true", MD_OPTION_NO_EFFECT},
+    {"allow-http", "true", MD_OPTION_WORKS},
+    {"http-address", "0.0.0.0", MD_OPTION_WORKS},
+    {"http-port", "8000", MD_OPTION_WORKS},
+    {"reuse-http-port", "true", MD_OPTION_WORKS},
+    {"http-header-forward-pattern", "x-.*", MD_OPTION_REFUSED},
+    {"http-thread-count", "8", MD_OPTION_WORKS},
+    {"http-max-input-size", "67108864", MD_OPTION_WORKS},
+    {"http-restricted-api", "model-repository,health:key=value", MD_OPTION_REFUSED},
+    {"allow-grpc", "true", MD_OPTION_NO_EFFECT},
+    {"grpc-address", "0.0.0.0", MD_OPTION_NO_EFFECT},
+    {"grpc-port", "8001", MD_OPTION_NO_EFFECT},
+    {"reuse-grpc-port", "true", MD_OPTION_NO_EFFECT},
+    {"grpc-header-forward-pattern", "x-.*", MD_OPTION_NO_EFFECT},
+    {"grpc-infer-thread-count", "2", MD_OPTION_NO_EFFECT},
+    {"grpc-infer-cq-count", "1", MD_OPTION_NO_EFFECT},
+    {"grpc-infer-allocation-pool-size", "8", MD_OPTION_NO_EFFECT},
+    {"grpc-max-response-pool-size", "100", MD_OPTION_NO_EFFECT},
+    {"grpc-use-ssl", "true", MD_OPTION_REFUSED},
+    {"grpc-use-ssl-mutual", "true", MD_OPTION_REFUSED},
+    {"grpc-server-cert", "/c.pem", MD_OPTION_REFUSED},
+    {"grpc-server-key", "/k.pem", MD_OPTION_REFUSED},
+    {"grpc-root-cert", "/r.pem", MD_OPTION_REFUSED},
+    {"grpc-infer-response-compression-level", "high", MD_OPTION_NO_EFFECT},
+    {"grpc-keepalive-time", "7200000", MD_OPTION_NO_EFFECT},
+    {"grpc-keepalive-timeout", "20000", MD_OPTION_NO_EFFECT},
+    {"grpc-keepalive-permit-without-calls", "0", MD_OPTION_NO_EFFECT},
+    {"grpc-http2-max-pings-without-data", "2", MD_OPTION_NO_EFFECT},
+    {"grpc-http2-min-recv-ping-interval-without-data", "300000", MD_OPTION_NO_EFFECT},
+    {"grpc-http2-max-ping-strikes", "2", MD_OPTION_NO_EFFECT},
+    {"grpc-max-connection-age", "1000", MD_OPTION_NO_EFFECT},
+    {"grpc-max-connection-age-grace", "1000", MD_OPTION_NO_EFFECT},
+    {"grpc-restricted-protocol", "model-repository:key=value", MD_OPTION_REFUSED},
+    {"allow-sagemaker", "true", MD_OPTION_REFUSED},
+    {"sagemaker-port", "8080", MD_OPTION_NO_EFFECT},
+    {"sagemaker-safe-port-range", "8080-8090", MD_OPTION_NO_EFFECT},
+    {"sagemaker-thread-count", "8", MD_OPTION_NO_EFFECT},
+    {"allow-vertex-ai", "true", MD_OPTION_REFUSED},
+    {"vertex-ai-port", "8080", MD_OPTION_NO_EFFECT},
+    {"vertex-ai-thread-count", "8", MD_OPTION_NO_EFFECT},
+    {"vertex-ai-default-model", "m", MD_OPTION_NO_EFFECT},
+    {"allow-metrics", "true", MD_OPTION_WORKS},
+    {"allow-gpu-metrics", "true", MD_OPTION_NO_EFFECT},
+    {"allow-cpu-metrics", "false", MD_OPTION_NO_EFFECT},
+    {"metrics-address", "0.0.0.0", MD_OPTION_WORKS},
+    {"metrics-port", "8002", MD_OPTION_WORKS},
+    {"metrics-interval-ms", "2000.0", MD_OPTION_NO_EFFECT},
+    {"metrics-config", "counter_latencies=true", MD_OPTION_WORKS},
+    {"metrics-config", "summary_latencies=true", MD_OPTION_NO_EFFECT},
+    {"metrics-config", "summary_quantiles=0.5:0.05,0.9:0.01", MD_OPTION_NO_EFFECT},
+    {"metrics-config", "histogram_latencies=true", MD_OPTION_NO_EFFECT},
+    {"trace-config", "triton,file=/tmp/trace.json", MD_OPTION_NO_EFFECT},
+    {"trace-config", "level=TIMESTAMPS", MD_OPTION_NO_EFFECT},
+    {"trace-config", "opentelemetry,url=localhost:4318/v1/traces", MD_OPTION_NO_EFFECT},
+    {"backend-directory", "/backends", MD_OPTION_WORKS},
+    {"backend-config", "onnxruntime,default-max-batch-size=8", MD_OPTION_WORKS},
+    {"backend-config", "default-max-batch-size=8", MD_OPTION_WORKS},
+    {"repoagent-directory", "/agents", MD_OPTION_REFUSED},
+    {"cache-config", "local,size=1048576", MD_OPTION_NO_EFFECT},
+    {"cache-directory", "/caches", MD_OPTION_NO_EFFECT},
+    {"rate-limit", "execution_count", MD_OPTION_REFUSED},
+    {"rate-limit-resource", "R1:10", MD_OPTION_NO_EFFECT},
+    {"rate-limit-resource", "R1:10:0", MD_OPTION_NO_EFFECT},
+    {"pinned-memory-pool-byte-size", "268435456", MD_OPTION_NO_EFFECT},
+    {"cuda-memory-pool-byte-size", "0:67108864", MD_OPTION_NO_EFFECT},
+    {"cuda-virtual-address-size", "0:1073741824", MD_OPTION_NO_EFFECT},
+    {"min-supported-compute-capability", "6.0", MD_OPTION_NO_EFFECT},
+    {"buffer-manager-thread-count", "2", MD_OPTION_NO_EFFECT},
+    {"host-policy", "cpu_0,numa-node=0", MD_OPTION_NO_EFFECT},
+    {"model-load-gpu-limit", "0:0.5", MD_OPTION_NO_EFFECT},
+    {"allow-client-shm", "true", MD_OPTION_REFUSED},
+    {"strict-model-config", "true", MD_OPTION_NO_EFFECT},
+    {"response-cache-byte-size", "1048576", MD_OPTION_NO_EFFECT},
+    {"trace-file", "/tmp/trace.json", MD_OPTION_NO_EFFECT},
+    {"trace-level", "TIMESTAMPS", MD_OPTION_NO_EFFECT},
+    {"trace-rate", "1000", MD_OPTION_NO_EFFECT},
+    {"trace-count", "-1", MD_OPTION_NO_EFFECT},
+    {"trace-log-frequency", "0", MD_OPTION_NO_EFFECT},
 };
 
-static void test_options_know_every_flag_of_triton(void **state)
+static void check_triton_flag(const char *flags, const char *flag, enum md_option_status status)
+{
+    struct run *run = parse_flags(flags);
+    const char *text = texts(run);
+    char warning[96], error[96];
+
+    print_message("[  row   ] %s\n", flags);
+    (void)snprintf(warning, sizeof warning, "warning: --%s", flag);
+    (void)snprintf(error, sizeof error, "error: --%s", flag);
+    assert_int_equal(run->ok, status != MD_OPTION_REFUSED);
+    assert_int_equal(run->diagnostics.count, status == MD_OPTION_WORKS ? 0 : 1);
+    assert_true(status != MD_OPTION_NO_EFFECT ||
+                (md_str_starts_with(md_str_of(text), md_str_of(warning)) &&
+                 strstr(text, " has no effect: ")));
+    assert_true(status != MD_OPTION_REFUSED ||
+                (md_str_starts_with(md_str_of(text), md_str_of(error)) &&
+                 strstr(text, " is not supported: ")));
+}
+
+static void test_options_take_every_flag_of_triton(void **state)
 {
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(triton_flags); i++) {
-        if (!md_option_find(md_str_of(triton_flags[i]))) {
-            fail_msg("--%s is not in the table", triton_flags[i]);
+        const char *flag = triton_flags[i].flag, *value = triton_flags[i].value;
+        char flags[256];
+        (void)snprintf(flags, sizeof flags, value ? "--%s=%s" : "--%s", flag, value ? value : "");
+        check_triton_flag(flags, flag, triton_flags[i].status);
+        if (value) {
+            (void)snprintf(flags, sizeof flags, "--%s %s", flag, value);
+            check_triton_flag(flags, flag, triton_flags[i].status);
         }
+        if (triton_flags[i].status == MD_OPTION_NO_EFFECT) { /* one warning, however often */
+            (void)snprintf(flags, sizeof flags, "--%s%s%s --%s%s%s", flag, value ? "=" : "",
+                           value ? value : "", flag, value ? "=" : "", value ? value : "");
+            check_triton_flag(flags, flag, MD_OPTION_NO_EFFECT);
+        }
+    }
+}
+
+/* What has no effect or is refused is there for the sake of that server: the list above is whole.
+ */
+static void test_options_of_triton_are_all_listed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < md_option_count; i++) {
+        const char *name = md_option_table[i].name;
+        bool is_listed = false;
+        for (size_t k = 0; name && k < MD_COUNT_OF(triton_flags); k++) {
+            is_listed |= strcmp(name, triton_flags[k].flag) == 0;
+        }
+        assert_true(is_listed || !name || md_option_table[i].status == MD_OPTION_WORKS);
     }
 }
 
@@ -321,7 +378,8 @@ static void test_options_values_are_read_by_kind(void **state)
         {"--id -1", "id", "-1"},
         {"--id a --id=b", "id", "b"},
         {"--inline=off", "inline", "off"},
-        {"--model-repository a --model-store b --model-repository=c", "model-repository", "a b c"},
+        {"--model-repository a --model-store b --model-repository=c --model-repo d",
+         "model-repository", "a b c d"},
         {"--backend-config=x=1 --backend-config onnxruntime,y=a,b=c", "backend-config",
          "x=1 onnxruntime,y=a,b=c"},
         {"--backend-config=default-max-batch-size=7", "default-max-batch-size", "7"},
@@ -371,13 +429,14 @@ static void test_options_bad_flags_are_named(void **state)
          "'-1'\n"},
         {"--id", "error: --id needs a value\n"},
         {"--id --log-info", "error: --id needs a value\n"},
-        {"models", "error: unexpected argument 'models': options begin with --\n"},
+        {"models", "error: unexpected argument 'models': options begin with --, did you mean "
+                   "--model-repository=models?\n"},
         {"-h", "error: unexpected argument '-h': options begin with --\n"},
         {"--", "error: unknown option '--'; --help lists all\n"},
         {"--=3", "error: unknown option '--'; --help lists all\n"},
         {"--http-prot=1", "error: unknown option '--http-prot', did you mean '--http-port'?\n"},
-        {"--model-repo /models",
-         "error: unknown option '--model-repo', did you mean '--model-repository'?\n"},
+        {"--model-rep /models",
+         "error: unknown option '--model-rep', did you mean '--model-repository'?\n"},
         {"--quux=1", "error: unknown option '--quux'; --help lists all\n"},
         {"--model-control-mode=poll",
          "error: --model-control-mode=poll is not supported: repositories are not read again yet; "
@@ -646,6 +705,18 @@ static void test_options_that_contradict_each_other(void **state)
          "warning: --allow-http is false and there is no --http-unix-socket: nothing takes "
          "requests\n"},
         {{.flags = "--allow-http=false --http-unix-socket=/s"}, ""},
+        {{.flags = "--metrics-config=max_models=x"},
+         "error: --metrics-config max_models must be a number, got 'x'\n"},
+        {{.flags = "--metrics-config=max_modles=3"},
+         "error: --metrics-config has no setting 'max_modles', did you mean 'max_models'?\n"},
+        {{.flags = "--metrics-config=a,b=3"}, "error: --metrics-config has no setting 'a,b'\n"},
+        {{.flags = "--metrics-config=max_models=3 --metrics-config=detail=resnet*"}, ""},
+        {{.flags = "--metrics-config=counter_latencies=false"},
+         "warning: --metrics-config counter_latencies=false has no effect: counters of latencies are "
+         "always there\n"},
+        {{.flags = "--metrics-config=summary_latencies=false"}, ""},
+        {{.flags = "--access-log --log-info=false"},
+         "warning: --access-log writes informational lines, and --log-info is false\n"},
         {{.flags = "--inflight-bytes=1M"},
          "warning: --inflight-bytes is smaller than "
          "--http-max-input-size: larger bodies are refused\n"},
@@ -844,7 +915,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options_table_is_consistent),
-        cmocka_unit_test(test_options_know_every_flag_of_triton),
+        cmocka_unit_test(test_options_take_every_flag_of_triton),
+        cmocka_unit_test(test_options_of_triton_are_all_listed),
         cmocka_unit_test(test_options_values_are_read_by_kind),
         cmocka_unit_test(test_options_bad_flags_are_named),
         cmocka_unit_test(test_options_all_errors_come_at_once),

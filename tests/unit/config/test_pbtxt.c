@@ -157,7 +157,7 @@ static const struct {
     {"input { data_type: TYPE_FP33 }",
      "f:1:20: error: 'data_type' has no value 'TYPE_FP33', did you mean TYPE_FP32?\n"},
     {"input { data_type: 15 }", "f:1:20: error: 'data_type' has no value '15'\n"},
-    {"input { data_type: -1 }", "f:1:20: error: 'data_type' has no value '-'\n"},
+    {"input { data_type: -1 }", "f:1:21: error: 'data_type' has no value '-1'\n"},
     {"input { data_type: 'TYPE_FP32' }",
      "f:1:20: error: 'data_type' has no value 'TYPE_FP32', did you mean TYPE_FP32?\n"},
     {"input 1", "f:1:7: error: 'input' needs '{' behind it, got '1'\n"},
@@ -171,6 +171,12 @@ static const struct {
     {"input { dims: 1 >",
      "f:1:17: error: '}' was expected for ModelInput, which begins in line 1, got '>'\n"},
     {"}", "f:1:1: error: a field of ModelConfig was expected, got '}'\n"},
+    {"[a.b.c] { x: 1 } [a.com/x.Y]: < > [z]: 1 input { [u] { } }",
+     "f:1:1: error: ModelConfig has no extensions and no Any: name one of its fields\n"
+     "f:1:18: error: ModelConfig has no extensions and no Any: name one of its fields\n"
+     "f:1:35: error: ModelConfig has no extensions and no Any: name one of its fields\n"
+     "f:1:50: error: ModelInput has no extensions and no Any: name one of its fields\n"},
+    {"input { dims [1] }", "f:1:14: error: 'dims' needs ':' behind it, got '['\n"},
     {"name: 'a' \x01", "f:1:11: error: a field of ModelConfig was expected, got '\\x01'\n"},
     {"version_policy { all {} latest {} }",
      "f:1:25: error: 'latest' and 'all' exclude each other in ModelVersionPolicy\n"},

@@ -251,11 +251,13 @@ static void test_models_explicit_control_loads_what_is_named(void **state)
     put_model("b", "1", IDENTITY);
     put_model("wrong", "1", "backend: \"identity\" nonsense: 1");
     assert_true(start("--model-control-mode=explicit --load-model=b --load-model=nosuch"));
-    assert_int_equal(model("a")->versions[0].state, MD_VERSION_REGISTERED);
+    assert_false(model("a")->is_wanted);
+    assert_int_equal(model("a")->version_count, 0); /* nothing was read */
     assert_int_equal(model("b")->versions[0].state, MD_VERSION_READY);
-    assert_int_equal(md_models_failed_count(world.models), 0);
+    assert_int_equal(md_models_wanted_count(world.models), 2);
+    assert_int_equal(md_models_failed_count(world.models), 1); /* nosuch */
     assert_true(start("--model-control-mode=explicit"));
-    assert_int_equal(model("b")->versions[0].state, MD_VERSION_REGISTERED);
+    assert_int_equal(md_models_wanted_count(world.models), 0);
     assert_true(start("--model-control-mode=explicit --load-model=*"));
     assert_int_equal(model("a")->versions[0].state, MD_VERSION_READY);
     assert_int_equal(md_models_failed_count(world.models), 1);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,6 +39,44 @@ static void test_process_directory_holds_the_program(void **state)
     assert_false(md_os_process_directory(&arena, &directory, &err));
     assert_true(md_fault_disarm(MD_FAULT_ALLOC));
     assert_int_equal(err.reason, MD_REASON_OUT_OF_MEMORY);
+}
+
+static void test_process_container_is_found_by_its_marks(void **state)
+{
+    static const struct {
+        const char *file, *variable;
+        bool found;
+    } rows[] = {
+        {NULL, "HOME=/root", false},
+        {".dockerenv", "HOME=/root", true},
+        {"run/.containerenv", "HOME=/root", true},
+        {".other", "HOME=/root", false},
+        {NULL, "KUBERNETES_SERVICE_HOST=10.0.0.1", true},
+        {NULL, "container=podman", true},
+        {NULL, "containers=3", false},
+        {NULL, "MY_container=x", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        char root[] = "/tmp/md-container-XXXXXX", path[64], variable[64];
+        char *const environment[] = {variable, NULL};
+        assert_non_null(mkdtemp(root));
+        (void)snprintf(variable, sizeof variable, "%s", rows[i].variable);
+        (void)snprintf(path, sizeof path, "%s/run", root);
+        assert_int_equal(mkdir(path, 0755), 0);
+        if (rows[i].file) {
+            (void)snprintf(path, sizeof path, "%s/%s", root, rows[i].file);
+            FILE *file = fopen(path, "w");
+            assert_non_null(file);
+            assert_int_equal(fclose(file), 0);
+        }
+        assert_int_equal(md_os_process_in_container(root, environment), rows[i].found);
+        assert_true(!rows[i].file || remove(path) == 0);
+        (void)snprintf(path, sizeof path, "%s/run", root);
+        assert_true(rmdir(path) == 0 && rmdir(root) == 0);
+    }
+    assert_false(md_os_process_in_container("/nonexistent", NULL));
 }
 
 static void test_process_usage(void **state)
@@ -78,18 +117,17 @@ static void test_process_descriptor_limit_is_raised(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
-static void test_process_environment_and_container(void **state)
+static void test_process_environment(void **state)
 {
     bool found = false;
 
     (void)state;
-    assert_int_equal(setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1", 1), 0);
-    assert_true(md_os_process_in_container());
+    assert_int_equal(setenv("MD_TEST_VARIABLE", "10.0.0.1", 1), 0);
     for (char **entry = md_os_process_environment(); *entry; entry++) {
-        found = found || strcmp(*entry, "KUBERNETES_SERVICE_HOST=10.0.0.1") == 0;
+        found = found || strcmp(*entry, "MD_TEST_VARIABLE=10.0.0.1") == 0;
     }
     assert_true(found);
-    assert_int_equal(unsetenv("KUBERNETES_SERVICE_HOST"), 0);
+    assert_int_equal(unsetenv("MD_TEST_VARIABLE"), 0);
 }
 
 static void test_process_cpus_and_memory(void **state)
@@ -189,9 +227,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_process_directory_holds_the_program),
+        cmocka_unit_test(test_process_container_is_found_by_its_marks),
         cmocka_unit_test(test_process_usage),
         cmocka_unit_test(test_process_descriptor_limit_is_raised),
-        cmocka_unit_test(test_process_environment_and_container),
+        cmocka_unit_test(test_process_environment),
         cmocka_unit_test(test_process_cpus_and_memory),
         cmocka_unit_test(test_process_writes_and_exits),
         cmocka_unit_test(test_memory_large_blocks_go_back),
