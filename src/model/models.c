@@ -496,7 +496,8 @@ struct md_version *md_models_resolve(const struct md_models *models, struct md_s
     }
     if (version.len && !md_str_to_i64(version, &number)) {
         md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                     "failed to get model version from specified version string '%.*s'",
+                     "failed to get model version from specified version string '%.*s' (details: "
+                     "stol), version should be an integral value > 0",
                      MD_STR_ARG(version));
         return NULL;
     }
