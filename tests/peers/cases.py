@@ -135,6 +135,8 @@ for name, shape, raw in (("one", [1], strings(b"abc")), ("three", [3], strings(b
               *binary(inputs(of_size("BYTES", shape, len(raw)), parameters={"binary_data_output": binary_out}), raw))
 infer("BYTES raw", "id_BYTES", b"abc", {"Inference-Header-Content-Length": "0"})
 infer("BYTES raw, empty", "id_BYTES", b"", {"Inference-Header-Content-Length": "0"})
+infer("BYTES as JSON, too few", "id_BYTES", inputs(one("BYTES", ["a"], [2])))
+infer("BYTES as JSON, too many", "id_BYTES", inputs(one("BYTES", ["a", "b"], [1])))
 infer("BYTES empty", "id_BYTES", inputs(one("BYTES", [])))
 
 # --- shapes and nesting

@@ -53,7 +53,7 @@ MODELS = {
     "wild": config(("FP32", "-1, -1")),
     "choice": config(("FP32", "-1"), ("INT32", "-1", "optional: true")),
     "labelled": config(("FP32", "4", "", 'label_filename: "labels.txt"'), batch=4),
-    "slow": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "300" } }'),
+    "slow": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "20" } }'),
     "dotted.name-1": config(("FP32", "-1"), extra="version_policy { all {} }"),
 }
 
