@@ -51,7 +51,7 @@ struct md_model {
     struct md_version *versions; /* own, ascending by number: those that the version policy names */
     size_t version_count;
     const char *reason;          /* why there is no version at all; "" otherwise */
-    struct md_str metric_labels; /* `,_tag="value"`... of metric_tags */
+    struct md_str metric_labels; /* `model="name",_tag="value"...`, tags of metric_tags */
 };
 
 struct md_models_options {

@@ -410,7 +410,7 @@ static bool wire(struct server *server, struct md_error *err)
     server->metrics.loop_count = server->loop_count;
     server->metrics.budget = &server->budget;
     server->metrics.version = MODELD_VERSION;
-    if (!md_metrics_configure(&server->metrics, &server->options.metrics_config, err) ||
+    if (!md_metrics_configure(&server->metrics, &server->options, err) ||
         !listen_all(server, err)) {
         return false;
     }

@@ -70,3 +70,65 @@ def test_every_difference_has_a_case():
     names = [case[0] for case in CASES]
     for pattern, _, reason in DIFFERENCES:
         assert any(re.fullmatch(pattern, name) for name in names), reason
+
+
+# --- what is counted
+
+X = {"name": "INPUT0", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}
+Y = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 2], "data": [1, 2, 3, 4]}
+DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+
+
+def statistics(server):
+    (stats,) = request(server.port, "GET", "/v2/models/pair/stats").json()["model_stats"]
+    return stats
+
+
+def test_statistics_count_alike(triton, ours):
+    """Counters grow by the same; durations add up in both."""
+    grown = []
+    for server in (triton, ours):
+        before = statistics(server)
+        for _ in range(3):
+            assert request(server.port, "POST", "/v2/models/pair/infer", {"inputs": [X, Y]}).status == 200
+        after = statistics(server)
+        took = {key: after["inference_stats"][key]["ns"] - before["inference_stats"][key]["ns"] for key in DURATIONS}
+        assert took["success"] >= took["queue"] + took["compute_input"] + took["compute_infer"] + took["compute_output"] > 0
+        assert after["last_inference"] >= before["last_inference"]
+        batches = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in after["batch_stats"]}
+        batches_before = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in before["batch_stats"]}
+        grown.append((
+            [after[key] - before[key] for key in ("inference_count", "execution_count")],
+            {key: after["inference_stats"][key]["count"] - before["inference_stats"][key]["count"] for key in DURATIONS},
+            batches[2] - batches_before.get(2, 0), list(after), list(after["batch_stats"][0])))
+    assert grown[0] == grown[1]
+
+
+def families(server):
+    page = request(server.metrics_port, "GET", "/metrics").body.decode()
+    return page, {line.split()[2]: line.split()[3] for line in page.splitlines() if line.startswith("# TYPE nv_")}
+
+
+def counted(page, name):
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(rf'{name}{{.*model="pair"', line))
+
+
+def test_metrics_count_alike(triton, ours):
+    names = ("nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count", "nv_inference_pending_request_count")
+    grown = []
+    for server in (triton, ours):
+        before, _ = families(server)
+        for _ in range(3):
+            assert request(server.port, "POST", "/v2/models/pair/infer", {"inputs": [X, Y]}).status == 200
+        after, _ = families(server)
+        grown.append([counted(after, name) - counted(before, name) for name in names])
+    assert grown[0] == grown[1] == [3, 6, 3, 0]
+
+
+def test_metrics_have_the_same_names(triton, ours):
+    (page, theirs), (our_page, mine) = families(triton), families(ours)
+    pinned = {"nv_pinned_memory_pool_total_bytes", "nv_pinned_memory_pool_used_bytes"}  # there is no such pool
+    assert {name: kind for name, kind in theirs.items() if name not in pinned} == {name: mine.get(name) for name in theirs if name not in pinned}
+    for name in theirs.keys() - pinned:
+        series = [re.findall(r'(\w+)="', line) for p in (page, our_page) for line in p.splitlines() if re.match(rf'{name}[ {{].*', line)]
+        assert len({tuple(sorted(labels)) for labels in series}) == 1, name
