@@ -75,7 +75,6 @@ static void reply_text(struct md_exchange *x, unsigned status, struct md_str tex
         .content_type = "application/json",
         .headers = header,
         .header_count = header != NULL,
-        .may_compress = true,
     };
 
     if (part && copy.ptr) {
