@@ -548,8 +548,10 @@ static void free_page(void *arg)
 static void get_metrics(struct md_exchange *x)
 {
     const struct md_http_response failed = {.status = 503};
-    const struct md_http_response response = {
-        .status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+    const struct md_http_response response = {.status = 200,
+                                              .content_type =
+                                                  "text/plain; version=0.0.4; charset=utf-8",
+                                              .may_compress = true};
     struct page *page = md_arena_calloc(&x->arena, 1, sizeof *page);
 
     if (!page || !md_arena_on_reset(&x->arena, free_page, page)) {

@@ -2,7 +2,7 @@
 
 MODELD_BUILD names the build folder (default build/debug). Every server listens on free loopback ports.
 """
-import json, os, pathlib, signal, socket, subprocess, tempfile, time
+import json, os, pathlib, random, signal, socket, subprocess, tempfile, time
 
 import pytest
 
@@ -12,9 +12,15 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the range that outgoing connections take theirs from, so that none takes it before the server does."""
+    while True:
+        port = random.randint(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Response:

@@ -1,5 +1,5 @@
 """The metrics page."""
-import concurrent.futures, json, shutil, subprocess, time
+import concurrent.futures, json, shutil, subprocess, time, zlib
 
 import pytest
 from conftest import identity_config, write_model
@@ -60,6 +60,21 @@ def test_other_paths_and_methods(server):
     assert server.get("/metrics").status == 404, "the inference port has no metrics"
     r = get_page(server, "HEAD")
     assert r.status == 200 and r.headers["content-type"].startswith("text/plain") and not r.body
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_page_is_compressed_for_who_asks(start, tmp_path, coding):
+    for i in range(300):
+        write_model(tmp_path, f"model{i}", identity_config())
+    s = start(tmp_path)
+    plain, packed = get_page(s), get_page(s, headers={"Accept-Encoding": coding})
+    assert "content-encoding" not in plain.headers and packed.headers["content-encoding"] == coding
+    text = zlib.decompress(packed.body, 47).decode()
+
+    def names(page):
+        return [line.split()[0] for line in page.splitlines()]
+
+    assert names(text) == names(plain.body.decode()) and len(packed.body) < len(plain.body) / 5
 
 
 def value(server, name, **labels):
