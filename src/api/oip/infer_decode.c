@@ -131,16 +131,24 @@ static bool once(struct md_oip_infer *infer, unsigned *seen, enum md_oip_key key
 
 /* --- parameters -------------------- */
 
+/* Skips the rest of the array or object whose bracket was taken last. */
+static bool leave_level(struct md_oip_infer *infer)
+{
+    const uint32_t depth = infer->json.depth;
+
+    while (infer->json.depth >= depth) {
+        if (md_json_next(&infer->json) == MD_JSON_ERROR) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Reads the value of a parameter. */
 static bool read_parameter_value(struct md_oip_infer *infer, struct md_parameter *out)
 {
-    enum md_json_token token = md_json_peek(&infer->json);
+    const enum md_json_token token = md_json_next(&infer->json);
 
-    out->kind = MD_PARAMETER_NONE;
-    if (token == MD_JSON_ARRAY_BEGIN || token == MD_JSON_OBJECT_BEGIN) {
-        return md_json_skip(&infer->json);
-    }
-    token = md_json_next(&infer->json);
     switch (token) {
     case MD_JSON_TRUE:
     case MD_JSON_FALSE:
@@ -158,7 +166,12 @@ static bool read_parameter_value(struct md_oip_infer *infer, struct md_parameter
         out->kind = MD_PARAMETER_DOUBLE;
         return md_json_to_f64(infer->json.text, &out->value.number) ||
                fail(infer, "a parameter is not a number");
+    case MD_JSON_ARRAY_BEGIN:
+    case MD_JSON_OBJECT_BEGIN:
+        out->kind = MD_PARAMETER_NONE;
+        return leave_level(infer);
     default:
+        out->kind = MD_PARAMETER_NONE;
         return token == MD_JSON_NULL;
     }
 }
