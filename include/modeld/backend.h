@@ -236,6 +236,7 @@ struct modeld_model_args {
     const char *const *accelerators;
     const char
         *output_names; /* of the configuration, comma separated, in order; NULL = it names none */
+    const char *input_names; /* the same of its inputs */
 };
 
 #define MODELD_RANK_ANY UINT32_MAX

@@ -4,6 +4,7 @@
 #include "api/metrics.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "codec/json.h"
 #include "os/process.h"
 
@@ -13,7 +14,7 @@ enum { SLICE_BYTES = 64 * 1024, MAX_MODELS_DEFAULT = 10000 };
 
 /* --- one version's values -------------------- */
 
-enum family_shape { SHAPE_VALUE, SHAPE_FAILURES, SHAPE_HISTOGRAMS, SHAPE_BATCHES };
+enum family_shape { SHAPE_VALUE, SHAPE_LATENCY, SHAPE_FAILURES, SHAPE_HISTOGRAMS, SHAPE_BATCHES };
 
 struct family {
     const char *name, *type, *help;
@@ -129,14 +130,15 @@ static const struct family families[] = {
     {"nv_inference_exec_count", "counter", "Executions: a batch counts 1", SHAPE_VALUE,
      execution_count},
     {"nv_inference_request_duration_us", "counter", "Microseconds of answered requests, all phases",
-     SHAPE_VALUE, request_us},
-    {"nv_inference_queue_duration_us", "counter", "Microseconds of waiting", SHAPE_VALUE, queue_us},
+     SHAPE_LATENCY, request_us},
+    {"nv_inference_queue_duration_us", "counter", "Microseconds of waiting", SHAPE_LATENCY,
+     queue_us},
     {"nv_inference_compute_input_duration_us", "counter", "Microseconds of preparing inputs",
-     SHAPE_VALUE, input_us},
-    {"nv_inference_compute_infer_duration_us", "counter", "Microseconds in the engine", SHAPE_VALUE,
-     infer_us},
+     SHAPE_LATENCY, input_us},
+    {"nv_inference_compute_infer_duration_us", "counter", "Microseconds in the engine",
+     SHAPE_LATENCY, infer_us},
     {"nv_inference_compute_output_duration_us", "counter", "Microseconds of handing out outputs",
-     SHAPE_VALUE, output_us},
+     SHAPE_LATENCY, output_us},
     {"nv_inference_pending_request_count", "gauge", "Requests that wait", SHAPE_VALUE, pending},
     {"nv_model_load_duration_secs", "gauge", "Seconds of the last load", SHAPE_VALUE, load_seconds},
     {"modeld_requests_in_flight", "gauge", "Requests between their head and their answer",
@@ -154,7 +156,7 @@ static const struct family families[] = {
 /* --- the page as a sequence -------------------- */
 
 struct page {
-    const struct md_metrics *metrics;
+    struct md_metrics *metrics;
     struct md_exchange *x;
     struct md_loop_task task; /* the next slice */
     bool is_busy, wants_more;
@@ -207,15 +209,14 @@ static void sum_others(struct page *page)
 
 static void append_labels(struct md_bytes *text, const struct md_version *version)
 {
-    md_bytes_append_c(text, "{model=");
+    md_bytes_append_char(text, '{');
     if (version) {
-        md_json_append_string(text, version->model->name);
+        md_bytes_append_str(text, version->model->metric_labels);
         md_bytes_append_c(text, ",version=\"");
         md_bytes_append_i64(text, version->number);
         md_bytes_append_char(text, '"');
-        md_bytes_append_str(text, version->model->metric_labels);
     } else {
-        md_bytes_append_c(text, "\"other\",version=\"\"");
+        md_bytes_append_c(text, "model=\"other\",version=\"\"");
     }
 }
 
@@ -305,13 +306,27 @@ static void append_batches(struct md_bytes *text, const struct family *family,
     }
 }
 
+/* Whether a setting `name=value` has that name. */
+static bool setting_value(const char *setting, const char *name, struct md_str *value)
+{
+    struct md_str key;
+
+    *value = md_str_of(setting);
+    return md_str_split(value, '=', &key) && md_str_eq_c(key, name);
+}
+
 static bool wants_detail(const struct page *page, const struct md_version *version,
                          const struct md_target_totals *t)
 {
-    const char *pattern = page->metrics->detail_pattern;
+    const struct md_string_list *config = page->metrics->config;
+    bool wanted = page->metrics->all_detailed || !version;
 
-    return t->success.count + t->fail.count > 0 &&
-           (!pattern || !version || md_str_glob(version->model->name, md_str_of(pattern)));
+    for (size_t i = 0; i < config->count && !wanted; i++) {
+        struct md_str value;
+        wanted = setting_value(config->items[i], "detail", &value) &&
+                 md_str_glob(version->model->name, value);
+    }
+    return wanted && t->success.count + t->fail.count > 0;
 }
 
 static void append_sample(struct page *page, const struct family *family,
@@ -321,6 +336,7 @@ static void append_sample(struct page *page, const struct family *family,
 
     switch (family->shape) {
     case SHAPE_VALUE:
+    case SHAPE_LATENCY:
         md_bytes_append_c(text, family->name);
         append_labels(text, version);
         md_bytes_append_c(text, "} ");
@@ -399,12 +415,33 @@ static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
     }
 }
 
+static void append_machine(struct page *page)
+{
+    struct md_metrics *metrics = page->metrics;
+    struct md_bytes *text = &page->text;
+    struct md_os_machine_usage usage;
+
+    md_os_machine_usage(&usage);
+    const uint64_t busy = usage.cpu_busy - atomic_exchange(&metrics->cpu_busy, usage.cpu_busy);
+    const uint64_t total = usage.cpu_total - atomic_exchange(&metrics->cpu_total, usage.cpu_total);
+    append_plain(text, "nv_cpu_utilization", "gauge",
+                 "Part of the machine's CPU time that was in use since the page before",
+                 total && busy <= total ? (double)busy / (double)total : 0);
+    append_plain(text, "nv_cpu_memory_total_bytes", "gauge", "Memory of the machine",
+                 (double)usage.memory_total_bytes);
+    append_plain(text, "nv_cpu_memory_used_bytes", "gauge", "What of it is in use",
+                 (double)usage.memory_used_bytes);
+}
+
 static void append_process(struct page *page)
 {
     const struct md_metrics *metrics = page->metrics;
     struct md_bytes *text = &page->text;
     struct md_os_process_usage usage;
 
+    if (metrics->has_machine) {
+        append_machine(page);
+    }
     append_http(text, metrics);
     append_plain(
         text, "modeld_inflight_bytes", "gauge", "Bytes of bodies and answers that are counted",
@@ -470,11 +507,12 @@ static bool fill(struct page *page)
     }
     while (page->family < MD_COUNT_OF(families)) {
         const struct family *family = &families[page->family];
-        if (!page->began_family) {
+        const bool is_left_out = family->shape == SHAPE_LATENCY && !page->metrics->has_latencies;
+        if (!page->began_family && !is_left_out) {
             page->began_family = true;
             append_head(&page->text, family->name, family->type, family->help);
         }
-        while (next_sample(page)) {
+        while (!is_left_out && next_sample(page)) {
             if (page->text.len > SLICE_BYTES) {
                 return true;
             }
@@ -546,15 +584,17 @@ static void print_bounds(struct page *page)
 static void get_metrics(struct md_exchange *x)
 {
     const struct md_http_response failed = {.status = 503};
-    const struct md_http_response response = {
-        .status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+    const struct md_http_response response = {.status = 200,
+                                              .content_type =
+                                                  "text/plain; version=0.0.4; charset=utf-8",
+                                              .may_compress = true};
     struct page *page = md_arena_calloc(&x->arena, 1, sizeof *page);
 
     if (!page || !md_arena_on_reset(&x->arena, free_page, page)) {
         md_exchange_respond(x, &failed);
         return;
     }
-    page->metrics = x->route_data;
+    page->metrics = (struct md_metrics *)(uintptr_t)x->route_data;
     page->x = x;
     page->task.run = produce_slice;
     x->dialect = page;
@@ -563,9 +603,11 @@ static void get_metrics(struct md_exchange *x)
     md_exchange_begin(x, &response, produce);
 }
 
-static void other_path(struct md_exchange *x)
+static void refuse(struct md_exchange *x)
 {
-    const struct md_http_response response = {.status = 404, .content_type = "text/plain"};
+    const bool is_page = md_str_eq_c(x->head.path, "/metrics");
+    const struct md_http_response response = {.status = is_page ? 405 : 404,
+                                              .content_type = "text/plain"};
 
     md_exchange_respond(x, &response);
 }
@@ -574,7 +616,7 @@ void md_metrics_route(void *arg, struct md_exchange *x)
 {
     static const struct md_http_handler page_handler = {.on_request = get_metrics,
                                                         .on_cancel = abandon};
-    static const struct md_http_handler other_handler = {.on_request = other_path};
+    static const struct md_http_handler other_handler = {.on_request = refuse};
     bool is_page = md_str_eq_c(x->head.path, "/metrics") &&
                    (x->head.method == MD_HTTP_GET || x->head.method == MD_HTTP_HEAD);
 
@@ -582,17 +624,29 @@ void md_metrics_route(void *arg, struct md_exchange *x)
     x->handler = is_page ? &page_handler : &other_handler;
 }
 
-void md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config)
+/* --- settings -------------------- */
+
+void md_metrics_configure(struct md_metrics *metrics, const struct md_options *options)
 {
+    struct md_os_machine_usage usage;
+
+    metrics->config = &options->metrics_config;
     metrics->max_models = MAX_MODELS_DEFAULT;
-    for (size_t i = 0; i < config->count; i++) {
-        struct md_str value = md_str_of(config->items[i]), key;
+    metrics->all_detailed = metrics->has_latencies = true;
+    metrics->has_machine = options->allow_cpu_metrics;
+    md_os_machine_usage(&usage);
+    metrics->cpu_busy = usage.cpu_busy;
+    metrics->cpu_total = usage.cpu_total;
+    for (size_t i = 0; i < metrics->config->count; i++) {
+        const char *setting = metrics->config->items[i];
+        struct md_str value;
         uint64_t number;
-        (void)md_str_split(&value, '=', &key);
-        if (md_str_eq_c(key, "max_models") && md_str_to_u64(value, &number)) {
+        if (setting_value(setting, "max_models", &value) && md_str_to_u64(value, &number)) {
             metrics->max_models = number;
-        } else if (md_str_eq_c(key, "detail")) {
-            metrics->detail_pattern = value.ptr;
+        } else if (setting_value(setting, "detail", &value)) {
+            metrics->all_detailed = false;
+        } else if (setting_value(setting, "counter_latencies", &value)) {
+            metrics->has_latencies = md_str_eq_c(value, "true");
         }
     }
 }

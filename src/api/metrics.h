@@ -20,12 +20,21 @@ struct md_metrics {
     const struct md_listener *listener;
     const struct md_budget *budget;
     const char *version;
-    size_t max_models;          /* series of their own; the rest share model="other" */
-    const char *detail_pattern; /* histograms for these models alone; NULL: all */
+
+    /* set by md_metrics_configure */
+    const struct md_string_list *config;
+    size_t max_models;  /* series of their own; the rest share model="other" */
+    bool all_detailed;  /* no pattern says whose histograms are wanted */
+    bool has_machine;   /* nv_cpu_* */
+    bool has_latencies; /* nv_*_duration_us */
+
+    /* shared by the loops: what the last page knew of the machine's CPUs */
+    _Atomic uint64_t cpu_busy, cpu_total;
 };
 
-/* Reads --metrics-config entries, which the parser of options has checked. */
-void md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config);
+/* Reads --metrics-config, which the parser of options has checked, and --allow-cpu-metrics; the
+ * options must outlive the metrics. */
+void md_metrics_configure(struct md_metrics *metrics, const struct md_options *options);
 
 /* For md_http_config of the metrics listener; arg: struct md_metrics. */
 void md_metrics_route(void *arg, struct md_exchange *x);

@@ -1,8 +1,8 @@
 /*
  * identity: answers with its inputs, without a copy.
  *
- * The outputs' names are those of the configuration, in order; beyond them an output is called like
- * its input.
+ * Output k of the configuration is its input k, in whatever order a request brings them; what the
+ * configuration does not name is called like its input.
  */
 #include "backend/builtin.h"
 
@@ -16,12 +16,16 @@ enum { IDENTITY_TENSORS_MAX = 64, DELAY_MAX_SECONDS = 3600 };
 
 static const struct modeld_host_api *host_api;
 
+struct names {
+    size_t count;
+    const char *at[IDENTITY_TENSORS_MAX]; /* into text */
+    char *text;
+};
+
 struct identity_model {
     uint64_t delay_ms;
     struct modeld_model_info info;
-    size_t output_count;
-    const char *outputs[IDENTITY_TENSORS_MAX]; /* into names */
-    char *names;
+    struct names inputs, outputs; /* of the configuration */
 };
 
 static void say(struct modeld_text *error, const char *text)
@@ -43,21 +47,32 @@ static void identity_destroy(void *backend)
     (void)backend;
 }
 
-static bool split_names(struct identity_model *model, const char *names)
+/* list: separated by commas, or NULL. */
+static bool split_names(struct names *names, const char *list)
 {
     struct md_str rest, piece;
 
-    model->names = md_strdup(names);
-    if (!model->names) {
+    names->text = md_strdup(list ? list : "");
+    if (!names->text) {
         return false;
     }
-    rest = md_str_of(model->names);
-    while (rest.len && model->output_count < IDENTITY_TENSORS_MAX &&
-           md_str_split(&rest, ',', &piece)) {
-        model->outputs[model->output_count++] = piece.ptr;
+    rest = md_str_of(names->text);
+    while (rest.len && names->count < IDENTITY_TENSORS_MAX && md_str_split(&rest, ',', &piece)) {
+        names->at[names->count++] = piece.ptr;
         ((char *)(uintptr_t)piece.ptr)[piece.len] = '\0';
     }
     return true;
+}
+
+static void identity_model_destroy(void *handle)
+{
+    struct identity_model *model = handle;
+
+    if (model) {
+        md_free(model->inputs.text);
+        md_free(model->outputs.text);
+    }
+    md_free(model);
 }
 
 /* Both delays are for tests: of waiting requests, and of what happens while a model loads. */
@@ -84,12 +99,13 @@ static int32_t identity_model_create(void *backend, const struct modeld_model_ar
     (void)backend;
     if (!read_number(args, "execute_delay_ms", model ? &model->delay_ms : &ignored, error) ||
         !read_number(args, "creation_delay_sec", &creation_seconds, error)) {
-        md_free(model);
+        identity_model_destroy(model);
         return MODELD_INVALID_ARGUMENT;
     }
     md_os_sleep_ms((unsigned)md_size_min(creation_seconds, DELAY_MAX_SECONDS) * 1000);
-    if (!model || !split_names(model, args->output_names ? args->output_names : "")) {
-        md_free(model);
+    if (!model || !split_names(&model->inputs, args->input_names) ||
+        !split_names(&model->outputs, args->output_names)) {
+        identity_model_destroy(model);
         say(error, "out of memory");
         return MODELD_RESOURCE_EXHAUSTED;
     }
@@ -107,14 +123,6 @@ static int32_t identity_model_create(void *backend, const struct modeld_model_ar
 static const struct modeld_model_info *identity_model_info(void *model)
 {
     return &((struct identity_model *)model)->info;
-}
-
-static void identity_model_destroy(void *handle)
-{
-    struct identity_model *model = handle;
-
-    md_free(model->names);
-    md_free(model);
 }
 
 static int32_t identity_instance_create(void *model, const struct modeld_instance_args *args,
@@ -141,6 +149,31 @@ static bool is_wanted(const struct modeld_batch *batch, const char *name)
     return batch->output_count == 0;
 }
 
+static const struct modeld_tensor *input_at(const struct modeld_batch *batch, size_t index)
+{
+    const char *first = (const char *)batch->inputs;
+
+    return (const struct modeld_tensor *)(const void *)(first + index * batch->input_stride);
+}
+
+/* Input k of the configuration, or NULL if the request has none; most requests keep its order. */
+static const struct modeld_tensor *find_input(const struct identity_model *model,
+                                              const struct modeld_batch *batch, size_t k)
+{
+    if (model->inputs.count == 0) {
+        return input_at(batch, k);
+    }
+    if (k < batch->input_count && strcmp(input_at(batch, k)->name, model->inputs.at[k]) == 0) {
+        return input_at(batch, k);
+    }
+    for (size_t i = 0; i < batch->input_count; i++) {
+        if (strcmp(input_at(batch, i)->name, model->inputs.at[k]) == 0) {
+            return input_at(batch, i);
+        }
+    }
+    return NULL;
+}
+
 static void identity_execute(void *instance, const struct modeld_batch *batch)
 {
     const struct identity_model *model = instance;
@@ -148,7 +181,7 @@ static void identity_execute(void *instance, const struct modeld_batch *batch)
     struct modeld_response response = {
         .struct_size = sizeof response, .output_stride = sizeof outputs[0], .outputs = outputs};
     const modeld_request request = batch->requests[0];
-    const char *at = (const char *)batch->inputs;
+    const size_t count = model->inputs.count ? model->inputs.count : batch->input_count;
 
     for (uint64_t waited = 0; waited < model->delay_ms && !host_api->is_cancelled(request);
          waited++) {
@@ -159,9 +192,12 @@ static void identity_execute(void *instance, const struct modeld_batch *batch)
                          MODELD_FINISH_FINAL);
         return;
     }
-    for (uint32_t i = 0; i < batch->input_count; i++, at += batch->input_stride) {
-        const struct modeld_tensor *input = (const struct modeld_tensor *)(const void *)at;
-        const char *name = i < model->output_count ? model->outputs[i] : input->name;
+    for (size_t k = 0; k < count; k++) {
+        const struct modeld_tensor *input = find_input(model, batch, k);
+        if (!input) {
+            continue;
+        }
+        const char *name = k < model->outputs.count ? model->outputs.at[k] : input->name;
         if (is_wanted(batch, name)) {
             struct modeld_output *output = &outputs[response.output_count++];
             *output = (struct modeld_output){.tensor = *input, .memory = MODELD_OUTPUT_INPUT};

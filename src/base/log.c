@@ -9,7 +9,7 @@
 enum { LOG_LINE_MAX = 4096 };
 
 static const struct md_log_sink *log_sink;
-static atomic_bool level_enabled[MD_LOG_LEVEL_COUNT] = {true, true, true, false};
+static atomic_uint level_values[MD_LOG_LEVEL_COUNT] = {1, 1, 1, 0}; /* 0: off */
 
 typedef _Atomic(const struct md_log_context *) shared_context;
 static _Thread_local shared_context thread_context;
@@ -23,13 +23,23 @@ void md_log_set_sink(const struct md_log_sink *sink)
 
 void md_log_set_enabled(enum md_log_level level, bool enabled)
 {
-    atomic_store_explicit(&level_enabled[level], enabled, memory_order_relaxed);
+    atomic_store_explicit(&level_values[level], enabled, memory_order_relaxed);
+}
+
+void md_log_set_verbosity(unsigned verbosity)
+{
+    atomic_store_explicit(&level_values[MD_LOG_VERBOSE], verbosity, memory_order_relaxed);
+}
+
+unsigned md_log_verbosity(void)
+{
+    return atomic_load_explicit(&level_values[MD_LOG_VERBOSE], memory_order_relaxed);
 }
 
 bool md_log_is_enabled(enum md_log_level level)
 {
     /* relaxed: a switch that takes effect a little later is fine */
-    return atomic_load_explicit(&level_enabled[level], memory_order_relaxed);
+    return atomic_load_explicit(&level_values[level], memory_order_relaxed) != 0;
 }
 
 void md_log(enum md_log_level level, const char *format, ...)

@@ -33,10 +33,12 @@ struct md_log_sink {
 /* Set before threads start. The sink must outlive all logging. */
 void md_log_set_sink(const struct md_log_sink *sink);
 
-/* Levels are switched one by one, as in the field (--log-error, --log-warning, --log-info,
- * --log-verbose). */
+/* Levels are switched one by one, as in the field (--log-error, --log-warning, --log-info). */
 void md_log_set_enabled(enum md_log_level level, bool enabled);
 bool md_log_is_enabled(enum md_log_level level);
+/* --log-verbose: 0 = no verbose lines. The number is kept as it was given. */
+void md_log_set_verbosity(unsigned verbosity);
+unsigned md_log_verbosity(void);
 
 void md_log(enum md_log_level level, const char *format, ...) MD_PRINTF(2, 3);
 

@@ -15,9 +15,9 @@ static int inflate_zlib(z_stream *z)
     return inflate(z, Z_NO_FLUSH);
 }
 
-static int deflate_zlib(z_stream *z, bool last)
+static int deflate_zlib(z_stream *z, int flush)
 {
-    return deflate(z, last ? Z_FINISH : Z_NO_FLUSH);
+    return deflate(z, flush);
 }
 
 struct md_inflate {
@@ -139,8 +139,28 @@ enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, siz
     z->next_out = out;
     z->avail_out = (uInt)md_size_min(out_len, UINT32_MAX);
     uInt in_before = z->avail_in, out_before = z->avail_out;
-    int code = deflate_zlib(z, last);
+    int code = deflate_zlib(z, last ? Z_FINISH : Z_NO_FLUSH);
     *consumed = in_before - z->avail_in;
     *produced = out_before - z->avail_out;
     return code == Z_STREAM_END ? MD_PROGRESS_DONE : MD_PROGRESS_AGAIN;
+}
+
+bool md_deflate_append(struct md_deflate *deflate, struct md_str in, bool last,
+                       struct md_bytes *out)
+{
+    enum { STEP_BYTES = 4096 };
+    z_stream *z = &deflate->z;
+
+    z->next_in = (Bytef *)(uintptr_t)in.ptr;
+    z->avail_in = (uInt)md_size_min(in.len, UINT32_MAX);
+    do {
+        if (!md_bytes_reserve(out, STEP_BYTES)) {
+            return false;
+        }
+        z->next_out = (Bytef *)(out->data + out->len);
+        z->avail_out = STEP_BYTES;
+        (void)deflate_zlib(z, last ? Z_FINISH : Z_SYNC_FLUSH);
+        out->len += STEP_BYTES - z->avail_out;
+    } while (z->avail_out == 0); /* room was left: all is out */
+    return true;
 }

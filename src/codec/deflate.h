@@ -8,6 +8,7 @@
 #ifndef MD_CODEC_DEFLATE_H
 #define MD_CODEC_DEFLATE_H
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/progress.h"
 
@@ -34,5 +35,9 @@ void md_deflate_destroy(struct md_deflate *deflate);
 enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, size_t in_len,
                                  bool last, void *out, size_t out_len, size_t *consumed,
                                  size_t *produced) MD_MUST_CHECK;
+/* Compresses all of `in` and appends it so that a reader of what is in `out` can decode all that
+ * was given so far; `last` ends the stream. False: out has no room. */
+bool md_deflate_append(struct md_deflate *deflate, struct md_str in, bool last,
+                       struct md_bytes *out) MD_MUST_CHECK;
 
 #endif

@@ -535,14 +535,14 @@ bool md_json_to_f64(struct md_str number, double *out)
 
 static void append_escape(struct md_bytes *out, unsigned char c)
 {
-    static const char hex[] = "0123456789abcdef";
+    static const char hex[] = "0123456789ABCDEF"; /* capitals and short forms as in the field */
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     const char escape[] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    const char *known = c ? strchr(from, c) : NULL;
 
-    if (c == '"' || c == '\\') {
-        const char quoted[] = {'\\', (char)c};
+    if (known) {
+        const char quoted[] = {'\\', to[known - from]};
         md_bytes_append(out, quoted, sizeof quoted);
-    } else if (c == '\n') {
-        md_bytes_append_str(out, MD_STR("\\n"));
     } else {
         md_bytes_append(out, escape, sizeof escape);
     }

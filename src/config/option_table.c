@@ -87,8 +87,9 @@ const struct md_option md_option_table[] = {
             "HTTP status of 'not ready'."),
     DIFFERS("gpu-fallback", CHOICE, gpu_fallback, "cpu", "error", "cpu|error",
             "What a model gets that asks for a GPU where there is none."),
-    OPTION("allow-op-library", BOOL, allow_op_library, "false", NULL,
-           "Trust models with native code: operators that they name (model_operations), backends in their folders."),
+    OPTION(
+        "allow-op-library", BOOL, allow_op_library, "false", NULL,
+        "Trust models with native code: operators that they name (model_operations), backends in their folders."),
     NO_EFFECT("disable-auto-complete-config", BOOL, "false", COMPLETED),
     NO_EFFECT("strict-model-config", BOOL, "false", COMPLETED),
     NO_EFFECT("repository-poll-secs", NUMBER, NULL, "repositories are read at start"),
@@ -142,15 +143,16 @@ const struct md_option md_option_table[] = {
 
     GROUP("Metrics"),
     OPTION("allow-metrics", BOOL, allow_metrics, "true", NULL, "Serve Prometheus metrics."),
+    OPTION("allow-cpu-metrics", BOOL, allow_cpu_metrics, "true", NULL,
+           "Serve nv_cpu_*, the use of the machine's CPUs and memory."),
     OPTION("metrics-address", TEXT, metrics_address, "auto", NULL,
            "Address of /metrics; auto: that of --http-address."),
     OPTION("metrics-port", NUMBER, metrics_port, "8002", "0..65535",
            "Port of /metrics; 0: any free one."),
     OPTION("metrics-config", SETTINGS, metrics_config, NULL, NULL,
            "max_models=N: further models share the series of model=\"other\"; detail=PATTERN: "
-           "histograms for these models alone."),
+           "histograms for these models alone; counter_latencies=false: no nv_*_duration_us."),
     NO_EFFECT("allow-gpu-metrics", BOOL, "false", NO_GPU),
-    NO_EFFECT("allow-cpu-metrics", BOOL, "true", "process_* metrics are always there"),
     NO_EFFECT("metrics-interval-ms", NUMBER, NULL, "metrics are read when they are asked for"),
 
     GROUP("Logging"),

@@ -427,7 +427,7 @@ static const struct {
 } metrics_settings[] = {
     {"max_models", NULL, NULL},
     {"detail", NULL, NULL},
-    {"counter_latencies", "true", "counters of latencies are always there"},
+    {"counter_latencies", NULL, NULL},
     {"histogram_latencies", "false", "modeld_* histograms are always there"},
     {"summary_latencies", "false", "modeld_* histograms serve for quantiles"},
     {"summary_quantiles", "", "modeld_* histograms serve for any quantile"},
@@ -471,6 +471,10 @@ static void check_metrics_setting(struct parse *p, const char *given, struct md_
                metrics_settings[i].name, MD_STR_ARG(value), metrics_settings[i].why);
     } else if (md_str_eq_c(key, "max_models") && !md_str_to_u64(value, &number)) {
         COMPLAIN(p, "%s max_models must be a number, got '%.*s'", given, MD_STR_ARG(value));
+    } else if (md_str_eq_c(key, "counter_latencies") && !md_str_eq_c(value, "true") &&
+               !md_str_eq_c(value, "false")) {
+        COMPLAIN(p, "%s counter_latencies must be true or false, got '%.*s'", given,
+                 MD_STR_ARG(value));
     }
 }
 

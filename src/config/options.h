@@ -51,7 +51,7 @@ struct md_options {
     uint64_t max_connections, inflight_bytes;
     struct md_string_list http_cors_allow_origin;
     /* metrics */
-    bool allow_metrics;
+    bool allow_metrics, allow_cpu_metrics;
     const char *metrics_address;
     uint64_t metrics_port;
     struct md_string_list metrics_config;

@@ -109,7 +109,8 @@ struct md_http_response {
     const struct iovec *parts; /* body; array and bytes: memory of the exchange or kept by it */
     size_t part_count;
     bool close;        /* ask for the end of the connection */
-    bool may_compress; /* compress if the client accepts it (Accept-Encoding) and it is worth it */
+    bool may_compress; /* compress if the client accepts it (Accept-Encoding) and it is worth it:
+                          above 1 KiB, or produced piece by piece */
 };
 
 /* Answers with a body of known length. HEAD requests get the headers alone. */

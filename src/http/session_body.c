@@ -199,8 +199,7 @@ void md_session_begin_body(struct md_session *session)
 
     session->state = MD_SESSION_BODY;
     if (!session->answered && !knows_coding(session->request.content_encoding)) {
-        md_session_refuse(session, 501, MD_REFUSAL_ENCODING,
-                          "unsupported Content-Encoding: gzip and deflate are accepted");
+        md_session_refuse(session, 501, MD_REFUSAL_ENCODING, "Unsupported compression type");
         return;
     }
     if (!head->has_body) {

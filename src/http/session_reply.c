@@ -75,6 +75,8 @@ void md_exchange_respond(struct md_exchange *x, const struct md_http_response *r
     md_session_run(session);
 }
 
+static bool begin_deflate(struct md_session *session);
+
 void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
                        void (*drained)(struct md_exchange *x))
 {
@@ -90,7 +92,39 @@ void md_exchange_begin(struct md_exchange *x, const struct md_http_response *res
     if (session->state != MD_SESSION_CLOSED) {
         session->handler_has_it = true; /* also if it answers the head: until md_exchange_end */
         note_answer(session, response);
+        (void)begin_deflate(session);
         md_session_run(session);
+    }
+}
+
+static void append_piece(struct md_session *session, struct md_str piece)
+{
+    if (session->stream_chunked) {
+        md_bytes_printf(&session->stream, "%zx\r\n", piece.len);
+    }
+    md_bytes_append_str(&session->stream, piece);
+    if (session->stream_chunked) {
+        md_bytes_append_str(&session->stream, MD_STR("\r\n"));
+    }
+}
+
+/* A part of the body; compressed it goes out at once, too, so that its reader waits for nothing. */
+static void append_body(struct md_session *session, struct md_str bytes, bool last)
+{
+    struct md_bytes deflated = {.max = STREAM_MAX_BYTES};
+
+    if (session->deflate) {
+        if (!md_deflate_append(session->deflate, bytes, last, &deflated)) {
+            md_session_lost(session);
+        }
+        bytes = md_bytes_view(&deflated);
+    }
+    if (bytes.len) { /* an empty chunk would end the body */
+        append_piece(session, bytes);
+    }
+    md_bytes_deinit(&deflated);
+    if (session->stream.failed) {
+        md_session_lost(session);
     }
 }
 
@@ -104,16 +138,7 @@ bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
         return false;
     }
     if (bytes.len) {
-        if (session->stream_chunked) {
-            md_bytes_printf(&session->stream, "%zx\r\n", bytes.len);
-        }
-        md_bytes_append_str(&session->stream, bytes);
-        if (session->stream_chunked) {
-            md_bytes_append_str(&session->stream, MD_STR("\r\n"));
-        }
-    }
-    if (session->stream.failed) {
-        md_session_lost(session);
+        append_body(session, bytes, false);
     }
     session->pinned = true; /* on_cancel may end the exchange meanwhile */
     md_session_run(session);
@@ -130,8 +155,11 @@ void md_exchange_end(struct md_exchange *x)
     session->stream_ended = true;
     if (session->state == MD_SESSION_CLOSED) {
         session->handler_has_it = false;
-    } else if (session->stream_chunked && x->head.method != MD_HTTP_HEAD) {
-        md_bytes_append_str(&session->stream, MD_STR("0\r\n\r\n"));
+    } else if (x->head.method != MD_HTTP_HEAD) {
+        append_body(session, MD_STR(""), true);
+        if (session->stream_chunked) {
+            md_bytes_append_str(&session->stream, MD_STR("0\r\n\r\n"));
+        }
         if (session->stream.failed) {
             md_session_lost(session);
         }
@@ -194,6 +222,21 @@ static bool choose_coding(struct md_str accept, enum md_coding *coding)
     int best = gzip >= deflate ? gzip : deflate;
     *coding = gzip >= deflate ? MD_CODING_GZIP : MD_CODING_DEFLATE;
     return best > 0 && best >= quality[IDENTITY];
+}
+
+/* Whether the answer that was noted may be compressed for this client; then it is to be. */
+static bool begin_deflate(struct md_session *session)
+{
+    const struct md_str accept = session->request.accept_encoding;
+    enum md_coding coding;
+    struct md_error err;
+
+    if (!session->response.may_compress || !accept.len || !choose_coding(accept, &coding) ||
+        !md_deflate_create(coding, &session->deflate, &err)) {
+        return false;
+    }
+    session->deflate_coding = coding == MD_CODING_GZIP ? "gzip" : "deflate";
+    return true;
 }
 
 static bool origin_allowed(const struct md_session *session)
@@ -304,27 +347,19 @@ static void reply_plain(struct md_session *session)
 
 void md_session_begin_reply(struct md_session *session)
 {
-    struct md_http_response *response = &session->response;
-    enum md_coding coding;
-    struct md_error err;
-
     session->close_after |= session->list->draining;
     if (session->streaming) {
         session->close_after |= !session->stream_chunked;
         /* HTTP/1.0 has no chunks: the end of the connection ends the body, which Content-Length
          * must not deny */
         print_head(session, session->stream_chunked ? MD_HTTP1_CHUNKED : MD_HTTP1_UNTIL_CLOSE,
-                   NULL);
+                   session->deflate ? session->deflate_coding : NULL);
         set_parts(session, NULL, 0, 0);
         return;
     }
-    if (response->may_compress && body_size(session) > COMPRESS_FROM_BYTES &&
-        session->request.accept_encoding.len &&
-        choose_coding(session->request.accept_encoding, &coding) &&
-        md_deflate_create(coding, &session->deflate, &err)) {
+    if (body_size(session) > COMPRESS_FROM_BYTES && begin_deflate(session)) {
         session->state = MD_SESSION_DEFLATE;
         session->deflate_part = session->deflate_at = 0;
-        session->deflate_coding = coding == MD_CODING_GZIP ? "gzip" : "deflate";
         session->deadline_ns = 0;
         md_conn_want(session->conn, 0);
         return;

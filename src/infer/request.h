@@ -58,7 +58,8 @@ enum md_parameter_kind {
     MD_PARAMETER_BOOL,
     MD_PARAMETER_INT,
     MD_PARAMETER_DOUBLE,
-    MD_PARAMETER_STRING
+    MD_PARAMETER_STRING,
+    MD_PARAMETER_NONE, /* null, a list or an object: no request carries one */
 };
 
 struct md_parameter {

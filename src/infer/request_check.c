@@ -65,11 +65,11 @@ static bool wrong_shape(const struct md_target *target, const struct md_tensor_s
     md_shape_print(input->shape, input->rank, &got);
     md_error_set(
         err, MD_REASON_INVALID_ARGUMENT,
-        "unexpected shape for input '%.*s' for model '%s'. Expected %.*s, got %.*s.%s",
+        "unexpected shape for input '%.*s' for model '%s'. Expected %.*s, got %.*s. %s",
         MD_STR_ARG(input->name), target->model_name.ptr, MD_STR_ARG(md_bytes_view(&expected)),
         MD_STR_ARG(md_bytes_view(&got)),
         target->max_batch_size > 0
-            ? " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
+            ? "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
               "prepended to each input shape. If you want to specify the full shape including the batch dim "
               "in your input dims config, try setting max_batch_size to zero. See the model configuration "
               "docs for more info on max_batch_size."
@@ -77,6 +77,46 @@ static bool wrong_shape(const struct md_target *target, const struct md_tensor_s
     md_bytes_deinit(&expected);
     md_bytes_deinit(&got);
     return false;
+}
+
+/* Exactly that many elements, each behind its length. */
+static bool check_strings(const struct md_target *target, const struct md_tensor *input,
+                          size_t elements, struct md_error *err)
+{
+    size_t left = input->bytes, count = 0;
+    uint32_t len;
+
+    for (const char *at = input->data; left; at += sizeof len + len, count++) {
+        if (count == elements) {
+            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                "unexpected number of string elements %zu for inference input "
+                                "'%.*s' for model '%s', expecting %zu",
+                                count + 1, MD_STR_ARG(input->name), target->model_name.ptr,
+                                elements);
+        }
+        if (left < sizeof len) {
+            return md_error_set(
+                err, MD_REASON_INVALID_ARGUMENT,
+                "incomplete string length indicator for inference input '%.*s' for model '%s', "
+                "expecting 4 bytes but only %zu bytes available. Please make sure the string "
+                "length indicator is in one buffer.",
+                MD_STR_ARG(input->name), target->model_name.ptr, left);
+        }
+        memcpy(&len, at, sizeof len);
+        left -= sizeof len;
+        if (left < len) {
+            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                "incomplete string data for inference input '%.*s', expecting "
+                                "string of length %u but only %zu bytes available",
+                                MD_STR_ARG(input->name), len, left);
+        }
+        left -= len;
+    }
+    return count == elements ||
+           md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                        "expected %zu string elements for inference input '%.*s' for model '%s', "
+                        "got %zu",
+                        elements, MD_STR_ARG(input->name), target->model_name.ptr, count);
 }
 
 static bool check_bytes(const struct md_target *target, const struct md_tensor *input,
@@ -90,14 +130,7 @@ static bool check_bytes(const struct md_target *target, const struct md_tensor *
                             MD_STR_ARG(input->name), target->model_name.ptr);
     }
     if (input->dtype == MD_DTYPE_BYTES) {
-        if (!md_bytes_tensor_check(input->data, input->bytes, elements)) {
-            return md_error_set(
-                err, MD_REASON_INVALID_ARGUMENT,
-                "incorrect number of string elements in input '%.*s' for model '%s': the data does not "
-                "hold exactly %zu length-prefixed elements",
-                MD_STR_ARG(input->name), target->model_name.ptr, elements);
-        }
-        return true;
+        return check_strings(target, input, elements, err);
     }
     if (!md_size_mul(elements, md_dtype_size(input->dtype), &bytes) || bytes != input->bytes) {
         return md_error_set(
@@ -121,7 +154,12 @@ static bool check_batch(struct md_request *request, const struct md_tensor *inpu
                             "input '%.*s' batch size does not match other inputs for '%s'",
                             MD_STR_ARG(input->name), target->model_name.ptr);
     }
-    if (rows < 1 || rows > target->max_batch_size) {
+    if (rows < 1) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "inference request batch-size must be > 0 for '%s'",
+                            target->model_name.ptr);
+    }
+    if (rows > target->max_batch_size) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
                             "inference request batch-size must be <= %lld for '%s'",
                             (long long)target->max_batch_size, target->model_name.ptr);
@@ -129,12 +167,11 @@ static bool check_batch(struct md_request *request, const struct md_tensor *inpu
     return true;
 }
 
-static bool check_input(struct md_request *request, size_t index, struct md_error *err)
+static bool check_input(struct md_request *request, size_t index, const struct md_tensor_spec *spec,
+                        struct md_error *err)
 {
     const struct md_target *target = request->target;
     const struct md_tensor *input = &request->inputs[index];
-    const struct md_tensor_spec *spec =
-        target->any_io ? NULL : md_target_find_input(target, input->name);
 
     for (size_t i = 0; i < index; i++) {
         if (md_str_eq(request->inputs[i].name, input->name)) {
@@ -142,22 +179,29 @@ static bool check_input(struct md_request *request, size_t index, struct md_erro
                                 "input '%.*s' already exists in request", MD_STR_ARG(input->name));
         }
     }
-    if (!spec && !target->any_io) {
-        return unknown_tensor(err, target, "input", input->name);
-    }
     if (spec && spec->dtype != input->dtype) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
                             "inference input '%.*s' data-type is '%s', but model '%s' expects '%s'",
                             MD_STR_ARG(input->name), md_dtype_name(input->dtype),
                             target->model_name.ptr, md_dtype_name(spec->dtype));
     }
-    if (spec && !md_shape_matches(spec->shape, spec->rank, input->shape, input->rank)) {
-        return wrong_shape(target, spec, input, err);
-    }
     if (target->max_batch_size > 0 && !check_batch(request, input, index == 0, err)) {
         return false;
     }
+    if (spec && !md_shape_matches(spec->shape, spec->rank, input->shape, input->rank)) {
+        return wrong_shape(target, spec, input, err);
+    }
     return check_bytes(target, input, err);
+}
+
+/* Sentences on a request as a whole name it, as the field's do. Returns false. */
+static bool name_request(const struct md_request *request, struct md_error *err)
+{
+    char text[MD_ERROR_TEXT_MAX];
+
+    memcpy(text, err->text, sizeof text);
+    return md_error_set(err, err->reason, "[request id: %s] %s",
+                        request->id.len ? request->id.ptr : "<id_unknown>", text);
 }
 
 bool md_request_check(struct md_request *request, struct md_error *err)
@@ -169,18 +213,26 @@ bool md_request_check(struct md_request *request, struct md_error *err)
     /* The number comes first, as in the field. */
     if (!target->any_io && (request->input_count < target->required_input_count ||
                             request->input_count > target->input_count)) {
-        return wrong_input_count(request, err);
+        (void)wrong_input_count(request, err);
+        return name_request(request, err);
     }
     for (size_t i = 0; i < request->input_count; i++) {
-        if (!check_input(request, i, err)) {
-            return false;
-        }
+        const struct md_str name = request->inputs[i].name;
         const struct md_tensor_spec *spec =
-            target->any_io ? NULL : md_target_find_input(target, request->inputs[i].name);
+            target->any_io ? NULL : md_target_find_input(target, name);
+        if (!spec && !target->any_io) {
+            return unknown_tensor(err, target, "input", name);
+        }
+        if (!check_input(request, i, spec, err)) {
+            return name_request(request, err);
+        }
         required += spec && !spec->optional;
     }
-    return target->any_io || required == target->required_input_count ||
-           wrong_input_count(request, err);
+    if (target->any_io || required == target->required_input_count) {
+        return true;
+    }
+    (void)wrong_input_count(request, err);
+    return name_request(request, err);
 }
 
 bool md_request_check_outputs(const struct md_request *request, struct md_error *err)

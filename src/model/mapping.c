@@ -119,17 +119,17 @@ static bool make_accelerators(struct build *b, struct modeld_model_args *args)
     return names || md_error_no_memory(b->err, "a model's accelerators");
 }
 
-/* NULL when out of memory. */
-static const char *join_output_names(struct build *b)
+/* kind: "input" or "output". NULL when out of memory. */
+static const char *join_names(struct build *b, const char *kind)
 {
     struct md_bytes text = {0};
 
-    for (size_t i = 0; i < md_message_count(b->config, "output"); i++) {
-        const struct md_message *output = md_message_get(b->config, "output", i).as.message;
+    for (size_t i = 0; i < md_message_count(b->config, kind); i++) {
+        const struct md_message *tensor = md_message_get(b->config, kind, i).as.message;
         if (i) {
             md_bytes_append_char(&text, ',');
         }
-        md_bytes_append_str(&text, md_message_get(output, "name", 0).as.string);
+        md_bytes_append_str(&text, md_message_get(tensor, "name", 0).as.string);
     }
     const char *joined = text.failed ? NULL : md_arena_copy(b->arena, md_bytes_view(&text)).ptr;
     md_bytes_deinit(&text);
@@ -166,7 +166,8 @@ static bool create_model(struct build *b)
         .filename = filename.len ? filename.ptr : NULL,
         .max_batch_size = b->max_batch_size,
         .optimization_level = graph ? (int32_t)md_message_get(graph, "level", 0).as.integer : 0,
-        .output_names = join_output_names(b),
+        .output_names = join_names(b, "output"),
+        .input_names = join_names(b, "input"),
     };
 
     md_message_print_json(b->config, &json);
@@ -541,6 +542,47 @@ static bool make_target(struct build *b)
     return target->shards || md_target_init(target, b->options->loop_count, b->err);
 }
 
+/* A new message in the field of that name; NULL without memory. */
+static struct md_message *add_child(struct build *b, struct md_message *parent, const char *name)
+{
+    const int index = md_message_field(parent->desc, md_str_of(name));
+    struct md_message *child = md_message_create(parent->desc->fields[index].message, b->arena);
+    bool ok =
+        child && md_message_set(parent, name, (struct md_value){.as.message = child}, b->arena);
+
+    return ok ? child : NULL;
+}
+
+static bool complete_version_policy(struct build *b)
+{
+    if (md_message_child(b->config, "version_policy")) {
+        return true;
+    }
+    struct md_message *policy = add_child(b, b->config, "version_policy");
+    struct md_message *latest = policy ? add_child(b, policy, "latest") : NULL;
+
+    return latest &&
+           md_message_set(latest, "num_versions", (struct md_value){.as.natural = 1}, b->arena);
+}
+
+/* What the field completes, for programs that look for it. */
+static bool complete_optimization(struct build *b)
+{
+    static const char *const pinned[] = {"input_pinned_memory", "output_pinned_memory"};
+
+    if (md_message_child(b->config, "optimization")) {
+        return true;
+    }
+    struct md_message *optimization = add_child(b, b->config, "optimization");
+    bool ok = optimization;
+    for (size_t i = 0; ok && i < MD_COUNT_OF(pinned); i++) {
+        struct md_message *memory = add_child(b, optimization, pinned[i]);
+        ok = memory &&
+             md_message_set(memory, "enable", (struct md_value){.as.boolean = true}, b->arena);
+    }
+    return ok;
+}
+
 static bool complete_names(struct build *b)
 {
     const struct md_backend *backend = b->mapping->backend;
@@ -557,20 +599,8 @@ static bool complete_names(struct build *b)
     if (ok && file && !md_message_get(b->config, "default_model_filename", 0).as.string.len) {
         ok = set_string(b, b->config, "default_model_filename", file);
     }
-    if (ok && !md_message_child(b->config, "version_policy")) {
-        int index = md_message_field(&md_model_config_desc, MD_STR("version_policy"));
-        struct md_message *policy =
-            md_message_create(md_model_config_desc.fields[index].message, b->arena);
-        int latest_index = policy ? md_message_field(policy->desc, MD_STR("latest")) : 0;
-        struct md_message *latest =
-            policy ? md_message_create(policy->desc->fields[latest_index].message, b->arena) : NULL;
-        ok = latest &&
-             md_message_set(latest, "num_versions", (struct md_value){.as.natural = 1}, b->arena) &&
-             md_message_set(policy, "latest", (struct md_value){.as.message = latest}, b->arena) &&
-             md_message_set(b->config, "version_policy", (struct md_value){.as.message = policy},
-                            b->arena);
-    }
-    return ok || md_error_no_memory(b->err, "a model");
+    return (ok && complete_version_policy(b) && complete_optimization(b)) ||
+           md_error_no_memory(b->err, "a model");
 }
 
 static bool publish_config(struct build *b)

@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "codec/json.h"
+#include "codec/utf8.h"
 #include "os/file.h"
 #include "os/memory.h"
 #include "os/thread.h"
@@ -173,22 +173,71 @@ static bool make_versions(struct md_models *models, struct md_model *model, stru
 
 /* --- life -------------------- */
 
+/* A label's value as the Prometheus text format wants it, with its quotes; it must be UTF-8. */
+static void append_label_value(struct md_bytes *text, struct md_str value)
+{
+    md_bytes_append_char(text, '"');
+    while (value.len) {
+        const size_t width = md_utf8_width(value);
+        const char c = *value.ptr;
+        if (!width) {
+            md_bytes_append_str(text, MD_STR("\xef\xbf\xbd")); /* U+FFFD */
+        } else if (c == '\n') {
+            md_bytes_append_str(text, MD_STR("\\n"));
+        } else {
+            if (c == '"' || c == '\\') {
+                md_bytes_append_char(text, '\\');
+            }
+            md_bytes_append(text, value.ptr, width);
+        }
+        const size_t taken = md_size_max(width, 1);
+        value = md_str_make(value.ptr + taken, value.len - taken);
+    }
+    md_bytes_append_char(text, '"');
+}
+
+/* A tag's key as a label's name: what may not stand there becomes '_'. */
+static struct md_str label_name(struct md_models *models, struct md_str key)
+{
+    struct md_str name = md_arena_copy(&models->arena, key);
+
+    for (size_t i = 0; name.ptr && i < name.len; i++) {
+        char *c = (char *)(uintptr_t)name.ptr + i;
+        bool ok = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
+        *c = ok ? *c : '_';
+    }
+    return name;
+}
+
+/* Two tags that became one label would spoil the whole page: the first counts. */
+static bool is_label_taken(struct md_models *models, const struct md_model *model, size_t count,
+                           struct md_str name)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct md_message *entry = md_message_get(model->config, "metric_tags", i).as.message;
+        if (md_str_eq(label_name(models, md_message_get(entry, "key", 0).as.string), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool make_metric_labels(struct md_models *models, struct md_model *model,
                                struct md_error *err)
 {
     struct md_bytes text = {0};
 
+    md_bytes_append_c(&text, "model=");
+    append_label_value(&text, model->name);
     for (size_t i = 0; i < md_message_count(model->config, "metric_tags"); i++) {
         const struct md_message *entry = md_message_get(model->config, "metric_tags", i).as.message;
-        md_bytes_append_c(&text, ",_");
-        struct md_str key = md_message_get(entry, "key", 0).as.string;
-        for (size_t k = 0; k < key.len; k++) {
-            char c = key.ptr[k];
-            bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-            md_bytes_append_char(&text, ok ? c : '_');
+        struct md_str name = label_name(models, md_message_get(entry, "key", 0).as.string);
+        if (!is_label_taken(models, model, i, name)) {
+            md_bytes_append_c(&text, ",_");
+            md_bytes_append_str(&text, name);
+            md_bytes_append_char(&text, '=');
+            append_label_value(&text, md_message_get(entry, "value", 0).as.string);
         }
-        md_bytes_append_char(&text, '=');
-        md_json_append_string(&text, md_message_get(entry, "value", 0).as.string);
     }
     model->metric_labels = md_arena_copy(&models->arena, md_bytes_view(&text));
     bool ok = !text.failed && model->metric_labels.ptr;
@@ -644,7 +693,8 @@ struct md_version *md_models_resolve(const struct md_models *models, struct md_s
     }
     if (version.len && !md_str_to_i64(version, &number)) {
         md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                     "failed to get model version from specified version string '%.*s'",
+                     "failed to get model version from specified version string '%.*s' (details: "
+                     "stol), version should be an integral value > 0",
                      MD_STR_ARG(version));
         return NULL;
     }

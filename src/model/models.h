@@ -53,7 +53,7 @@ struct md_model {
     size_t version_count;
     bool is_wanted;              /* the control mode says to load it; otherwise nothing was read */
     const char *reason;          /* why there is no version at all; "" otherwise */
-    struct md_str metric_labels; /* `,_tag="value"`... of metric_tags */
+    struct md_str metric_labels; /* `model="name",_tag="value"...`, tags of metric_tags */
 };
 
 struct md_models_options {

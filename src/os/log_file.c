@@ -19,10 +19,42 @@
 enum { LINE_BYTES = 8192, NAME_BYTES = 512, TEXT_BYTES = LINE_BYTES - 2 * NAME_BYTES - 256 };
 
 static struct {
-    const char *path; /* borrow */
-    enum md_log_format format;
+    const char *path;  /* borrow */
+    atomic_int format; /* enum md_log_format */
     atomic_int fd;
 } log_file = {.fd = STDERR_FILENO};
+
+static const char *const format_names[] = {[MD_LOG_FORMAT_DEFAULT] = "default",
+                                           [MD_LOG_FORMAT_ISO8601] = "ISO8601",
+                                           [MD_LOG_FORMAT_JSON] = "json"};
+
+bool md_os_log_format_find(struct md_str name, enum md_log_format *format)
+{
+    for (size_t i = 0; i < MD_COUNT_OF(format_names); i++) {
+        if (md_str_eq_c(name, format_names[i])) {
+            *format = (enum md_log_format)i;
+            return true;
+        }
+    }
+    *format = MD_LOG_FORMAT_DEFAULT;
+    return md_str_eq_c(name, "text");
+}
+
+const char *md_os_log_format_name(enum md_log_format format)
+{
+    return format_names[format];
+}
+
+void md_os_log_set_format(enum md_log_format format)
+{
+    atomic_store_explicit(&log_file.format, (int)format, memory_order_relaxed);
+}
+
+enum md_log_format md_os_log_format(void)
+{
+    /* relaxed: a line or two in the old format are fine */
+    return (enum md_log_format)atomic_load_explicit(&log_file.format, memory_order_relaxed);
+}
 
 struct line {
     char text[LINE_BYTES];
@@ -141,10 +173,11 @@ static void put_line(struct line *line, enum md_log_level level,
     struct timespec now;
     struct md_civil date;
     char stamp[96];
+    const enum md_log_format format = md_os_log_format();
 
     clock_gettime(CLOCK_REALTIME, &now);
     md_clock_civil((uint64_t)now.tv_sec * MD_NS_PER_S, &date);
-    if (log_file.format == MD_LOG_FORMAT_DEFAULT) {
+    if (format == MD_LOG_FORMAT_DEFAULT) {
         (void)snprintf(stamp, sizeof stamp, "%c%02u%02u %02u:%02u:%02u.%06ld %d ", letters[level],
                        date.month, date.day, date.hour, date.minute, date.second,
                        now.tv_nsec / 1000, gettid());
@@ -153,12 +186,12 @@ static void put_line(struct line *line, enum md_log_level level,
                        date.month, date.day, date.hour, date.minute, date.second,
                        now.tv_nsec / 1000000);
     }
-    if (log_file.format == MD_LOG_FORMAT_JSON) {
+    if (format == MD_LOG_FORMAT_JSON) {
         put_json(line, stamp, level, context, text);
         return;
     }
     put_c(line, stamp);
-    if (log_file.format == MD_LOG_FORMAT_ISO8601) {
+    if (format == MD_LOG_FORMAT_ISO8601) {
         (void)snprintf(stamp, sizeof stamp, " %c %d ", letters[level], gettid());
         put_c(line, stamp);
     }
@@ -204,7 +237,7 @@ bool md_os_log_open(const char *path, enum md_log_format format, struct md_error
         atomic_store(&log_file.fd, fd);
     }
     log_file.path = path;
-    log_file.format = format;
+    md_os_log_set_format(format);
     md_log_set_sink(&sink);
     return true;
 }

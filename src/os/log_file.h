@@ -14,10 +14,17 @@ enum md_log_format {
     MD_LOG_FORMAT_JSON,    /* one object a line: time, level, message, model, version, request_id */
 };
 
+/* False: no format is called so. "text" is "default". */
+bool md_os_log_format_find(struct md_str name, enum md_log_format *format);
+const char *md_os_log_format_name(enum md_log_format format);
+
 /* Installs the sink of base/log. path NULL: standard error; borrowed for good. Main thread, before
  * others start. Times are UTC; control characters are escaped; what is too long is cut. */
 bool md_os_log_open(const char *path, enum md_log_format format, struct md_error *err)
     MD_MUST_CHECK;
+/* For the lines to come. Any thread. */
+void md_os_log_set_format(enum md_log_format format);
+enum md_log_format md_os_log_format(void);
 /* Opens the file again (it was rotated); if that fails, the old one is written on. Any thread. */
 void md_os_log_reopen(void);
 /* A last line about this context, to the log and to standard error. Async-signal-safe. */

@@ -140,6 +140,43 @@ void md_os_process_usage(struct md_os_process_usage *out)
     out->start_time_seconds = start_time_seconds;
 }
 
+/* proc(5): user nice system idle iowait irq softirq steal. */
+static void read_cpu(struct md_os_machine_usage *out)
+{
+    enum { IDLE = 3, IOWAIT, COUNT = 8 };
+    unsigned long long ticks[COUNT];
+    char text[512];
+
+    if (md_os_file_peek("/proc/stat", text, sizeof text) &&
+        sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &ticks[0], &ticks[1], &ticks[2],
+               &ticks[IDLE], &ticks[IOWAIT], &ticks[5], &ticks[6], &ticks[7]) == COUNT) {
+        for (int i = 0; i < COUNT; i++) {
+            out->cpu_total += ticks[i];
+        }
+        out->cpu_busy = out->cpu_total - ticks[IDLE] - ticks[IOWAIT];
+    }
+}
+
+static uint64_t read_kilobytes(const char *text, const char *key)
+{
+    const char *line = strstr(text, key);
+    unsigned long long value = 0;
+
+    return line && sscanf(line + strlen(key), ": %llu", &value) == 1 ? value * 1024 : 0;
+}
+
+void md_os_machine_usage(struct md_os_machine_usage *out)
+{
+    char text[512]; /* the lines wanted are the first three */
+
+    *out = (struct md_os_machine_usage){0};
+    read_cpu(out);
+    if (md_os_file_peek("/proc/meminfo", text, sizeof text)) {
+        out->memory_total_bytes = read_kilobytes(text, "MemTotal");
+        out->memory_used_bytes = out->memory_total_bytes - read_kilobytes(text, "MemAvailable");
+    }
+}
+
 void md_os_process_raise_descriptor_limit(void)
 {
     struct rlimit limit;

@@ -28,6 +28,12 @@ struct md_os_process_usage {
 };
 void md_os_process_usage(struct md_os_process_usage *out);
 
+struct md_os_machine_usage {
+    uint64_t cpu_busy, cpu_total; /* ticks of all CPUs since the machine started */
+    uint64_t memory_used_bytes, memory_total_bytes;
+};
+void md_os_machine_usage(struct md_os_machine_usage *out);
+
 /* Allows as many descriptors as the system lets this process have: the usual 1024 are kept small
  * for programs that use select(). First thing in main. */
 void md_os_process_raise_descriptor_limit(void);

@@ -189,15 +189,13 @@ static void (*page_asked_for(const struct md_options *options))(struct md_bytes 
 static bool open_log(struct server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
-    enum md_log_format format = strcmp(options->log_format, "json") == 0 ? MD_LOG_FORMAT_JSON
-                                : strcmp(options->log_format, "ISO8601") == 0
-                                    ? MD_LOG_FORMAT_ISO8601
-                                    : MD_LOG_FORMAT_DEFAULT;
+    enum md_log_format format;
 
     md_log_set_enabled(MD_LOG_INFO, options->log_info);
     md_log_set_enabled(MD_LOG_WARNING, options->log_warning);
     md_log_set_enabled(MD_LOG_ERROR, options->log_error);
-    md_log_set_enabled(MD_LOG_VERBOSE, options->log_verbose > 0);
+    md_log_set_verbosity((unsigned)options->log_verbose);
+    (void)md_os_log_format_find(md_str_of(options->log_format), &format); /* the table checked it */
     return md_os_log_open(options->log_file && *options->log_file ? options->log_file : NULL,
                           format, err);
 }
@@ -468,7 +466,7 @@ static bool wire(struct server *server, struct md_error *err)
     server->metrics.loop_count = server->loop_count;
     server->metrics.budget = &server->budget;
     server->metrics.version = MODELD_VERSION;
-    md_metrics_configure(&server->metrics, &server->options.metrics_config);
+    md_metrics_configure(&server->metrics, &server->options);
     if (!listen_all(server, err)) {
         return false;
     }

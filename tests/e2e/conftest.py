@@ -60,6 +60,20 @@ def read_response(stream, head_only=False):
     return Response(status, headers, body)
 
 
+def request(port, method, path, body=None, headers=None):
+    """One request on a connection of its own; a body that is a dict or list is sent as JSON."""
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    for name, value in (headers or {}).items():
+        head += f"{name}: {value}\r\n"
+    if body is not None and "Transfer-Encoding" not in (headers or {}):
+        head += f"Content-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", port), 60) as s:
+        s.sendall(head.encode() + b"\r\n" + (body or b""))
+        return read_response(s.makefile("rb"), method == "HEAD")
+
+
 class Server:
     def __init__(self, repository, *flags, env=None, wait=True, ready="/v2/health/ready", files=None,
                  prefix=()):
@@ -108,16 +122,7 @@ class Server:
             return read_response(s.makefile("rb"), head_only)
 
     def request(self, method, path, body=None, headers=None, port=None):
-        if isinstance(body, (dict, list)):
-            body = json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-        for name, value in (headers or {}).items():
-            head += f"{name}: {value}\r\n"
-        if body is not None and "Transfer-Encoding" not in (headers or {}):
-            head += f"Content-Length: {len(body)}\r\n"
-        with socket.create_connection(("127.0.0.1", port or self.port), 60) as s:
-            s.sendall(head.encode() + b"\r\n" + (body or b""))
-            return read_response(s.makefile("rb"), method == "HEAD")
+        return request(port or self.port, method, path, body, headers)
 
     def get(self, path, **kw):
         return self.request("GET", path, **kw)

@@ -20,23 +20,20 @@ def test_keep_alive_and_pipelining(server):
             assert read_response(f).json()["outputs"][0]["data"] == [1.5, -2.0]
 
 
-def test_request_split_at_every_byte(server):
-    data = post(extra=b"X-Long: " + b"v" * 40 + b"\r\n")
-    for i in range(1, len(data), 3):
+CHUNKED = b"POST " + PATH + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(
+    b"%x;ext=1\r\n%s\r\n" % (len(BODY[i:i + 7]), BODY[i:i + 7]) for i in range(0, len(BODY), 7)) + b"0\r\nTrailer: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("data", [post(extra=b"X-Long: " + b"v" * 40 + b"\r\n", path=PATH + b"?query=of+some+length"), CHUNKED],
+                         ids=["sized", "chunked"])
+def test_request_split_at_every_byte(server, data):
+    for i in range(1, len(data), 2):
         with server.connect() as s:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             s.sendall(data[:i])
             time.sleep(0.0005)
             s.sendall(data[i:])
             assert read_response(s.makefile("rb")).status == 200
-
-
-def test_chunked_request(server):
-    data = (b"POST " + PATH + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-    for i in range(0, len(BODY), 7):
-        data += b"%x;ext=1\r\n" % len(BODY[i:i + 7]) + BODY[i:i + 7] + b"\r\n"
-    r = server.raw(data + b"0\r\nTrailer: x\r\n\r\n")
-    assert r.json()["outputs"][0]["data"] == [1.5, -2.0]
 
 
 def test_expect_continue(server):
@@ -92,6 +89,32 @@ BAD_HEADS = [
     (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
     (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0x10\r\n\r\n", 400),
     (b"POST /v2/models/identity_fp32/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    # requests that another server might read otherwise
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\nabcd", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 04\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nabcd", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 4 4\r\n\r\nabcd", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length : 4\r\n\r\nabcd", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v2 HTTP/1.1\nHost: x\nContent-Length: 0\n\n", 400),
+    (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\r\n\r\n", 400),
+    (b"GET /v2 HTTP/1.1\rHost: x\r\n\r\n", 400),
+    (b"GET /v2\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /v2 HTTP/1.1\r\nHost: x\r\n\x00: a\r\n\r\n", 400),
+    (b"GET v2 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /v2\r\n\r\n", 400),
+    (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    *((b"POST " + PATH + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks, 400) for chunks in (
+        b"0x5\r\nhello\r\n0\r\n\r\n", b" 5\r\nhello\r\n", b"+5\r\nhello\r\n", b"5\nhello\n0\n\n", b"5\r\nhelloX0\r\n\r\n",
+        b"-1\r\n", b"\r\n", b"ffffffffffffffffff\r\n", b"5;\x00\r\nhello\r\n", b"0\r\nTransfer-Encoding\r\n\r\n")),
     (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
     (b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 2000 + b"\r\n", 431),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # a TLS client hello

@@ -1,9 +1,11 @@
 """The metrics page."""
-import shutil, subprocess
+import concurrent.futures, json, shutil, subprocess, time, zlib
 
 import pytest
+from conftest import identity_config, write_model
 
 ONE = [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]
+SLOW = json.dumps({"inputs": ONE}).encode()
 
 
 def test_counters_follow_requests(server):
@@ -59,3 +61,105 @@ def test_promtool_finds_nothing_in_our_names(server):
     assert r.returncode != 1, r.stderr
     complaints = [l for l in (r.stdout + r.stderr).decode().splitlines() if l.startswith(("modeld_", "process_"))]
     assert complaints == []
+
+
+def get_page(server, method="GET", path="/metrics", headers=None):
+    return server.request(method, path, headers=headers, port=server.metrics_port)
+
+
+def test_other_paths_and_methods(server):
+    assert get_page(server, path="/").status == 404 and get_page(server, "POST").status == 405
+    assert server.get("/metrics").status == 404, "the inference port has no metrics"
+    r = get_page(server, "HEAD")
+    assert r.status == 200 and r.headers["content-type"].startswith("text/plain") and not r.body
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_page_is_compressed_for_who_asks(start, tmp_path, coding):
+    for i in range(300):
+        write_model(tmp_path, f"model{i}", identity_config())
+    s = start(tmp_path)
+    plain, packed = get_page(s), get_page(s, headers={"Accept-Encoding": coding})
+    assert "content-encoding" not in plain.headers and packed.headers["content-encoding"] == coding
+    text = zlib.decompress(packed.body, 47).decode()
+
+    def names(page):
+        return [line.split()[0] for line in page.splitlines()]
+
+    assert names(text) == names(plain.body.decode()) and len(packed.body) < len(plain.body) / 5
+
+
+def value(server, name, **labels):
+    """Of the one series with that name and at least those labels."""
+    found = [v for k, v in server.metrics().items()
+             if k.partition("{")[0] == name and all(f'{label}="{text}"' in k for label, text in labels.items())]
+    assert len(found) == 1, (name, labels, found)
+    return found[0]
+
+
+def test_failures_by_reason(server):
+    def failures():
+        return {reason: value(server, "nv_inference_request_failure", model="slow", reason=reason)
+                for reason in ("REJECTED", "CANCELED", "BACKEND", "OTHER")}
+
+    before = failures()
+    server.infer("slow", [])
+    with server.connect() as s:
+        s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(SLOW), SLOW))
+        time.sleep(0.05)
+        assert value(server, "modeld_requests_in_flight", model="slow") == 1
+    deadline = time.time() + 5
+    while failures()["CANCELED"] == before["CANCELED"] and time.time() < deadline:
+        time.sleep(0.02)
+    assert failures() == {**before, "OTHER": before["OTHER"] + 1, "CANCELED": before["CANCELED"] + 1}
+    assert value(server, "modeld_requests_in_flight", model="slow") == 0
+
+
+def test_durations_follow_the_work(server):
+    names = ("request", "queue", "compute_infer")
+    before = [value(server, f"nv_inference_{name}_duration_us", model="slow") for name in names]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:  # the second waits for the one instance
+        assert [r.status for r in pool.map(lambda _: server.infer("slow", ONE), range(2))] == [200, 200]
+    total, queue, compute = (value(server, f"nv_inference_{name}_duration_us", model="slow") - b for name, b in zip(names, before))
+    assert 600_000 <= compute < 1_200_000 and 200_000 <= queue < 900_000 and queue + compute <= total
+
+
+def test_machine_is_measured(server):
+    first = server.metrics()
+    assert 0 < first["nv_cpu_memory_used_bytes"] < first["nv_cpu_memory_total_bytes"]
+    assert 0 <= first["nv_cpu_utilization"] <= 1
+
+
+def test_settings(start, tmp_path):
+    for name in ("a", "b", "c", "d"):
+        write_model(tmp_path, name, identity_config())
+    s = start(tmp_path, "--metrics-config=max_models=2", "--metrics-config=detail=b", "--metrics-config=detail=x*",
+              "--metrics-config=counter_latencies=false", "--metrics-config=summary_latencies=true", "--allow-cpu-metrics=false")
+    for name in ("a", "b", "c", "d", "d"):
+        assert s.infer(name, ONE).status == 200
+    assert "--metrics-config=summary_latencies=true has no effect" in s.log()
+    assert [value(s, "nv_inference_request_success", model=m) for m in ("a", "b", "other")] == [1, 1, 3]
+    page = get_page(s).body.decode()
+    assert 'model="c"' not in page and "duration_us" not in page and "nv_cpu" not in page
+    detailed = {line.split('"')[1] for line in page.splitlines() if line.startswith("modeld_request_duration_seconds_bucket")}
+    assert detailed == {"b", "other"}
+
+
+@pytest.mark.parametrize("setting", ["max_models=x", "nope=1", "counter_latencies=maybe"])
+def test_wrong_settings_are_refused(start, tmp_path, setting):
+    s = start(tmp_path, f"--metrics-config={setting}", wait=False)
+    assert s.process.wait(20) != 0 and f"--metrics-config={setting}" in s.log()
+
+
+def test_labels_are_escaped(start, tmp_path):
+    text = "".join(f'metric_tags {{ key: "{k}" value: "{v}" }}\n' for k, v in
+                   (("a key", 'say \\"a\\\\b\\"\\tnow\\n'), ("a_key", "the same label"), ("plain", "h\u00e4user")))
+    write_model(tmp_path, 'odd "name"', identity_config(extra=text))
+    s = start(tmp_path)
+    assert s.infer("odd%20%22name%22", ONE).status == 200
+    page = get_page(s).body.decode()
+    assert ('nv_inference_request_success{model="odd \\"name\\"",_a_key="say \\"a\\\\b\\"\tnow\\n",_plain="h\u00e4user",version="1"} 1'
+            in page.splitlines()), page[:3000]
+    if shutil.which("promtool"):
+        r = subprocess.run(["promtool", "check", "metrics"], input=page.encode(), capture_output=True)
+        assert r.returncode != 1, r.stderr

@@ -1,5 +1,5 @@
 """Health, metadata, configuration, statistics, index, logging."""
-import json
+import json, re
 
 import pytest
 from conftest import Server, identity_config, write_model
@@ -85,10 +85,36 @@ def test_what_comes_later_says_so(server, method, path):
 def test_logging(server):
     out = server.get("/v2/logging").json()
     assert out["log_info"] is True and out["log_verbose_level"] == 0
-    assert server.request("POST", "/v2/logging", {"log_verbose_level": 1}).json()["log_verbose_level"] == 1
+    assert server.request("POST", "/v2/logging", {"log_verbose_level": 3}).json()["log_verbose_level"] == 3
     server.request("POST", "/v2/logging", {"log_verbose_level": 0})
     assert server.request("POST", "/v2/logging", {"log_nonsense": 1}).status == 400
     assert server.request("POST", "/v2/logging", {"log_info": "yes"}).status == 400
+    assert server.request("POST", "/v2/logging", {"log_error": False, "log_info": 1}).status == 400
+    assert server.get("/v2/logging").json()["log_error"] is True, "a refused request changes nothing"
+    assert server.request("POST", "/v2/logging", {"log_error": None}).json()["log_error"] is True
+    assert server.request("POST", "/v2/logging", {"log_file": "/tmp/x"}).status == 501
+    r = server.request("POST", "/v2/logging", {"log_format": "x"})
+    assert r.status == 400 and r.json()["error"] == "invalid argument for --log_format, got: x"
+
+
+def test_log_format_changes_while_running(start, repository):
+    s = start(repository)
+    assert s.request("POST", "/v2/logging", {"log_format": "ISO8601"}).json()["log_format"] == "ISO8601"
+    assert s.stop() == 0
+    lines = s.log().splitlines()
+    assert re.match(r"I\d{4} \d\d:", lines[0]) and re.match(r"\d{4}-\d\d-\d\dT", lines[-1]), lines
+
+
+@pytest.mark.parametrize("path,status,sentence", [
+    ("/v2/models/nope/stats", 400, "requested model 'nope' is not available"),
+    ("/v2/models/batched/versions/9/stats", 400, "requested model version is not available for model 'batched'"),
+    ("/v2/models/nope/ready", 404, "Request for unknown model: 'nope' is not found"),
+    ("/v2/models/batched/versions/99999999999999999999", 400,
+     "failed to get model version from specified version string '99999999999999999999' (details: stol), version should be an "
+     "integral value > 0")])
+def test_sentences_on_unknown_models(server, path, status, sentence):
+    r = server.get(path)
+    assert (r.status, r.json()["error"]) == (status, sentence)
 
 
 def test_failed_model(start, tmp_path):

@@ -182,7 +182,7 @@ BAD = [
     ("unknown input", {"inputs": [{**ONE, "name": "X"}]}, 400, "unexpected inference input 'X' for model 'identity_fp32'"),
     ("wrong dtype", {"inputs": [{**ONE, "datatype": "INT32"}]}, 400,
      "inference input 'INPUT0' data-type is 'INT32', but model 'identity_fp32' expects 'FP32'"),
-    ("unknown dtype", {"inputs": [{**ONE, "datatype": "FP99"}]}, 400, "FP99"),
+    ("unknown dtype", {"inputs": [{**ONE, "datatype": "FP99"}]}, 400, "invalid datatype for input INPUT0"),
     ("missing input", {"inputs": []}, 400, "expected 1 inputs but got 0 inputs for model 'identity_fp32'"),
     ("wrong rank", {"inputs": [{**ONE, "shape": [1, 1]}]}, 400,
      "unexpected shape for input 'INPUT0' for model 'identity_fp32'. Expected [-1], got [1,1]"),
@@ -228,10 +228,37 @@ def test_binary_sizes_are_checked(server):
         assert r.status == 400 and text in r.json()["error"], r
 
 
-@pytest.mark.parametrize("value", ["-1", "99999", "abc"])
-def test_bad_inference_header_length(server, value):
+STRINGS = struct.pack("<I", 1) + b"a"
+
+
+@pytest.mark.parametrize("shape,data,sentence", [
+    ([2], STRINGS, "expected 2 string elements for inference input 'INPUT0' for model 'identity_bytes', got 1"),
+    ([1], STRINGS * 2, "unexpected number of string elements 2 for inference input 'INPUT0' for model 'identity_bytes', expecting 1"),
+    ([1], STRINGS[:-1], "incomplete string data for inference input 'INPUT0', expecting string of length 1 but only 0 bytes available"),
+    ([1], STRINGS[:2], "incomplete string length indicator for inference input 'INPUT0' for model 'identity_bytes', expecting 4 bytes "
+     "but only 2 bytes available.")])
+def test_binary_strings_are_checked(server, shape, data, sentence):
+    body, headers = binary_body({"inputs": [{"name": "INPUT0", "datatype": "BYTES", "shape": shape,
+                                             "parameters": {"binary_data_size": len(data)}}]}, data)
+    r = server.request("POST", "/v2/models/identity_bytes/infer", body, headers)
+    assert r.status == 400 and sentence in r.json()["error"], r
+
+
+@pytest.mark.parametrize("value,sentence", [
+    ("-1", "inference header size should be in range (0, 2), got: -1"),
+    ("99999", "inference header size should be in range (0, 2), got: 99999"),
+    (2**70, f"inference header size should be in range (0, 2), got: {2**70}"),
+    ("abc", "Unable to parse Inference-Header-Content-Length 'abc'"), ("", "Unable to parse"), ("+2", "Unable to parse"),
+    ("2 ,3", "Unable to parse"), ("-", "Unable to parse")])
+def test_bad_inference_header_length(server, value, sentence):
     r = server.request("POST", "/v2/models/identity_fp32/infer", b"{}", {"Inference-Header-Content-Length": value})
-    assert r.status == 400, r
+    assert r.status == 400 and sentence in r.json()["error"], r
+
+
+def test_classes_of_strings_are_refused(server):
+    r = server.infer("identity_bytes", [{"name": "INPUT0", "datatype": "BYTES", "shape": [1], "data": ["a"]}],
+                     outputs=[{"name": "OUTPUT0", "parameters": {"classification": 1}}])
+    assert r.status == 400 and r.json()["error"] == "class result not available for output due to unsupported type 'BYTES'"
 
 
 def test_unknown_model(server):

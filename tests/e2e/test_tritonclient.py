@@ -3,9 +3,13 @@ import asyncio
 
 import numpy as np
 import pytest
+from conftest import identity_config, write_model
 import tritonclient.http as http
 import tritonclient.http.aio as http_aio
-from tritonclient.utils import InferenceServerException
+from tritonclient.http.auth import BasicAuth
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+X = np.array([1.5, -2], np.float32)
 
 
 @pytest.fixture
@@ -16,8 +20,7 @@ def client(server):
 
 
 def make(values, binary=True, name="INPUT0"):
-    i = http.InferInput(name, list(values.shape), http.np_to_triton_dtype(values.dtype) if hasattr(http, "np_to_triton_dtype") else
-                        __import__("tritonclient.utils").utils.np_to_triton_dtype(values.dtype))
+    i = http.InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype))
     i.set_data_from_numpy(values, binary_data=binary)
     return i
 
@@ -85,5 +88,94 @@ def test_asyncio(server):
             results = await asyncio.gather(*(c.infer("identity_fp32", [make(np.full(2, i, np.float32))]) for i in range(20)))
             for i, r in enumerate(results):
                 assert (r.as_numpy("OUTPUT0") == i).all()
+
+    asyncio.run(run())
+
+
+# Every call of the clients: what is offered, and what is answered with a sentence.
+OFFERED = [
+    ("is_server_live", (), lambda r: r is True),
+    ("is_server_ready", (), lambda r: r is True),
+    ("is_model_ready", ("batched",), lambda r: r is True),
+    ("is_model_ready", ("batched", "3"), lambda r: r is True),
+    ("is_model_ready", ("batched", "1"), lambda r: r is False),
+    ("is_model_ready", ("nope",), lambda r: r is False),
+    ("get_server_metadata", (), lambda r: set(r) == {"name", "version", "extensions"}),
+    ("get_model_metadata", ("batched", "3"), lambda r: r["versions"] == ["3"]),
+    ("get_model_config", ("batched", "3"), lambda r: r["name"] == "batched"),
+    ("get_model_repository_index", (), lambda r: {"name": "batched", "version": "3", "state": "READY"} in r),
+    ("get_inference_statistics", (), lambda r: len(r["model_stats"]) > 10),
+    ("get_inference_statistics", ("batched", "3"), lambda r: len(r["model_stats"]) == 1),
+    ("get_log_settings", (), lambda r: r["log_info"] is True),
+    ("update_log_settings", ({"log_verbose_level": 0, "log_info": True},), lambda r: r["log_verbose_level"] == 0),
+]
+LATER = [
+    ("load_model", ("batched",)), ("unload_model", ("batched",)), ("get_trace_settings", ()), ("get_trace_settings", ("batched",)),
+    ("update_trace_settings", ("batched", {"trace_rate": "1"})), ("get_system_shared_memory_status", ()), ("get_cuda_shared_memory_status", ()),
+    ("register_system_shared_memory", ("r", "/k", 8)), ("register_cuda_shared_memory", ("r", b"x" * 64, 0, 8)),
+    ("unregister_system_shared_memory", ("r",)), ("unregister_system_shared_memory", ()), ("unregister_cuda_shared_memory", ("r",)),
+]
+
+
+@pytest.mark.parametrize("name,arguments,is_right", OFFERED, ids=[f"{o[0]}{o[1]}" for o in OFFERED])
+def test_offered_calls(server, client, name, arguments, is_right):
+    async def run():
+        async with http_aio.InferenceServerClient(f"127.0.0.1:{server.port}") as c:
+            return await getattr(c, name)(*arguments)
+
+    for answer in (getattr(client, name)(*arguments), asyncio.run(run())):
+        assert is_right(answer), answer
+
+
+@pytest.mark.parametrize("name,arguments", LATER, ids=[f"{o[0]}{o[1][:1]}" for o in LATER])
+def test_calls_that_come_later(server, client, name, arguments):
+    async def run():
+        async with http_aio.InferenceServerClient(f"127.0.0.1:{server.port}") as c:
+            return await getattr(c, name)(*arguments)
+
+    for call in (lambda: getattr(client, name)(*arguments), lambda: asyncio.run(run())):
+        with pytest.raises(InferenceServerException, match="(?i)not implemented yet|at start for now") as raised:
+            call()
+        assert raised.value.status() == "501"
+
+
+def test_all_arguments_of_infer(client):
+    r = client.infer("batched", [make(np.ones((2, 4), np.float32))], model_version="3", outputs=[http.InferRequestedOutput("OUTPUT0", True)],
+                     request_id="r", sequence_id=5, sequence_start=True, sequence_end=True, priority=1, timeout=10_000_000,
+                     headers={"X-Mine": "1"}, query_params={"a": "b c"}, parameters={"mine": 1, "text": "x", "flag": True, "real": 0.5},
+                     request_compression_algorithm="gzip", response_compression_algorithm="deflate")
+    assert (r.as_numpy("OUTPUT0") == 1).all() and r.get_response()["model_version"] == "3"
+    assert r.get_output("OUTPUT0")["shape"] == [2, 4] and r.get_output("nope") is None
+
+
+def test_without_outputs_named(client):
+    assert np.array_equal(client.infer("identity_fp32", [make(X)]).as_numpy("OUTPUT0"), X)
+
+
+def test_bodies_made_and_parsed_apart(server):
+    body, length = http.InferenceServerClient.generate_request_body([make(X)])
+    r = server.request("POST", "/v2/models/identity_fp32/infer", body, {"Inference-Header-Content-Length": str(length)})
+    result = http.InferenceServerClient.parse_response_body(r.body, header_length=int(r.headers["inference-header-content-length"]))
+    assert np.array_equal(result.as_numpy("OUTPUT0"), X)
+
+
+def test_plugin_and_names_with_spaces(start, tmp_path):
+    write_model(tmp_path, "a b%+\u00e4", identity_config())
+    s = start(tmp_path)
+    with http.InferenceServerClient(f"127.0.0.1:{s.port}") as c:
+        c.register_plugin(BasicAuth("user", "word"))
+        assert c.is_model_ready("a b%+\u00e4")
+        assert np.array_equal(c.infer("a b%+\u00e4", [make(X)]).as_numpy("OUTPUT0"), X)
+
+
+def test_asyncio_errors_and_compression(server):
+    async def run():
+        async with http_aio.InferenceServerClient(f"127.0.0.1:{server.port}") as c:
+            with pytest.raises(InferenceServerException, match="unknown model: 'nope'"):
+                await c.infer("nope", [make(X)])
+            for algorithm in ("gzip", "deflate"):
+                r = await c.infer("identity_fp32", [make(np.zeros(5000, np.float32), False)], request_compression_algorithm=algorithm,
+                                  response_compression_algorithm=algorithm)
+                assert r.as_numpy("OUTPUT0").shape == (5000,)
 
     asyncio.run(run())

@@ -1,157 +1,134 @@
-"""modeld beside the field's own server: the same requests, the same answers. And the field's load generator against modeld.
-
-MODELD_PEERS is the folder that ./check --peers fills: the server with its Python backend, and perf_analyzer.
-"""
-import json, os, pathlib, re, socket, struct, subprocess, sys, time
+"""modeld beside the field's own server: the same requests, the same answers."""
+import json, re, struct, zlib
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from conftest import Server, free_port, read_response, write_model  # noqa: E402
-
-PEERS = pathlib.Path(os.environ["MODELD_PEERS"])
-
-CONFIG = """max_batch_size: 8
-input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] }, { name: "INPUT1" data_type: TYPE_INT32 dims: [ 2 ] } ]
-output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] }, { name: "OUTPUT1" data_type: TYPE_INT32 dims: [ 2 ] } ]
-instance_group [ { count: 1 kind: KIND_CPU } ]
-"""
-MODEL_PY = """import triton_python_backend_utils as pb
-class TritonPythonModel:
-    def execute(self, requests):
-        out = []
-        for r in requests:
-            names = r.requested_output_names()
-            out.append(pb.InferenceResponse([pb.Tensor("OUTPUT%d" % i, pb.get_input_tensor_by_name(r, "INPUT%d" % i).as_numpy())
-                                             for i in range(2) if "OUTPUT%d" % i in names]))
-        return out
-"""
+from field import ours, request, triton  # noqa: F401 (fixtures)
+from cases import CASES
+from differences import DIFFERENCES
 
 
-def call(port, method, path, body=None, headers=None):
-    body = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-    for name, value in (headers or {}).items():
-        head += f"{name}: {value}\r\n"
-    if body is not None:
-        head += f"Content-Length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", port), 30) as s:
-        s.sendall(head.encode() + b"\r\n" + (body or b""))
-        return read_response(s.makefile("rb"))
+def reason_of(name):
+    """(status, reason) of the documented difference, or None."""
+    return next(((status, reason) for pattern, status, reason in DIFFERENCES if re.fullmatch(pattern, name)), None)
 
 
-@pytest.fixture(scope="session")
-def triton(tmp_path_factory):
-    repository = tmp_path_factory.mktemp("triton")
-    write_model(repository, "pair", 'backend: "python"\n' + CONFIG, files={"1/model.py": MODEL_PY})
-    site = next((PEERS / "venv/lib").glob("python3*/site-packages"))
-    import sysconfig
-    env = {**os.environ, "PATH": f"{PEERS / 'venv/bin'}:{os.environ['PATH']}",
-           "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{site / 'nvidia_pytriton.libs'}"}
-    port, grpc, metrics = free_port(), free_port(), free_port()
-    log = open(repository / "log", "wb")
-    process = subprocess.Popen(
-        [str(site / "pytriton/tritonserver/bin/tritonserver"), f"--model-repository={repository}",
-         f"--backend-directory={PEERS / 'backends'}", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1",
-         "--metrics-address=127.0.0.1", f"--http-port={port}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"],
-        env=env, stdout=log, stderr=log)
-    deadline = time.time() + 90
-    while True:
-        try:
-            if call(port, "GET", "/v2/health/ready").status == 200:
-                break
-        except OSError:
-            pass
-        assert process.poll() is None and time.time() < deadline, (repository / "log").read_text()[-3000:]
-        time.sleep(0.1)
-    yield port
-    process.terminate()
-    process.wait(40)
+def without_numbers(document):
+    """Durations and counters differ from run to run; FP32 has the digits of a double in the field."""
+    for stats in document.get("model_stats", []):
+        stats["inference_stats"] = {key: sorted(value) for key, value in stats["inference_stats"].items()}
+        stats.update(last_inference=0, inference_count=0, execution_count=0, batch_stats=0, memory_usage=0, response_stats=0)
+    for output in document.get("outputs", []):
+        if output.get("datatype") == "FP32" and "data" in output:
+            output["data"] = [struct.pack("<f", value).hex() for value in output["data"]]
+    if "platform" in document:
+        document.update(platform="", backend="", instance_group=[], default_model_filename="", optimization={})
+    return document
 
 
-@pytest.fixture(scope="session")
-def ours(tmp_path_factory):
-    repository = tmp_path_factory.mktemp("modeld")
-    write_model(repository, "pair", 'backend: "identity"\n' + CONFIG)
-    s = Server(repository, "--compat=triton", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
-    yield s
-    assert s.stop() == 0, s.log()
+def view(response):
+    """What a client sees of an answer: headers, JSON with its order of keys, binary tail."""
+    headers = {key: response.headers.get(key) for key in ("content-type", "content-encoding", "inference-header-content-length")}
+    body, tail = response.body, b""
+    if headers["content-encoding"]:
+        body = zlib.decompress(body, 47)
+    if headers["inference-header-content-length"]:
+        length = int(headers["inference-header-content-length"])
+        body, tail = body[:length], body[length:]
+    if response.status >= 400:
+        headers["content-type"] = None
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return headers, body, tail
+    return headers, json.dumps(without_numbers(document) if isinstance(document, dict) else document), tail
 
 
-X = {"name": "INPUT0", "datatype": "FP32", "shape": [1, 3], "data": [1.5, -2, 1e-7]}
-Y = {"name": "INPUT1", "datatype": "INT32", "shape": [1, 2], "data": [7, -8]}
-INFER = "/v2/models/pair/infer"
-SAME = [
-    ("POST", INFER, {"inputs": [X, Y]}, None),
-    ("POST", INFER, {"id": "abc", "inputs": [X, Y], "outputs": [{"name": "OUTPUT1"}]}, None),
-    ("POST", INFER, {"inputs": [{**X, "shape": [2, 2], "data": [[1, 2], [3, 4]]}, {**Y, "shape": [2, 2], "data": [1, 2, 3, 4]}]}, None),
-    ("POST", INFER, {"inputs": [X, Y], "outputs": [{"name": "OUTPUT0", "parameters": {"classification": 2}}]}, None),
-    ("GET", "/v2/models/pair/ready", None, None),
-    ("GET", "/v2/health/live", None, None),
-    ("GET", "/v2/health/ready", None, None),
-]
-SAME_ERROR = [
-    ("POST", "/v2/models/nope/infer", {"inputs": [X]}, None),
-    ("POST", "/v2/models/pair/versions/9/infer", {"inputs": [X]}, None),
-    ("POST", INFER, {"inputs": [X]}, None),
-    ("POST", INFER, {"inputs": [X, Y, {**X, "name": "Z"}]}, None),
-    ("POST", INFER, {"inputs": [{**X, "datatype": "INT32", "data": [1, 2, 3]}, Y]}, None),
-    ("POST", INFER, {"inputs": [X, {**Y, "shape": [1, 3], "data": [1, 2, 3]}]}, None),
-    ("POST", INFER, {"inputs": [{**X, "shape": [9, 1], "data": [0] * 9}, {**Y, "shape": [9, 2], "data": [0] * 18}]}, None),
-    ("POST", INFER, {"inputs": [X, Y], "outputs": [{"name": "NOPE"}]}, None),
-    ("GET", "/v2/models/pair/infer", None, None),
-    ("GET", "/v2/nope", None, None),
-    ("GET", "/v2/models/nope", None, None),
-    ("GET", "/v2/models/pair/versions/x", None, None),
-]
+def check_error(response, head_only):
+    assert response.headers["content-type"] == "application/json"
+    assert head_only or response.json()["error"]
 
 
-@pytest.mark.parametrize("method,path,body,headers", SAME, ids=range(len(SAME)))
-def test_same_answer(triton, ours, method, path, body, headers):
-    theirs, mine = call(triton, method, path, body, headers), call(ours.port, method, path, body, headers)
-    assert mine.status == theirs.status
-    if theirs.body:
-        def plain(answer):
-            answer = json.loads(answer)
-            if "outputs" in answer:
-                answer["outputs"].sort(key=lambda o: o["name"])
-                for output in answer["outputs"]:  # the field prints an FP32 with the digits of a double
-                    if output["datatype"] == "FP32":
-                        output["data"] = struct.pack(f"<{len(output['data'])}f", *output["data"])
-            return answer
-        assert plain(mine.body) == plain(theirs.body)
+@pytest.mark.parametrize("name,method,path,body,headers", CASES, ids=[case[0] for case in CASES])
+def test_answer(triton, ours, name, method, path, body, headers):
+    theirs, mine = (request(server.port, method, path, body, headers) for server in (triton, ours))
+    if mine.status >= 400 and path not in ("/v2/health/live", "/v2/health/ready"):
+        check_error(mine, method == "HEAD")
+    if documented := reason_of(name):
+        assert mine.status == documented[0], mine
+        assert (theirs.status, view(theirs)) != (mine.status, view(mine)), "no difference any more"
+    elif theirs.status == 500:
+        assert mine.status == 400, (theirs, mine)
+    elif method == "HEAD":
+        assert mine.status == request(ours.port, "GET", path).status and not mine.body
+    else:
+        assert (mine.status, view(mine)) == (theirs.status, view(theirs))
+        if path.endswith("/infer") and b'"FP' not in theirs.body and not theirs.headers.get("content-encoding"):
+            assert mine.body == theirs.body  # to the byte, but for the digits of floats
 
 
-@pytest.mark.parametrize("method,path,body,headers", SAME_ERROR, ids=range(len(SAME_ERROR)))
-def test_same_error(triton, ours, method, path, body, headers):
-    theirs, mine = call(triton, method, path, body, headers), call(ours.port, method, path, body, headers)
-    assert mine.status == theirs.status, (mine, theirs)
-    # The input count sentence lists names in an order of its own; all others are compared to the letter.
-    a, b = mine.json()["error"], theirs.json()["error"]
-    assert a == b or re.sub(r"[\[\]',A-Z0-9]", "", a) == re.sub(r"[\[\]',A-Z0-9]", "", b), (a, b)
+def test_every_difference_has_a_case():
+    names = [case[0] for case in CASES]
+    for pattern, _, reason in DIFFERENCES:
+        assert any(re.fullmatch(pattern, name) for name in names), reason
 
 
-def test_metadata_has_the_same_form(triton, ours):
-    a, b = call(ours.port, "GET", "/v2/models/pair").json(), call(triton, "GET", "/v2/models/pair").json()
-    assert {**a, "platform": 0} == {**b, "platform": 0}
-    a, b = call(ours.port, "GET", "/v2/models/pair/config").json(), call(triton, "GET", "/v2/models/pair/config").json()
-    for key in ("max_batch_size", "input", "output", "version_policy"):
-        assert a[key] == b[key], key
+# --- what is counted
+
+X = {"name": "INPUT0", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}
+Y = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 2], "data": [1, 2, 3, 4]}
+DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
 
 
-def test_statistics_have_the_same_form(triton, ours):
-    for port in (triton, ours.port):
-        call(port, "POST", INFER, {"inputs": [X, Y]})
-    a, b = (call(p, "GET", "/v2/models/pair/stats").json()["model_stats"][0] for p in (ours.port, triton))
-    assert set(b) <= set(a)
-    assert set(b["inference_stats"]) == set(a["inference_stats"])
-    assert set(b["batch_stats"][0]) == set(a["batch_stats"][0])
+def statistics(server):
+    (stats,) = request(server.port, "GET", "/v2/models/pair/stats").json()["model_stats"]
+    return stats
 
 
-def test_perf_analyzer(ours):
-    r = subprocess.run([str(PEERS / "bin/perf_analyzer"), "-m", "pair", "-u", f"127.0.0.1:{ours.port}", "--shape", "INPUT0:4",
-                        "-p", "1000", "-s", "90", "-r", "3", "--concurrency-range", "4"],
-                       env={**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")}, capture_output=True, text=True, timeout=120)
-    assert r.returncode == 0, r.stdout + r.stderr
-    throughput = float(re.search(r"throughput: ([\d.]+) infer/sec", r.stdout).group(1))
-    assert throughput > 100, r.stdout
+def test_statistics_count_alike(triton, ours):
+    """Counters grow by the same; durations add up in both."""
+    grown = []
+    for server in (triton, ours):
+        before = statistics(server)
+        for _ in range(3):
+            assert request(server.port, "POST", "/v2/models/pair/infer", {"inputs": [X, Y]}).status == 200
+        after = statistics(server)
+        took = {key: after["inference_stats"][key]["ns"] - before["inference_stats"][key]["ns"] for key in DURATIONS}
+        assert took["success"] >= took["queue"] + took["compute_input"] + took["compute_infer"] + took["compute_output"] > 0
+        assert after["last_inference"] >= before["last_inference"]
+        batches = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in after["batch_stats"]}
+        batches_before = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in before["batch_stats"]}
+        grown.append((
+            [after[key] - before[key] for key in ("inference_count", "execution_count")],
+            {key: after["inference_stats"][key]["count"] - before["inference_stats"][key]["count"] for key in DURATIONS},
+            batches[2] - batches_before.get(2, 0), list(after), list(after["batch_stats"][0])))
+    assert grown[0] == grown[1]
+
+
+def families(server):
+    page = request(server.metrics_port, "GET", "/metrics").body.decode()
+    return page, {line.split()[2]: line.split()[3] for line in page.splitlines() if line.startswith("# TYPE nv_")}
+
+
+def counted(page, name):
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(rf'{name}{{.*model="pair"', line))
+
+
+def test_metrics_count_alike(triton, ours):
+    names = ("nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count", "nv_inference_pending_request_count")
+    grown = []
+    for server in (triton, ours):
+        before, _ = families(server)
+        for _ in range(3):
+            assert request(server.port, "POST", "/v2/models/pair/infer", {"inputs": [X, Y]}).status == 200
+        after, _ = families(server)
+        grown.append([counted(after, name) - counted(before, name) for name in names])
+    assert grown[0] == grown[1] == [3, 6, 3, 0]
+
+
+def test_metrics_have_the_same_names(triton, ours):
+    (page, theirs), (our_page, mine) = families(triton), families(ours)
+    pinned = {"nv_pinned_memory_pool_total_bytes", "nv_pinned_memory_pool_used_bytes"}  # there is no such pool
+    assert {name: kind for name, kind in theirs.items() if name not in pinned} == {name: mine.get(name) for name in theirs if name not in pinned}
+    for name in theirs.keys() - pinned:
+        series = [re.findall(r'(\w+)="', line) for p in (page, our_page) for line in p.splitlines() if re.match(rf'{name}[ {{].*', line)]
+        assert len({tuple(sorted(labels)) for labels in series}) == 1, name

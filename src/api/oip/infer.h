@@ -15,11 +15,26 @@ enum {
     MD_OIP_SLICE_BYTES = 64 * 1024
 }; /* of decoding or encoding between looks at other connections */
 
+#define MD_OIP_LENGTH_HEADER "Inference-Header-Content-Length"
+
+/* Keys of the request's objects. */
+enum md_oip_key {
+    MD_OIP_KEY_ID,
+    MD_OIP_KEY_INPUTS,
+    MD_OIP_KEY_OUTPUTS,
+    MD_OIP_KEY_PARAMETERS,
+    MD_OIP_KEY_NAME,
+    MD_OIP_KEY_DATATYPE,
+    MD_OIP_KEY_SHAPE,
+    MD_OIP_KEY_DATA,
+};
+
 /* An output that the client named, or the default for all. */
 struct md_oip_output {
     struct md_str name; /* zero-terminated */
     bool binary;
     int64_t class_count; /* classification extension; 0: none */
+    unsigned keys;       /* that were read, a bit each */
 };
 
 /* An input while it is read. */
@@ -28,6 +43,7 @@ struct md_oip_input {
     bool has_name, has_dtype, has_shape, has_data, has_binary_size;
     size_t binary_size;
     const char *data_at; /* `data` came before what it needs: read when the object ends */
+    unsigned keys;       /* that were read, a bit each */
 };
 
 enum md_oip_phase { MD_OIP_DECODE_JSON, MD_OIP_DECODE_TENSOR, MD_OIP_IN_FLIGHT, MD_OIP_ENCODE };
@@ -47,6 +63,7 @@ struct md_oip_infer {
     size_t json_bytes; /* of the body; the rest is binary */
     bool raw;          /* the body is one tensor */
     unsigned place;    /* where in the document, see infer_decode.c */
+    unsigned keys;     /* of the document that were read, a bit each */
     struct md_oip_input *inputs;
     size_t input_count, input_capacity;
     struct md_oip_output *outputs;
@@ -57,8 +74,8 @@ struct md_oip_infer {
     struct md_tensor_reader reader;
     struct md_bytes strings;       /* of all BYTES inputs; borrows its memory */
     struct md_block *string_block; /* that memory, if it is not the arena's */
-    struct md_json tensor_json; /* position of the data that is read */
-    bool reads_late;            /* of data_at */
+    struct md_json tensor_json;    /* position of the data that is read */
+    bool reads_late;               /* of data_at */
 
     /* encoding */
     const struct md_response *response;

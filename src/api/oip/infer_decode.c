@@ -16,6 +16,9 @@
 enum { PLACE_BEGIN, PLACE_TOP, PLACE_INPUTS, PLACE_INPUT, PLACE_OUTPUTS, PLACE_OUTPUT, PLACE_END };
 enum { SMALL_TENSOR_BYTES = 1024, TENSOR_ALIGNMENT = 64 };
 
+/* Values of json_bytes before the body is there. */
+static const size_t NO_LENGTH = SIZE_MAX, BEYOND_ANY_BODY = SIZE_MAX - 1;
+
 /* --- errors -------------------- */
 
 static void drop_target(void *arg)
@@ -40,7 +43,7 @@ static bool fail(struct md_oip_infer *infer, const char *format, ...)
     char text[512];
     va_list args;
 
-    if (infer->json.failed) { /* what went wrong first is what is said */
+    if (infer->json.failed) { /* a syntax error says more than what was missed for it */
         return false;
     }
     va_start(args, format);
@@ -158,12 +161,36 @@ static bool copy_text(struct md_oip_infer *infer, struct md_str *out)
     return out->ptr || no_memory(infer);
 }
 
+/* A key may come once: which of two values counts is anybody's guess. */
+static bool once(struct md_oip_infer *infer, unsigned *seen, enum md_oip_key key, const char *name)
+{
+    const unsigned bit = 1U << key;
+    const bool twice = *seen & bit;
+
+    *seen |= bit;
+    return !twice || fail(infer, "the key '%s' stands twice in one object", name);
+}
+
 /* --- parameters -------------------- */
 
-/* Reads the value of a parameter; token is its first. */
-static bool read_parameter_value(struct md_oip_infer *infer, enum md_json_token token,
-                                 struct md_parameter *out)
+/* Skips the rest of the array or object whose bracket was taken last. */
+static bool leave_level(struct md_oip_infer *infer)
 {
+    const uint32_t depth = infer->json.depth;
+
+    while (infer->json.depth >= depth) {
+        if (md_json_next(&infer->json) == MD_JSON_ERROR) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Reads the value of a parameter. */
+static bool read_parameter_value(struct md_oip_infer *infer, struct md_parameter *out)
+{
+    const enum md_json_token token = md_json_next(&infer->json);
+
     switch (token) {
     case MD_JSON_TRUE:
     case MD_JSON_FALSE:
@@ -181,29 +208,29 @@ static bool read_parameter_value(struct md_oip_infer *infer, enum md_json_token 
         out->kind = MD_PARAMETER_DOUBLE;
         return md_json_to_f64(infer->json.text, &out->value.number) ||
                fail(infer, "a parameter is not a number");
-    case MD_JSON_ERROR:
-        return false;
+    case MD_JSON_ARRAY_BEGIN:
+    case MD_JSON_OBJECT_BEGIN:
+        out->kind = MD_PARAMETER_NONE;
+        return leave_level(infer);
     default:
-        return fail(infer,
-                    "parameter '%s' has an unsupported type, must be string, number or boolean",
-                    out->name.ptr);
+        out->kind = MD_PARAMETER_NONE;
+        return token == MD_JSON_NULL;
     }
 }
 
 typedef bool (*parameter_taker)(struct md_oip_infer *infer, const struct md_parameter *parameter);
 
-/* Reads an object of parameters and hands out each. */
+/* Reads an object of parameters and hands out each; null is none. */
 static bool read_parameters(struct md_oip_infer *infer, parameter_taker take)
 {
-    enum md_json_token token;
+    enum md_json_token token = md_json_next(&infer->json);
 
-    if (md_json_next(&infer->json) != MD_JSON_OBJECT_BEGIN) {
-        return fail(infer, "'parameters' must be an object");
+    if (token != MD_JSON_OBJECT_BEGIN) {
+        return token == MD_JSON_NULL || fail(infer, "'parameters' must be an object");
     }
     while ((token = md_json_next(&infer->json)) == MD_JSON_KEY) {
         struct md_parameter parameter;
-        if (!copy_text(infer, &parameter.name) ||
-            !read_parameter_value(infer, md_json_next(&infer->json), &parameter) ||
+        if (!copy_text(infer, &parameter.name) || !read_parameter_value(infer, &parameter) ||
             !take(infer, &parameter)) {
             return false;
         }
@@ -211,18 +238,61 @@ static bool read_parameters(struct md_oip_infer *infer, parameter_taker take)
     return token == MD_JSON_OBJECT_END;
 }
 
-static bool take_request_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
+static bool is_bool(const struct md_parameter *parameter)
 {
-    if (md_str_eq_c(parameter->name, "binary_data_output")) {
-        infer->binary_output = parameter->kind == MD_PARAMETER_BOOL && parameter->value.boolean;
-        return parameter->kind == MD_PARAMETER_BOOL ||
-               fail(infer, "'binary_data_output' must be a boolean");
+    return parameter->kind == MD_PARAMETER_BOOL;
+}
+
+static bool is_natural(const struct md_parameter *parameter)
+{
+    return parameter->kind == MD_PARAMETER_INT && parameter->value.integer >= 0;
+}
+
+static bool is_sequence_id(const struct md_parameter *parameter)
+{
+    return parameter->kind == MD_PARAMETER_STRING || is_natural(parameter);
+}
+
+/* Parameters that mean something to a scheduler have a type. */
+static bool check_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
+{
+    static const struct {
+        const char *name;
+        bool (*fits)(const struct md_parameter *parameter);
+        const char *what;
+    } known[] = {
+        {"sequence_id", is_sequence_id, "a natural number or a string"},
+        {"sequence_start", is_bool, "a boolean"},
+        {"sequence_end", is_bool, "a boolean"},
+        {"priority", is_natural, "a natural number"},
+        {"timeout", is_natural, "a natural number"},
+        {"binary_data_output", is_bool, "a boolean"},
+    };
+
+    for (size_t i = 0; i < MD_COUNT_OF(known); i++) {
+        if (md_str_eq_c(parameter->name, known[i].name)) {
+            return known[i].fits(parameter) ||
+                   fail(infer, "Unable to parse '%s': it must be %s", known[i].name, known[i].what);
+        }
     }
     if (md_str_starts_with(parameter->name, MD_STR("triton_"))) {
-        return fail(
-            infer,
-            "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
-            "starting with 'triton_' are allowed: ");
+        return fail(infer, "parameter keys starting with 'triton_' are reserved for Triton usage "
+                           "and should not be specified.");
+    }
+    return parameter->kind != MD_PARAMETER_NONE ||
+           fail(infer,
+                "parameter '%s' has invalid type. It should be either 'int', 'bool', or 'string'.",
+                parameter->name.ptr);
+}
+
+static bool take_request_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
+{
+    if (!check_parameter(infer, parameter)) {
+        return false;
+    }
+    if (md_str_eq_c(parameter->name, "binary_data_output")) {
+        infer->binary_output = parameter->value.boolean;
+        return true;
     }
     if (!grow(infer, (void **)&infer->parameters, infer->parameter_count,
               &infer->parameter_capacity, sizeof *infer->parameters)) {
@@ -248,7 +318,7 @@ static bool take_input_parameter(struct md_oip_infer *infer, const struct md_par
         return refuse_shared_memory(infer);
     }
     if (md_str_eq_c(parameter->name, "binary_data_size")) {
-        if (parameter->kind != MD_PARAMETER_INT || parameter->value.integer < 0) {
+        if (!is_natural(parameter)) {
             return fail(infer, "'binary_data_size' must be a natural number");
         }
         input->has_binary_size = true;
@@ -265,14 +335,12 @@ static bool take_output_parameter(struct md_oip_infer *infer, const struct md_pa
         return refuse_shared_memory(infer);
     }
     if (md_str_eq_c(parameter->name, "binary_data")) {
-        output->binary = parameter->kind == MD_PARAMETER_BOOL && parameter->value.boolean;
-        return parameter->kind == MD_PARAMETER_BOOL ||
-               fail(infer, "'binary_data' must be a boolean");
+        output->binary = is_bool(parameter) && parameter->value.boolean;
+        return is_bool(parameter) || fail(infer, "'binary_data' must be a boolean");
     }
     if (md_str_eq_c(parameter->name, "classification")) {
-        output->class_count = parameter->kind == MD_PARAMETER_INT ? parameter->value.integer : 0;
-        return output->class_count > 0 ||
-               fail(infer, "'classification' must be a number greater than 0");
+        output->class_count = is_natural(parameter) ? parameter->value.integer : 0;
+        return is_natural(parameter) || fail(infer, "'classification' must be a natural number");
     }
     return true;
 }
@@ -368,14 +436,12 @@ static bool read_dtype(struct md_oip_infer *infer, struct md_oip_input *input)
     input->tensor.dtype = md_dtype_from_name(infer->json.text);
     input->has_dtype = true;
     return input->tensor.dtype != MD_DTYPE_INVALID ||
-           fail(infer, "invalid datatype '%.*s' of an input", MD_STR_ARG(infer->json.text));
+           fail(infer, "invalid datatype for input %s",
+                input->tensor.name.ptr ? input->tensor.name.ptr : "");
 }
 
 static bool read_data(struct md_oip_infer *infer, struct md_oip_input *input)
 {
-    if (input->has_data) {
-        return fail(infer, "an input has 'data' twice");
-    }
     input->has_data = true;
     if (!input->has_dtype || !input->has_shape) {
         (void)md_json_peek(&infer->json); /* takes the colon */
@@ -412,8 +478,9 @@ static bool end_input(struct md_oip_infer *infer)
     if (input->has_data == input->has_binary_size) {
         return fail(
             infer,
-            "must specify exactly one of 'data', 'binary_data_size' and 'shared_memory_region' for input '%s'",
-            name);
+            "Input must set only one of the following fields: 'data', 'binary_data_size' in "
+            "'parameters', 'shared_memory_region' in 'parameters'. But %s",
+            input->has_data ? "set 'data' 'binary_data_size'" : "no field is set");
     }
     if (input->data_at) {
         infer->reads_late = true;
@@ -434,21 +501,24 @@ static bool input_field(struct md_oip_infer *infer)
 
     if (md_str_eq_c(key, "name")) {
         input->has_name = true;
-        return (md_json_next(&infer->json) == MD_JSON_STRING ||
+        return once(infer, &input->keys, MD_OIP_KEY_NAME, "name") &&
+               (md_json_next(&infer->json) == MD_JSON_STRING ||
                 fail(infer, "the 'name' of an input must be a string")) &&
                copy_text(infer, &input->tensor.name);
     }
     if (md_str_eq_c(key, "datatype")) {
-        return read_dtype(infer, input);
+        return once(infer, &input->keys, MD_OIP_KEY_DATATYPE, "datatype") &&
+               read_dtype(infer, input);
     }
     if (md_str_eq_c(key, "shape")) {
-        return read_shape(infer, input);
+        return once(infer, &input->keys, MD_OIP_KEY_SHAPE, "shape") && read_shape(infer, input);
     }
     if (md_str_eq_c(key, "data")) {
-        return read_data(infer, input);
+        return once(infer, &input->keys, MD_OIP_KEY_DATA, "data") && read_data(infer, input);
     }
     if (md_str_eq_c(key, "parameters")) {
-        return read_parameters(infer, take_input_parameter);
+        return once(infer, &input->keys, MD_OIP_KEY_PARAMETERS, "parameters") &&
+               read_parameters(infer, take_input_parameter);
     }
     return md_json_skip(&infer->json);
 }
@@ -488,12 +558,14 @@ static bool output_field(struct md_oip_infer *infer)
     struct md_str key = infer->json.text;
 
     if (md_str_eq_c(key, "name")) {
-        return (md_json_next(&infer->json) == MD_JSON_STRING ||
+        return once(infer, &output->keys, MD_OIP_KEY_NAME, "name") &&
+               (md_json_next(&infer->json) == MD_JSON_STRING ||
                 fail(infer, "the 'name' of an output must be a string")) &&
                copy_text(infer, &output->name);
     }
     if (md_str_eq_c(key, "parameters")) {
-        return read_parameters(infer, take_output_parameter);
+        return once(infer, &output->keys, MD_OIP_KEY_PARAMETERS, "parameters") &&
+               read_parameters(infer, take_output_parameter);
     }
     return md_json_skip(&infer->json);
 }
@@ -506,17 +578,21 @@ static bool top_field(struct md_oip_infer *infer)
 
     if (md_str_eq_c(key, "inputs") || md_str_eq_c(key, "outputs")) {
         bool inputs = key.ptr[0] == 'i';
+        const char *name = inputs ? "inputs" : "outputs";
         infer->place = inputs ? PLACE_INPUTS : PLACE_OUTPUTS;
-        return md_json_next(&infer->json) == MD_JSON_ARRAY_BEGIN ||
-               fail(infer, "'%s' must be an array", inputs ? "inputs" : "outputs");
+        return once(infer, &infer->keys, inputs ? MD_OIP_KEY_INPUTS : MD_OIP_KEY_OUTPUTS, name) &&
+               (md_json_next(&infer->json) == MD_JSON_ARRAY_BEGIN ||
+                fail(infer, "'%s' must be an array", name));
     }
     if (md_str_eq_c(key, "id")) {
-        return (md_json_next(&infer->json) == MD_JSON_STRING ||
+        return once(infer, &infer->keys, MD_OIP_KEY_ID, "id") &&
+               (md_json_next(&infer->json) == MD_JSON_STRING ||
                 fail(infer, "'id' must be a string")) &&
                copy_text(infer, &infer->request.id);
     }
     if (md_str_eq_c(key, "parameters")) {
-        return read_parameters(infer, take_request_parameter);
+        return once(infer, &infer->keys, MD_OIP_KEY_PARAMETERS, "parameters") &&
+               read_parameters(infer, take_request_parameter);
     }
     return md_json_skip(&infer->json);
 }
@@ -615,13 +691,6 @@ static void submit(struct md_oip_infer *infer)
         return;
     }
     if (!md_request_check(request, err)) {
-        (void)md_error_prefix(err, "[request id: %s]",
-                              request->id.len ? request->id.ptr : "<id_unknown>");
-        char *colon = strstr(err->text, "]: ");
-        if (colon) {
-            memmove(colon + 1, colon + 2,
-                    strlen(colon + 2) + 1); /* the field writes a space alone */
-        }
         refuse(infer, err);
         return;
     }
@@ -701,8 +770,10 @@ static void infer_raw(struct md_oip_infer *infer)
     const struct md_tensor_spec *spec = target->inputs;
 
     if (target->input_count != 1) {
-        (void)fail(infer, "raw binary input needs a model with one input, model '%s' has %zu",
-                   target->model_name.ptr, target->input_count);
+        (void)fail(infer,
+                   "[request id: <id_unknown>] Raw request must only have 1 input (found 1) to be "
+                   "deduced but got %zu inputs in '%s' model configuration",
+                   target->input_count, target->model_name.ptr);
         refuse(infer, &infer->json.error);
         return;
     }
@@ -724,7 +795,9 @@ static void infer_raw(struct md_oip_infer *infer)
         !grow(infer, (void **)&infer->inputs, 0, &infer->input_capacity, sizeof *infer->inputs)) {
         (void)no_memory(infer);
     } else if (variable > 1) {
-        (void)fail(infer, "raw binary input needs at most one variable dimension in input '%s'",
+        (void)fail(infer,
+                   "[request id: <id_unknown>] The shape of the raw input '%s' can not be deduced "
+                   "because there are more than one variable-sized dimension",
                    spec->name.ptr);
     } else if (spec->dtype == MD_DTYPE_BYTES) {
         char *data = tensor_memory(infer, body.len + 4);
@@ -759,23 +832,35 @@ static void infer_raw(struct md_oip_infer *infer)
 
 /* --- handler -------------------- */
 
+static bool is_integer(struct md_str text)
+{
+    size_t first = text.len && text.ptr[0] == '-', at = first;
+
+    while (at < text.len && text.ptr[at] >= '0' && text.ptr[at] <= '9') {
+        at++;
+    }
+    return at == text.len && at > first;
+}
+
 static bool read_header_length(struct md_oip_infer *infer, struct md_error *err)
 {
-    struct md_exchange *x = infer->x;
-    struct md_str text = md_exchange_header(x, "Inference-Header-Content-Length");
+    struct md_str text = md_exchange_header(infer->x, MD_OIP_LENGTH_HEADER);
     uint64_t length;
 
-    infer->json_bytes = SIZE_MAX;
+    infer->json_bytes = NO_LENGTH;
     if (!text.ptr) {
         return true;
     }
-    if (!md_str_to_u64(text, &length)) {
-        return md_error_set(
-            err, MD_REASON_INVALID_ARGUMENT,
-            "Unable to parse Inference-Header-Content-Length '%.*s': a natural number was expected",
-            MD_STR_ARG(text));
+    if (!is_integer(text)) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "Unable to parse " MD_OIP_LENGTH_HEADER
+                            " '%.*s': a natural number was expected",
+                            MD_STR_ARG(text));
     }
-    infer->json_bytes = length;
+    if (!md_str_to_u64(text, &length)) {
+        length = BEYOND_ANY_BODY;
+    }
+    infer->json_bytes = md_size_min(length, BEYOND_ANY_BODY);
     infer->raw = length == 0;
     return true;
 }
@@ -817,7 +902,7 @@ static void on_head(struct md_exchange *x)
         refuse(infer, &err);
     } else if (!read_header_length(infer, &err)) {
         refuse(infer, &err);
-    } else if (infer->json_bytes != SIZE_MAX && !infer->raw) {
+    } else if (infer->json_bytes != NO_LENGTH && !infer->raw) {
         x->body_lead = infer->json_bytes;
         x->body_max = oip->max_binary_bytes;
     }
@@ -827,15 +912,15 @@ static void on_request(struct md_exchange *x)
 {
     struct md_oip_infer *infer = x->dialect;
 
-    if (infer->json_bytes == SIZE_MAX) {
+    if (infer->json_bytes == NO_LENGTH) {
         infer->json_bytes = x->body.len;
     }
     md_json_init(&infer->json,
                  md_str_make(x->body.ptr, md_size_min(infer->json_bytes, x->body.len)), &x->arena,
                  (uint32_t)infer->oip->options->json_max_depth);
     if (infer->json_bytes > x->body.len) {
-        (void)fail(infer, "Inference-Header-Content-Length is %zu, the body has %zu bytes",
-                   infer->json_bytes, x->body.len);
+        (void)fail(infer, "inference header size should be in range (0, %zu), got: %.*s",
+                   x->body.len, MD_STR_ARG(md_exchange_header(x, MD_OIP_LENGTH_HEADER)));
         refuse(infer, &infer->json.error);
     } else if (infer->raw) {
         infer_raw(infer);

@@ -32,50 +32,47 @@ static bool is_binary(const struct md_oip_infer *infer, struct md_str name)
 
 /* --- classification -------------------- */
 
-static double element(const struct md_tensor *tensor, size_t index)
+static double float_element(const struct md_tensor *tensor, size_t index)
 {
     const char *at = tensor->data + index * md_dtype_size(tensor->dtype);
-    union {
-        uint8_t u8;
-        uint16_t u16;
-        uint32_t u32;
-        uint64_t u64;
-        int8_t i8;
-        int16_t i16;
-        int32_t i32;
-        int64_t i64;
-        float f32;
-        double f64;
-    } v;
+    uint16_t half;
+    float single;
+    double number;
 
-    memcpy(&v, at, md_dtype_size(tensor->dtype));
     switch (tensor->dtype) {
-    case MD_DTYPE_BOOL:
-    case MD_DTYPE_UINT8:
-        return v.u8;
-    case MD_DTYPE_UINT16:
-        return v.u16;
-    case MD_DTYPE_UINT32:
-        return v.u32;
-    case MD_DTYPE_UINT64:
-        return (double)v.u64;
-    case MD_DTYPE_INT8:
-        return v.i8;
-    case MD_DTYPE_INT16:
-        return v.i16;
-    case MD_DTYPE_INT32:
-        return v.i32;
-    case MD_DTYPE_INT64:
-        return (double)v.i64;
     case MD_DTYPE_FP16:
-        return (double)md_number_from_fp16(v.u16);
     case MD_DTYPE_BF16:
-        return (double)md_number_from_bf16(v.u16);
+        memcpy(&half, at, sizeof half);
+        return (double)(tensor->dtype == MD_DTYPE_FP16 ? md_number_from_fp16(half)
+                                                       : md_number_from_bf16(half));
     case MD_DTYPE_FP32:
-        return (double)v.f32;
+        memcpy(&single, at, sizeof single);
+        return (double)single;
     default:
-        return v.f64;
+        memcpy(&number, at, sizeof number);
+        return number;
     }
+}
+
+static bool is_float(enum md_dtype dtype)
+{
+    return dtype >= MD_DTYPE_FP16 && dtype != MD_DTYPE_BYTES;
+}
+
+static bool is_signed(enum md_dtype dtype)
+{
+    return dtype >= MD_DTYPE_INT8 && dtype <= MD_DTYPE_INT64;
+}
+
+/* The element's 64 bits, sign extended if its type has one. */
+static uint64_t integer_element(const struct md_tensor *tensor, size_t index)
+{
+    const size_t size = md_dtype_size(tensor->dtype);
+    const unsigned shift = (unsigned)(64 - 8 * size);
+    uint64_t bits = 0;
+
+    memcpy(&bits, tensor->data + index * size, size);
+    return is_signed(tensor->dtype) ? (uint64_t)((int64_t)(bits << shift) >> shift) : bits;
 }
 
 /* Appends one class as an element of a BYTES tensor. */
@@ -83,9 +80,17 @@ static void append_class(const struct md_tensor *tensor, size_t at, size_t index
                          const struct md_tensor_spec *spec, struct md_bytes *out)
 {
     char text[512];
-    bool is_float = tensor->dtype >= MD_DTYPE_FP16 && tensor->dtype != MD_DTYPE_BYTES;
-    int len = is_float ? snprintf(text, sizeof text, "%f:%zu", element(tensor, at), index)
-                       : snprintf(text, sizeof text, "%.0f:%zu", element(tensor, at), index);
+    int len;
+
+    if (is_float(tensor->dtype)) {
+        len = snprintf(text, sizeof text, "%f:%zu", float_element(tensor, at), index);
+    } else if (is_signed(tensor->dtype)) {
+        len =
+            snprintf(text, sizeof text, "%lld:%zu", (long long)integer_element(tensor, at), index);
+    } else {
+        len = snprintf(text, sizeof text, "%llu:%zu",
+                       (unsigned long long)integer_element(tensor, at), index);
+    }
     struct md_str label =
         spec && index < spec->class_label_count ? spec->class_labels[index] : MD_STR("");
     uint32_t total = (uint32_t)((size_t)len + (label.len ? label.len + 1 : 0));
@@ -101,7 +106,14 @@ static void append_class(const struct md_tensor *tensor, size_t at, size_t index
 /* Order of classes: the larger value first, of equal ones the lower index; NaN comes last. */
 static bool is_better(const struct md_tensor *tensor, size_t first, size_t a, size_t b)
 {
-    double x = element(tensor, first + a), y = element(tensor, first + b);
+    if (!is_float(tensor->dtype)) {
+        /* with the top bit turned, signed numbers compare as unsigned ones */
+        const uint64_t turn = is_signed(tensor->dtype) ? 1ULL << 63 : 0;
+        uint64_t x = integer_element(tensor, first + a) ^ turn;
+        uint64_t y = integer_element(tensor, first + b) ^ turn;
+        return x > y || (x == y && a < b);
+    }
+    double x = float_element(tensor, first + a), y = float_element(tensor, first + b);
 
     if (isnan(x) || isnan(y)) {
         return isnan(x) == isnan(y) ? a < b : isnan(y);
@@ -163,10 +175,9 @@ static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64
 
     if (tensor->dtype == MD_DTYPE_BYTES ||
         !md_shape_elements(tensor->shape, tensor->rank, &elements)) {
-        return md_error_set(
-            err, MD_REASON_INVALID_ARGUMENT,
-            "class result not available for output '%s' due to unsupported type '%s'",
-            tensor->name.ptr, md_dtype_name(tensor->dtype));
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "class result not available for output due to unsupported type '%s'",
+                            md_dtype_name(tensor->dtype));
     }
     size_t classes = rows ? elements / rows : 0;
     size_t k = md_size_min((size_t)class_count, classes);
@@ -318,8 +329,8 @@ static void answer(struct md_oip_infer *infer)
                                       .may_compress = true};
     if (binary) {
         char *length = md_arena_printf(arena, "%zu", md_chain_bytes(&infer->document));
-        *header = (struct md_http_header){MD_STR("Inference-Header-Content-Length"),
-                                          md_str_of(length ? length : "0")};
+        *header =
+            (struct md_http_header){MD_STR(MD_OIP_LENGTH_HEADER), md_str_of(length ? length : "0")};
         answer.content_type = "application/octet-stream";
         answer.headers = header;
         answer.header_count = 1;

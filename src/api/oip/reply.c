@@ -80,7 +80,6 @@ static void reply_text(struct md_exchange *x, unsigned status, struct md_bytes *
         response.headers = header;
         response.parts = part;
         response.part_count = 1;
-        response.may_compress = true;
     }
     response.header_count = response.headers != NULL;
     md_bytes_deinit(text);

@@ -1,6 +1,7 @@
 /*
  * Answers of the dialect that are no inference: JSON documents and errors. On the loop of the
- * exchange.
+ * exchange. They are never compressed, as in the field: its asyncio client offers gzip with every
+ * call and unpacks only inferences.
  */
 #ifndef MD_API_OIP_REPLY_H
 #define MD_API_OIP_REPLY_H

@@ -6,6 +6,7 @@
 #include "api/oip/reply.h"
 #include "base/clock.h"
 #include "http/router.h"
+#include "os/log_file.h"
 
 /* --- health -------------------- */
 
@@ -227,7 +228,7 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
         }
         append_duration(text, rows[i].name, rows[i].count, rows[i].ns);
     }
-    md_bytes_append_c(text, "},\"batch_stats\":[");
+    md_bytes_append_c(text, "},\"response_stats\":{},\"batch_stats\":[");
     append_batches(text, &version->target);
     md_bytes_append_c(text, "],\"memory_usage\":[");
     uint64_t memory = atomic_load(&((struct md_version *)(uintptr_t)version)->memory_bytes);
@@ -235,16 +236,32 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
         md_bytes_printf(text, "{\"type\":\"CPU\",\"id\":0,\"byte_size\":%llu}",
                         (unsigned long long)memory);
     }
-    md_bytes_append_c(text, "],\"response_stats\":{}}");
+    md_bytes_append_c(text, "]}");
+}
+
+/* The field has sentences and a status of its own for those. */
+static void refuse_stats(struct md_exchange *x)
+{
+    struct md_error err;
+    const bool known = md_models_find(oip_of(x)->models, x->captures[0]) != NULL;
+
+    (void)md_error_set(&err, MD_REASON_INVALID_ARGUMENT,
+                       known ? "requested model version is not available for model '%s'"
+                             : "requested model '%s' is not available",
+                       x->captures[0].ptr);
+    md_oip_reply_error(x, &err);
 }
 
 static void get_stats(struct md_exchange *x)
 {
-    const struct md_version *version = resolve(x);
+    struct md_error err;
+    const struct md_version *version =
+        md_models_resolve(oip_of(x)->models, x->captures[0], x->captures[1], &err);
     struct md_bytes text = {0};
     bool first = true;
 
     if (!version) {
+        refuse_stats(x);
         return;
     }
     md_bytes_append_c(&text, "{\"model_stats\":[");
@@ -292,7 +309,10 @@ static void append_entry(struct md_bytes *text, struct md_str name, int64_t vers
         if (version) {
             md_bytes_printf(text, ",\"version\":\"%lld\"", (long long)version);
         }
-        md_bytes_printf(text, ",\"state\":\"%s\",\"reason\":", state);
+        md_bytes_printf(text, ",\"state\":\"%s\"", state);
+    }
+    if (*reason) {
+        md_bytes_append_c(text, ",\"reason\":");
         md_json_append_string(text, md_str_of(reason));
     }
     md_bytes_append_char(text, '}');
@@ -384,37 +404,85 @@ static void reply_log_settings(struct md_exchange *x)
         md_bytes_printf(&text, ",\"%s\":%s", log_switches[i].name,
                         md_log_is_enabled(log_switches[i].level) ? "true" : "false");
     }
-    md_bytes_printf(&text, ",\"log_verbose_level\":%d,\"log_format\":\"%s\"}",
-                    md_log_is_enabled(MD_LOG_VERBOSE) ? 1 : 0, options->log_format);
+    md_bytes_printf(&text, ",\"log_verbose_level\":%u,\"log_format\":\"%s\"}", md_log_verbosity(),
+                    md_os_log_format_name(md_os_log_format()));
     md_oip_reply_json(x, 200, &text);
 }
 
-static bool set_log(struct md_json *json, struct md_str key, enum md_json_token token,
-                    struct md_error *err)
+/* What a request asks for; nothing changes before all of it has been read. */
+struct log_change {
+    bool enabled[MD_COUNT_OF(log_switches)];
+    unsigned verbosity;
+    enum md_log_format format;
+};
+
+static void read_log_settings(struct log_change *change)
+{
+    for (size_t i = 0; i < MD_COUNT_OF(log_switches); i++) {
+        change->enabled[i] = md_log_is_enabled(log_switches[i].level);
+    }
+    change->verbosity = md_log_verbosity();
+    change->format = md_os_log_format();
+}
+
+static void apply_log_settings(const struct log_change *change)
+{
+    for (size_t i = 0; i < MD_COUNT_OF(log_switches); i++) {
+        md_log_set_enabled(log_switches[i].level, change->enabled[i]);
+    }
+    md_log_set_verbosity(change->verbosity);
+    md_os_log_set_format(change->format);
+}
+
+static bool take_verbosity(const struct md_json *json, enum md_json_token token,
+                           struct log_change *change, struct md_error *err)
 {
     uint64_t level;
 
+    if (token != MD_JSON_NUMBER || !md_json_to_u64(json->text, &level) || level > UINT32_MAX) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "'log_verbose_level' must be a natural number");
+    }
+    change->verbosity = (unsigned)level;
+    return true;
+}
+
+static bool take_format(const struct md_json *json, enum md_json_token token,
+                        struct log_change *change, struct md_error *err)
+{
+    if (token != MD_JSON_STRING) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'log_format' must be a string");
+    }
+    return md_os_log_format_find(json->text, &change->format) ||
+           md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                        "invalid argument for --log_format, got: %.*s", MD_STR_ARG(json->text));
+}
+
+static bool take_log_setting(struct md_json *json, struct md_str key, struct log_change *change,
+                             struct md_error *err)
+{
+    enum md_json_token token = md_json_next(json);
+
+    if (json->failed || token == MD_JSON_NULL) { /* null: as it is */
+        return true;
+    }
     for (size_t i = 0; i < MD_COUNT_OF(log_switches); i++) {
         if (md_str_eq_c(key, log_switches[i].name)) {
-            if (token != MD_JSON_TRUE && token != MD_JSON_FALSE) {
-                return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'%s' must be a boolean",
-                                    log_switches[i].name);
-            }
-            md_log_set_enabled(log_switches[i].level, token == MD_JSON_TRUE);
-            return true;
+            change->enabled[i] = token == MD_JSON_TRUE;
+            return token == MD_JSON_TRUE || token == MD_JSON_FALSE ||
+                   md_error_set(err, MD_REASON_INVALID_ARGUMENT, "'%s' must be a boolean",
+                                log_switches[i].name);
         }
     }
     if (md_str_eq_c(key, "log_verbose_level")) {
-        if (token != MD_JSON_NUMBER || !md_json_to_u64(json->text, &level)) {
-            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                                "'log_verbose_level' must be a natural number");
-        }
-        md_log_set_enabled(MD_LOG_VERBOSE, level > 0);
-        return true;
+        return take_verbosity(json, token, change, err);
     }
-    if (md_str_eq_c(key, "log_file") || md_str_eq_c(key, "log_format")) {
+    if (md_str_eq_c(key, "log_format")) {
+        return take_format(json, token, change, err);
+    }
+    if (md_str_eq_c(key, "log_file")) {
         return md_error_set(err, MD_REASON_UNSUPPORTED,
-                            "'%.*s' cannot be changed while the server runs", MD_STR_ARG(key));
+                            "log file location can not be updated through network protocol");
     }
     return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "unknown log setting '%.*s'",
                         MD_STR_ARG(key));
@@ -422,6 +490,7 @@ static bool set_log(struct md_json *json, struct md_str key, enum md_json_token 
 
 static void post_logging(struct md_exchange *x)
 {
+    struct log_change change;
     struct md_json json;
     struct md_error err;
     bool ok = true;
@@ -435,13 +504,17 @@ static void post_logging(struct md_exchange *x)
         md_oip_reply_sentence(x, 400, "the request must be a JSON object");
         return;
     }
+    read_log_settings(&change);
     while (ok && md_json_next(&json) == MD_JSON_KEY) {
-        struct md_str key = json.text;
-        ok = set_log(&json, key, md_json_next(&json), &err);
+        ok = take_log_setting(&json, json.text, &change, &err);
+    }
+    if (ok && !json.failed && md_json_next(&json) != MD_JSON_END) {
+        ok = md_json_fail(&json, "nothing may follow the settings");
     }
     if (json.failed || !ok) {
         md_oip_reply_error(x, json.failed ? &json.error : &err);
     } else {
+        apply_log_settings(&change);
         reply_log_settings(x);
     }
 }
@@ -530,6 +603,7 @@ static const struct md_route routes[] = {
     {"/v2/models/{0}/stats", MD_ROUTE_GET, &stats_handler, NULL},
     {"/v2/models/{0}/versions/{1}/stats", MD_ROUTE_GET, &stats_handler, NULL},
     {"/v2/repository/index", MD_ROUTE_POST, &index_handler, NULL},
+    {"/v2/repository/{0}/index", MD_ROUTE_POST, &index_handler, NULL},
     {"/v2/logging", MD_ROUTE_GET, &get_logging_handler, NULL},
     {"/v2/logging", MD_ROUTE_POST, &post_logging_handler, NULL},
     {"/v2/drain", BOTH, &drain_handler, NULL},
@@ -554,11 +628,14 @@ static const struct md_route routes[] = {
     {"/v2/models/{0}/trace/setting", BOTH, &no_trace_handler, NULL},
 };
 
-static bool is_number(struct md_str text)
+static bool is_digits(struct md_str text)
 {
-    uint64_t ignored;
-
-    return text.len == 0 || md_str_to_u64(text, &ignored);
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] < '0' || text.ptr[i] > '9') {
+            return false;
+        }
+    }
+    return true;
 }
 
 void md_oip_route(void *arg, struct md_exchange *x)
@@ -566,7 +643,7 @@ void md_oip_route(void *arg, struct md_exchange *x)
     enum md_route_match match = md_router_match(routes, MD_COUNT_OF(routes), x);
 
     x->route_data = arg;
-    if (match == MD_ROUTE_FOUND && !is_number(x->captures[1])) {
+    if (match == MD_ROUTE_FOUND && !is_digits(x->captures[1])) {
         match = MD_ROUTE_NOT_FOUND; /* the field's route takes digits alone */
     }
     if (match != MD_ROUTE_FOUND) {

@@ -23,7 +23,7 @@ const char *md_http_refusal_name(unsigned cause)
 
 static int start(void **state)
 {
-    const struct md_string_list config = {0};
+    static const struct md_options options = {.allow_cpu_metrics = true};
     char name[16];
 
     (void)state;
@@ -38,7 +38,7 @@ static int start(void **state)
                                   .loop_count = 1,
                                   .budget = &server.budget,
                                   .version = "1.2.3"};
-    md_metrics_configure(&metrics, &config);
+    md_metrics_configure(&metrics, &options);
     return 0;
 }
 

@@ -248,8 +248,8 @@ static void at_most_hundred(struct md_exchange *x)
     x->body_max = 100;
 }
 
-static const struct md_http_response stream_response = {.status = 200,
-                                                        .content_type = "text/plain"};
+static const struct md_http_response stream_response = {
+    .status = 200, .content_type = "text/plain", .may_compress = true};
 
 static void stream_piece(struct md_exchange *x)
 {

@@ -1017,6 +1017,51 @@ static void test_session_stream_written_when_there_is_something(void **state)
     rig_close(&rig);
 }
 
+static size_t unpack(struct md_inflate *inflate, struct md_str packed, char *out, size_t room)
+{
+    size_t consumed, produced;
+    struct md_error err;
+
+    assert_int_not_equal(
+        md_inflate_step(inflate, packed.ptr, packed.len, out, room, &consumed, &produced, &err),
+        MD_PROGRESS_ERROR);
+    assert_int_equal(consumed, packed.len);
+    return produced;
+}
+
+static void test_session_stream_is_compressed_piece_by_piece(void **state)
+{
+    struct rig rig;
+    struct md_conn peer;
+    struct answer answer = {0};
+    struct md_inflate *inflate;
+    struct md_error err;
+    char text[64];
+
+    (void)state;
+    rig_open(&rig, BUDGET);
+    peer_open(&peer, &rig);
+    peer_say_c(&peer, &rig, "GET /hold-stream HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n");
+    size_t head_bytes = peer.out.len;
+    assert_true(md_exchange_write(rig.held, MD_STR("first")));
+    assert_true(peer.out.len > head_bytes); /* its reader need not wait for the end */
+    assert_true(md_exchange_write(rig.held, MD_STR("second")));
+    md_exchange_end(rig.held);
+    peer_run(&peer, &rig);
+    peer_only_answer(&peer, &answer);
+    assert_true(answer_says(&answer, "Content-Encoding", "gzip"));
+    assert_true(answer_says(&answer, "Transfer-Encoding", "chunked"));
+    assert_true(md_inflate_create(MD_CODING_GZIP, &inflate, &err));
+    assert_int_equal(unpack(inflate, answer.body, text, sizeof text), 11);
+    assert_memory_equal(text, "firstsecond", 11);
+    assert_false(peer.closed);
+    md_inflate_destroy(inflate);
+    peer_hang_up(&peer, &rig);
+    md_bytes_deinit(&answer.unchunked);
+    peer_free(&peer);
+    rig_close(&rig);
+}
+
 static void test_session_stream_without_chunks_for_http10(void **state)
 {
     struct rig rig;
@@ -1118,6 +1163,7 @@ int main(void)
         cmocka_unit_test(test_session_peer_gone_before_the_request_is_whole),
         cmocka_unit_test(test_session_streams_as_fast_as_it_is_read),
         cmocka_unit_test(test_session_stream_written_when_there_is_something),
+        cmocka_unit_test(test_session_stream_is_compressed_piece_by_piece),
         cmocka_unit_test(test_session_stream_without_chunks_for_http10),
         cmocka_unit_test(test_session_stream_from_the_head),
         cmocka_unit_test(test_session_stream_of_a_lost_peer_ends_in_its_cancel),

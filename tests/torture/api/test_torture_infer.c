@@ -24,7 +24,7 @@ static int start(void **state)
 {
     static const char on_executor[] =
         "parameters { key: \"modeld_inline\" value { string_value: \"off\" } }";
-    const struct md_string_list config = {0};
+    static const struct md_options options = {.allow_cpu_metrics = true};
 
     (void)state;
     fake_server_init(&server);
@@ -41,7 +41,7 @@ static int start(void **state)
                                   .loop_count = 1,
                                   .budget = &server.budget,
                                   .version = "1.2.3"};
-    md_metrics_configure(&metrics, &config);
+    md_metrics_configure(&metrics, &options);
     return 0;
 }
 

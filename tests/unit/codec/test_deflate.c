@@ -252,6 +252,49 @@ static void test_deflate_out_of_memory_is_said(void **state)
     md_bytes_deinit(&packed);
 }
 
+/* What was appended so far can be read at once, before the end is there. */
+static void test_deflate_append_leaves_nothing_behind(void **state)
+{
+    enum { PIECES = 3, PIECE = 20000 };
+    struct md_deflate *deflate;
+    struct md_inflate *inflate;
+    struct md_bytes packed = {0};
+    static char text[PIECE], back[PIECE + 1];
+    size_t at = 0, consumed, produced;
+    struct md_error err;
+
+    (void)state;
+    assert_true(md_deflate_create(MD_CODING_GZIP, &deflate, &err));
+    assert_true(md_inflate_create(MD_CODING_GZIP, &inflate, &err));
+    for (size_t i = 0; i < PIECE; i++) {
+        text[i] = (char)(i * i * 2654435761U >> 13);
+    }
+    for (int piece = 0; piece < PIECES; piece++) {
+        assert_true(md_deflate_append(deflate, md_str_make(text, PIECE), false, &packed));
+        size_t got = 0;
+        do {
+            assert_int_equal(md_inflate_step(inflate, packed.data + at, packed.len - at, back + got,
+                                             sizeof back - got, &consumed, &produced, &err),
+                             MD_PROGRESS_AGAIN);
+            at += consumed;
+            got += produced;
+        } while (at < packed.len);
+        assert_int_equal(got, PIECE);
+        assert_memory_equal(back, text, PIECE);
+    }
+    assert_true(md_deflate_append(deflate, MD_STR(""), true, &packed));
+    assert_int_equal(md_inflate_step(inflate, packed.data + at, packed.len - at, back, sizeof back,
+                                     &consumed, &produced, &err),
+                     MD_PROGRESS_DONE);
+    assert_int_equal(produced, 0);
+    struct md_bytes small = {.max = 10};
+    assert_false(md_deflate_append(deflate, MD_STR(""), true, &small));
+    md_bytes_deinit(&small);
+    md_bytes_deinit(&packed);
+    md_deflate_destroy(deflate);
+    md_inflate_destroy(inflate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_deflate_other_formats_are_named),
         cmocka_unit_test(test_deflate_a_bomb_gets_only_the_room_it_is_given),
         cmocka_unit_test(test_deflate_out_of_memory_is_said),
+        cmocka_unit_test(test_deflate_append_leaves_nothing_behind),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

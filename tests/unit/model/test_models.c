@@ -387,7 +387,7 @@ static void test_models_metric_tags_become_labels(void **state)
               IDENTITY "metric_tags { key: \"a b\" value: \"x\\\"y\" } "
                        "metric_tags { key: \"c\" value: \"\" }");
     assert_true(start(""));
-    assert_true(md_str_eq_c(model("m")->metric_labels, ",_a_b=\"x\\\"y\",_c=\"\""));
+    assert_true(md_str_eq_c(model("m")->metric_labels, "model=\"m\",_a_b=\"x\\\"y\",_c=\"\""));
 }
 
 static void test_models_unload_and_load_again(void **state)

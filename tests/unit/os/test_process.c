@@ -223,6 +223,19 @@ static void test_library_opens_and_finds(void **state)
     assert_non_null(strstr(err.text, "libz.so.1"));
 }
 
+static void test_process_machine_usage_is_sane(void **state)
+{
+    struct md_os_machine_usage before, after;
+
+    (void)state;
+    md_os_machine_usage(&before);
+    assert_true(before.memory_used_bytes > 0);
+    assert_true(before.memory_used_bytes < before.memory_total_bytes);
+    assert_true(before.cpu_busy > 0 && before.cpu_busy < before.cpu_total);
+    md_os_machine_usage(&after);
+    assert_true(after.cpu_busy >= before.cpu_busy && after.cpu_total >= before.cpu_total);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_memory_large_blocks_go_back),
         cmocka_unit_test(test_clock_runs),
         cmocka_unit_test(test_library_opens_and_finds),
+        cmocka_unit_test(test_process_machine_usage_is_sane),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,50 @@
+"""Where modeld answers otherwise than the field's server, on purpose: docs/protocols.md has the same rows with the reasons.
+
+DIFFERENCES: (pattern of the whole name of a case, status of modeld, reason).  Beside them hold three rules:
+a malformed request is 400 here where the field says 500; errors are always application/json; HEAD is answered like GET.
+"""
+
+DIFFERENCES = [
+    # offered later
+    (r"GET .*sharedmemory/(region/r/)?status|POST .*sharedmemory/(unregister|region/r/(un)?register)", 501, "shared memory comes later"),
+    (r"(inputs, data and|output) region.*", 501, "shared memory comes later"),
+    (r"(GET|POST) /v2/(models/id_FP32/)?trace/setting|(un)?load|POST .*/generate(_stream)?", 501, "offered later"),
+    (r"GET /v2(\?x=1)?", 200, "extensions: those that are offered"),
+    # newer releases of the field do the same
+    (r"GET /v2/models/(nope|id_FP32/versions/9)/ready", 404, "an unknown model is 404"),
+    (r"outputs, twice", 400, "an output may be asked for once"),
+    (r"depth 200", 400, "nesting is bounded"),
+    # bad input is refused rather than guessed at
+    (r"U?INT(8|16|32) \[-?\d{3,}\]", 400, "an integer out of the type's range is no other integer"),
+    (r"FP32 \[-?1e\+39\]", 400, "a number out of the type's range is not infinite"),
+    (r"POST /v2/models/id_FP32(/versions/1)?/infer|inputs, empty", 400, "an empty body is no raw tensor"),
+    (r"index, array|logging, array|inputs, inputs of numbers|(in|out)puts, parameters array|inputs, parameters an array", 400,
+     "JSON of another type is no absent value"),
+    (r"logging, unknown", 400, "an unknown setting changes nothing"),
+    (r"logging, format unknown", 400, "the request is wrong, not the server"),
+    (r"key twice|inputs twice", 400, "which of two values counts is a guess"),
+    (r"only the optional", 400, "a required input is required"),
+    (r"inputs, bad UTF-8", 400, "JSON is UTF-8"),
+    (r"binary, length (a word|empty|with a sign|with words behind|beyond 32 bits)", 400, "a length is a natural number"),
+    (r"gzip that is none|gzip cut", 400, "a damaged body is refused"),
+    # more is understood
+    (r"FP16 (\[1, 2\]|empty)", 200, "FP16 and BF16 as JSON"),
+    (r"FP(32|64) token -0", 200, "-0 is negative zero"),
+    (r"BYTES raw(, empty)?", 200, "one element of a dimension of any size"),
+    (r"classes of BOOL", 200, "classes of every number"),
+    (r"parameters null( and an id)?", 200, "null parameters are none, as for tensors"),
+    (r"coding ''|gzip in capitals", 200, "names of codings have no case; an empty one is none"),
+    (r"accepts '\*'", 200, "* accepts gzip"),
+    (r"small, accepts '.*(gzip|gzip;q=2|deflate|gzip;q=0\.1)'", 200, "below 1 KiB compression makes answers larger"),
+    (r"BYTES binary three, out False", 200, "JSON is UTF-8: other bytes become U+FFFD"),
+    (r"id '\\x00'", 200, "an id may hold a zero byte"),
+    # the same refusal in other words
+    (r"BYTES binary (cut|length beyond).*", 400, "the request is named"),
+    (r"BYTES as JSON, too (few|many)", 400, "as for every other type"),
+    (r"shape, huge|(wild )?shape, rank 0 empty|batch of 0|inputs, twice and the other|binary, length long by one", 400,
+     "another fault of the request is named first"),
+    (r"batch dimension lacks|batches differ|one lacks the batch dimension", 400, "another input is named"),
+    (r"inputs, unknown one more", 400, "names stand in the request's order"),
+    (r"raw, (not a whole number|fixed too short|two rows)", 400, "the input is called by its name"),
+    (r"gzip of nothing", 400, "an empty body has no coding"),
+]

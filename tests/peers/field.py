@@ -1,0 +1,122 @@
+"""The field's own server with its Python backend, and a repository that both servers load.
+
+MODELD_PEERS is the folder that ./check --peers fills.
+"""
+import os, pathlib, subprocess, sys, sysconfig, time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from conftest import Server, free_port, request, write_model  # noqa: E402
+
+PEERS = pathlib.Path(os.environ["MODELD_PEERS"])
+DTYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES")
+
+# The same model for the field: output k is input k, where both are there.
+MODEL_PY = """import json, time
+import triton_python_backend_utils as pb
+class TritonPythonModel:
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        self.pairs = [(i["name"], o["name"]) for i, o in zip(config["input"], config["output"])]
+        delay = config["parameters"].get("execute_delay_ms")
+        self.delay = int(delay["string_value"]) / 1000 if delay else 0
+    def execute(self, requests):
+        time.sleep(self.delay)
+        answers = []
+        for r in requests:
+            wanted = r.requested_output_names()
+            given = [(pb.get_input_tensor_by_name(r, i), o) for i, o in self.pairs if o in wanted]
+            answers.append(pb.InferenceResponse([pb.Tensor(o, t.as_numpy()) for t, o in given if t is not None]))
+        return answers
+"""
+
+
+def tensor(kind, name, dtype, dims, extra=""):
+    dtype = "STRING" if dtype == "BYTES" else dtype
+    return f'{kind} {{ name: "{name}" data_type: TYPE_{dtype} dims: [ {dims} ] {extra} }}\n'
+
+
+def config(*tensors, batch=0, extra=""):
+    """tensors: (dtype, dims[, extra of the input[, extra of the output]])."""
+    text = f"max_batch_size: {batch}\ninstance_group [ {{ count: 1 kind: KIND_CPU }} ]\n{extra}\n"
+    for i, (dtype, dims, *extras) in enumerate(tensors):
+        of_input, of_output = (extras + ["", ""])[:2]
+        text += tensor("input", f"INPUT{i}", dtype, dims, of_input) + tensor("output", f"OUTPUT{i}", dtype, dims, of_output)
+    return text
+
+
+MODELS = {
+    **{f"id_{dtype}": config((dtype, "-1")) for dtype in DTYPES},
+    "pair": config(("FP32", "-1"), ("INT32", "2"), batch=8),
+    "fixed": config(("FP32", "2, 3")),
+    "wild": config(("FP32", "-1, -1")),
+    "choice": config(("FP32", "-1"), ("INT32", "-1", "optional: true")),
+    "labelled": config(("FP32", "4", "", 'label_filename: "labels.txt"'), batch=4),
+    "slow": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "20" } }'),
+    "dotted.name-1": config(("FP32", "-1"), extra="version_policy { all {} }"),
+}
+
+
+def write_repository(root, backend):
+    for name, text in MODELS.items():
+        versions = (1, 3) if name == "dotted.name-1" else (1,)
+        files = {f"{v}/model.py": MODEL_PY for v in versions} if backend == "python" else {}
+        files["labels.txt"] = "cat\ndog\nbird\n"
+        write_model(root, name, f'backend: "{backend}"\n{text}', versions, files)
+
+
+class Triton:
+    """Starts at once, is ready after wait_ready."""
+
+    def __init__(self, folder):
+        write_repository(folder / "models", "python")
+        site = next((PEERS / "venv/lib").glob("python3*/site-packages"))
+        env = {**os.environ, "PATH": f"{PEERS / 'venv/bin'}:{os.environ['PATH']}",
+               "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{site / 'nvidia_pytriton.libs'}"}
+        self.port, grpc, self.metrics_port = free_port(), free_port(), free_port()
+        self.log_path = folder / "log"
+        self.log = open(self.log_path, "wb")
+        self.process = subprocess.Popen(
+            [str(site / "pytriton/tritonserver/bin/tritonserver"), f"--model-repository={folder / 'models'}",
+             f"--backend-directory={PEERS / 'backends'}", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1",
+             "--metrics-address=127.0.0.1", f"--http-port={self.port}", f"--grpc-port={grpc}",
+             f"--metrics-port={self.metrics_port}"], env=env, stdout=self.log, stderr=self.log)
+
+    def wait_ready(self):
+        deadline = time.time() + 120
+        while not self.is_ready():
+            assert self.process.poll() is None and time.time() < deadline, self.log_path.read_text()[-3000:]
+            time.sleep(0.1)
+
+    def is_ready(self):
+        try:
+            return request(self.port, "GET", "/v2/health/ready").status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+        self.log.close()
+
+
+# A test module imports the fixtures that it uses; only one may import `triton`, which is slow to start.
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory):
+    server = Triton(tmp_path_factory.mktemp("triton"))
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modeld")
+    write_repository(folder, "identity")
+    server = Server(folder, "--compat=triton", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
+    yield server
+    assert server.stop() == 0, server.log()
