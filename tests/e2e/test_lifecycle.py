@@ -194,11 +194,17 @@ def test_second_signal_ends_now(start, repository, drain):
 
 
 def test_signal_while_models_load(start, tmp_path):
-    os.mkfifo(write_model(tmp_path, "slow", None) / "1/model.onnx")  # the engine waits for what nobody writes
-    s = start(tmp_path, ready="/v2/health/live")
+    library = tmp_path / "backends/slow/libmodeld_slow.so"
+    library.parent.mkdir(parents=True)
+    source = "#include <unistd.h>\n__attribute__((constructor)) static void wait(void) { sleep(60); }\n"
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=source, text=True, check=True)
+    write_model(tmp_path / "models", "slow", 'backend: "slow"\n')
+    s = start(tmp_path / "models", f"--backend-directory={tmp_path}/backends", ready="/v2/health/live")
+    time.sleep(0.3)
     assert s.get("/v2/health/ready").status == 503
     s.process.send_signal(signal.SIGTERM)
-    assert s.process.wait(5) == 0 and "ended before the models were loaded" in s.log()
+    assert s.process.wait(5) == 0, s.log()
+    assert "ended before the models were loaded" in s.log()
 
 
 def test_what_changes_the_server_is_for_this_machine(start, repository, tmp_path):
