@@ -47,6 +47,8 @@ WRONG = {  # files of a model 'm' and what --check-config says of them
     "file's name": ({"1/net.onnx": ""}, "but 'net.onnx': rename it, or say default_model_filename: \"net.onnx\""),
     "named file": ({"1/x": "", "config.pbtxt": 'default_model_filename: "y.onnx"'},
                    "1/y.onnx: error: the model's file is missing or cannot be read"),
+    "backend": ({"1/model.plan": "", "config.pbtxt": 'backend: "tensorrt"'},
+                "1: error: unable to find backend library 'libmodeld_tensorrt.so' for backend 'tensorrt', searched: {m}/1/"),
     "name": ({"1/model.onnx": "", "config.pbtxt": '\nname: "n"'},
              "config.pbtxt:2: error: the name 'n' is not the folder's name 'm': take it out, or rename the folder"),
     "policy": ({"1/model.onnx": "", "config.pbtxt": "version_policy { specific { versions: [2] } }"},
