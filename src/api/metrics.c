@@ -545,17 +545,26 @@ void md_metrics_route(void *arg, struct md_exchange *x)
     x->handler = is_page ? &page_handler : &other_handler;
 }
 
-void md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config)
+bool md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config,
+                          struct md_error *err)
 {
     metrics->max_models = MAX_MODELS_DEFAULT;
     for (size_t i = 0; i < config->count; i++) {
-        struct md_str value = md_str_of(config->items[i]), key;
+        struct md_str entry = md_str_of(config->items[i]);
         uint64_t number;
-        (void)md_str_split(&value, '=', &key);
-        if (md_str_eq_c(key, "max_models") && md_str_to_u64(value, &number)) {
+        if (md_str_starts_with(entry, MD_STR("max_models=")) &&
+            md_str_to_u64(md_str_make(entry.ptr + 11, entry.len - 11), &number)) {
             metrics->max_models = number;
-        } else if (md_str_eq_c(key, "detail")) {
-            metrics->detail_pattern = value.ptr;
+        } else if (md_str_starts_with(entry, MD_STR("detail="))) {
+            metrics->detail_pattern = entry.ptr + 7;
+        } else if (!md_str_starts_with(entry, MD_STR("counter_latencies=")) &&
+                   !md_str_starts_with(entry, MD_STR("histogram_latencies=")) &&
+                   !md_str_starts_with(entry, MD_STR("summary_latencies=")) &&
+                   !md_str_starts_with(entry, MD_STR("summary_quantiles="))) {
+            return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                "--metrics-config=%s: max_models=N or detail=PATTERN was expected",
+                                config->items[i]);
         }
     }
+    return true;
 }

@@ -24,8 +24,9 @@ struct md_metrics {
     const char *detail_pattern; /* histograms for these models alone; NULL: all */
 };
 
-/* Reads --metrics-config entries, which the parser of options has checked. */
-void md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config);
+/* Reads --metrics-config entries. */
+bool md_metrics_configure(struct md_metrics *metrics, const struct md_string_list *config,
+                          struct md_error *err) MD_MUST_CHECK;
 
 /* For md_http_config of the metrics listener; arg: struct md_metrics. */
 void md_metrics_route(void *arg, struct md_exchange *x);

@@ -453,8 +453,8 @@ static bool wire(struct server *server, struct md_error *err)
     server->metrics.loop_count = server->loop_count;
     server->metrics.budget = &server->budget;
     server->metrics.version = MODELD_VERSION;
-    md_metrics_configure(&server->metrics, &server->options.metrics_config);
-    if (!listen_all(server, err)) {
+    if (!md_metrics_configure(&server->metrics, &server->options.metrics_config, err) ||
+        !listen_all(server, err)) {
         return false;
     }
     server->metrics.listener = server->http;

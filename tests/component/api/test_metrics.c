@@ -24,6 +24,7 @@ const char *md_http_refusal_name(unsigned cause)
 static int start(void **state)
 {
     const struct md_string_list config = {0};
+    struct md_error err;
     char name[16];
 
     (void)state;
@@ -38,8 +39,7 @@ static int start(void **state)
                                   .loop_count = 1,
                                   .budget = &server.budget,
                                   .version = "1.2.3"};
-    md_metrics_configure(&metrics, &config);
-    return 0;
+    return md_metrics_configure(&metrics, &config, &err) ? 0 : -1;
 }
 
 static int stop(void **state)
