@@ -50,8 +50,8 @@ static const char *first_error(const struct md_diagnostics *diagnostics, struct 
     }
     if (i < diagnostics->count) {
         md_diagnostic_print(&diagnostics->items[i], &text);
-        const char *copy = md_arena_copy(arena, md_bytes_view(&text)).ptr;
-        reason = copy ? copy : reason;
+        struct md_str copy = text.failed ? MD_STR("") : md_arena_copy(arena, md_bytes_view(&text));
+        reason = copy.len ? copy.ptr : diagnostics->items[i].text;
     }
     md_bytes_deinit(&text);
     return reason;
