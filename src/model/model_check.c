@@ -55,7 +55,8 @@ static bool check_folder(const struct md_repository_model *files,
     }
     if (!md_model_name_is_valid(files->name) || !md_utf8_is_valid(files->name)) {
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, files->directory, 0, 0,
-                           "a model's name is UTF-8 without control characters: rename the folder");
+                           "a model's name is UTF-8 without slashes and control characters: rename "
+                           "the folder, or say another --model-name");
     }
     if (files->unread_config_path) {
         (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, files->unread_config_path, 0, 0,

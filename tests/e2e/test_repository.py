@@ -182,7 +182,7 @@ def test_names_that_cannot_be(start, tmp_path, name):
     write_model(tmp_path, "good", identity_config())
     s = start(tmp_path)
     assert s.infer("good", X).status == 200
-    assert "a model's name is UTF-8 without control characters: rename the folder" in s.log()
+    assert "a model's name is UTF-8 without slashes and control characters: rename the folder" in s.log()
     assert sorted(state for _, _, state in index(s)) == ["READY", "UNAVAILABLE"]
 
 
@@ -191,6 +191,8 @@ def test_folder_that_is_a_model(start, tmp_path):
     folder = write_model(tmp_path, "models", identity_config())
     assert index(start(folder)) == [("models", "1", "READY")]
     assert index(start(folder, "--model-name=resnet")) == [("resnet", "1", "READY")]
+    status, wrong, _ = check("--model-name=a/b", folder=folder)
+    assert status == 1 and "or say another --model-name" in wrong
     (folder / "config.pbtxt").write_text('name: "resnet"\n' + identity_config())
     status, wrong, _ = check(folder=folder)
     assert status == 1 and "the name 'resnet' is not the folder's name 'models': say --model-name=resnet" in wrong
