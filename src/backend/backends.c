@@ -314,6 +314,18 @@ static struct loaded_backend *load(struct md_backends *backends, struct md_str n
     return loaded;
 }
 
+bool md_backends_has(struct md_backends *backends, struct md_str name, const char *library,
+                     const char *model_directory, const char *version_directory,
+                     struct md_error *err)
+{
+    pthread_mutex_lock(&backends->mutex);
+    bool found =
+        (builtin_entry(name) && !library) ||
+        find_library(backends, name, library, model_directory, version_directory, err) != NULL;
+    pthread_mutex_unlock(&backends->mutex);
+    return found;
+}
+
 const struct md_backend *md_backends_get(struct md_backends *backends, struct md_str name,
                                          const char *library, const char *model_directory,
                                          const char *version_directory, struct md_error *err)

@@ -38,6 +38,11 @@ struct md_backends_options {
 bool md_backends_create(const struct md_backends_options *options, struct md_backends **out,
                         struct md_error *err) MD_MUST_CHECK;
 
+/* True if md_backends_get would find the backend; nothing is loaded. Errors as there. */
+bool md_backends_has(struct md_backends *backends, struct md_str name, const char *library,
+                     const char *model_directory, const char *version_directory,
+                     struct md_error *err) MD_MUST_CHECK;
+
 /* The started backend of that name; loads it the first time. `library` NULL, or a file name other
  * than the usual
  * ("runtime" of a configuration). Errors name every place that was searched. */

@@ -156,7 +156,8 @@ const struct md_option md_option_table[] = {
     NO_EFFECT("metrics-interval-ms", NUMBER, NULL, "metrics are read when they are asked for"),
 
     GROUP("Logging"),
-    OPTION("log-verbose", NUMBER, log_verbose, "0", "0..255", "Verbose lines; 0: none."),
+    OPTION("log-verbose", NUMBER, log_verbose, "0", "0..255",
+           "Verbose lines, such as the errors of requests that are their sender's fault; 0: none."),
     OPTION("log-info", BOOL, log_info, "true", NULL, "Informational lines."),
     OPTION("log-warning", BOOL, log_warning, "true", NULL, "Warnings."),
     OPTION("log-error", BOOL, log_error, "true", NULL, "Errors."),

@@ -484,6 +484,12 @@ static void check_together(struct parse *p)
     char a[ORIGIN_MAX], b[ORIGIN_MAX];
     unsigned warned = 0;
 
+    for (size_t i = 0; i < o->model_repository.count; i++) {
+        if (!*o->model_repository.items[i]) {
+            COMPLAIN(p, "%s is empty: name a folder with models",
+                     given_name(p, "model-repository", a));
+        }
+    }
     if (o->load_model.count && strcmp(o->model_control_mode, "explicit") != 0) {
         COMPLAIN(p, "%s needs --model-control-mode=explicit", given_name(p, "load-model", a));
     }

@@ -201,12 +201,25 @@ const struct md_enum_value *md_enum_find_number(const struct md_enum_value *valu
     return values->name ? values : NULL;
 }
 
+/* FP32 and fp32 for TYPE_FP32. */
+static bool is_its_end(const char *value, struct md_str name)
+{
+    struct md_str whole = md_str_of(value);
+    size_t prefix = whole.len - md_size_min(whole.len, name.len);
+
+    return name.len && prefix > 1 && value[prefix - 1] == '_' &&
+           md_str_eq_nocase(md_str_make(value + prefix, whole.len - prefix), name);
+}
+
 const char *md_enum_nearest(const struct md_enum_value *values, struct md_str name)
 {
     const char *nearest = NULL;
     unsigned best = near_edits(name) + 1;
 
     for (; values->name; values++) {
+        if (is_its_end(values->name, name)) {
+            return values->name;
+        }
         unsigned distance = md_str_distance(name, md_str_of(values->name), best);
         if (distance < best) {
             best = distance;

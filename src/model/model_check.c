@@ -55,7 +55,8 @@ static bool check_folder(const struct md_repository_model *files,
     }
     if (!md_model_name_is_valid(files->name) || !md_utf8_is_valid(files->name)) {
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, files->directory, 0, 0,
-                           "a model's name is UTF-8 without control characters: rename the folder");
+                           "a model's name is UTF-8 without slashes and control characters: rename "
+                           "the folder, or say another --model-name");
     }
     if (files->unread_config_path) {
         (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, files->unread_config_path, 0, 0,
@@ -246,14 +247,24 @@ static void check_labels(const struct md_model *model, struct md_diagnostics *di
     }
 }
 
-static void check_version_files(const struct md_version *version,
-                                struct md_diagnostics *diagnostics)
+static bool find_version_backend(const struct md_version *version, struct md_backends *backends,
+                                 struct md_arena *arena, struct md_str *name, struct md_error *err)
 {
     const struct md_message *config = version->model->config;
-    struct md_str file = text_of(config, "default_model_filename"), backend;
+    struct md_str runtime = text_of(config, "runtime");
+
+    return md_model_find_backend(config, version->directory, arena, name, err) &&
+           md_backends_has(backends, *name, runtime.len ? runtime.ptr : NULL,
+                           version->model->files->directory, version->directory, err);
+}
+
+static void check_version_files(const struct md_version *version, struct md_backends *backends,
+                                struct md_diagnostics *diagnostics)
+{
+    struct md_str file = text_of(version->model->config, "default_model_filename"), backend;
     struct md_error err;
 
-    if (!md_model_find_backend(config, version->directory, diagnostics->arena, &backend, &err)) {
+    if (!find_version_backend(version, backends, diagnostics->arena, &backend, &err)) {
         (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, version->directory, 0, 0, "%s", err.text);
         return;
     }
@@ -267,11 +278,12 @@ static void check_version_files(const struct md_version *version,
     }
 }
 
-void md_model_check_files(const struct md_model *model, struct md_diagnostics *diagnostics)
+void md_model_check_files(const struct md_model *model, struct md_backends *backends,
+                          struct md_diagnostics *diagnostics)
 {
     check_labels(model, diagnostics);
     for (size_t i = 0; i < model->version_count; i++) {
-        check_version_files(&model->versions[i], diagnostics);
+        check_version_files(&model->versions[i], backends, diagnostics);
     }
 }
 

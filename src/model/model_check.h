@@ -17,7 +17,8 @@ bool md_model_check(const struct md_model *model, const struct md_options *optio
                     struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
 /* Reports what a load would find missing: backend, model file, label files. For --check-config. */
-void md_model_check_files(const struct md_model *model, struct md_diagnostics *diagnostics);
+void md_model_check_files(const struct md_model *model, struct md_backends *backends,
+                          struct md_diagnostics *diagnostics);
 
 /* The backend that a configuration names, or that runs the file in a version's folder. NOT_FOUND,
  * IO, OUT_OF_MEMORY. */

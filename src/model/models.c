@@ -258,7 +258,7 @@ static bool check_model(struct md_models *models, struct md_model *model,
     usable = md_model_check(model, options, own) && usable;
     bool ok = make_versions(models, model, err);
     if (ok && usable && options->check_config) {
-        md_model_check_files(model, own);
+        md_model_check_files(model, models->options.backends, own);
     }
     if (own->error_count) {
         model->reason = first_error(own, &models->arena);

@@ -111,7 +111,7 @@ static bool read_model(const char *directory, struct md_str name,
 
 /* A file called as usual, or a configuration, makes a folder a model; one with another name does
  * where nothing else could be one. */
-static bool is_single_model(const struct md_os_listing *listing, bool is_named)
+static bool is_single_model(const struct md_os_listing *listing)
 {
     bool holds_versions = false, holds_others = false;
     int64_t version;
@@ -128,8 +128,7 @@ static bool is_single_model(const struct md_os_listing *listing, bool is_named)
             holds_others |= !is_version;
         }
     }
-    return (holds_versions && (is_named || !holds_others)) ||
-           (!holds_others && find_model_file(listing));
+    return !holds_others && (holds_versions || find_model_file(listing));
 }
 
 static struct md_str base_name(const char *path)
@@ -196,7 +195,7 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
     if (!md_os_real_path(directory, arena, &root, err) || !md_os_list(root, arena, &listing, err)) {
         return md_error_prefix(err, "model repository '%s'", directory);
     }
-    if (is_single_model(&listing, single_name.len > 0)) {
+    if (is_single_model(&listing)) {
         return scan_single(root, single_name, &listing, arena, out, err);
     }
     out->models = md_arena_calloc(arena, listing.count, sizeof *out->models);

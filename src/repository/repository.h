@@ -37,9 +37,9 @@ struct md_repository_scan {
 };
 
 /* Scans one folder. `single_name` (may be empty) names the model of a folder that directly holds
- * one; without it the folder's own name is used. With it, a folder that holds versions is one model
- * whatever else it holds. Fails (NOT_FOUND, IO, UNSUPPORTED) when the folder cannot be read; a
- * model folder that cannot be read is a model with a problem, since leaving it out would hide it.
+ * one; without it the folder's own name is used. Fails (NOT_FOUND, IO, UNSUPPORTED) when the folder
+ * cannot be read; a model folder that cannot be read is a model with a problem, since leaving it
+ * out would hide it.
  */
 bool md_repository_scan(const char *directory, struct md_str single_name, struct md_arena *arena,
                         struct md_repository_scan *out, struct md_error *err) MD_MUST_CHECK;

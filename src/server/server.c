@@ -679,11 +679,13 @@ out:
 /* What is wrong goes to standard error, what there is to standard output. */
 static int check_config(struct server *server)
 {
-    const struct md_models_options options = {.options = &server->options};
     struct md_bytes text = {0};
     struct md_error err;
+    bool ok = create_backends(server, &err);
+    const struct md_models_options options = {.options = &server->options,
+                                              .backends = server->backends};
 
-    if (!md_models_create(&options, &server->diagnostics, &server->models, &err)) {
+    if (!ok || !md_models_create(&options, &server->diagnostics, &server->models, &err)) {
         (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
     }
     print_diagnostics(&server->diagnostics, 0);
@@ -696,6 +698,7 @@ static int check_config(struct server *server)
     md_os_process_write(1, md_bytes_view(&text));
     md_bytes_deinit(&text);
     md_models_destroy(server->models);
+    md_backends_destroy(server->backends);
     return server->diagnostics.error_count ? EXIT_FAILED : 0;
 }
 

@@ -1,5 +1,5 @@
 """Start, options, drain, shutdown, idleness."""
-import json, os, pathlib, re, signal, socket, subprocess, threading, time
+import json, math, os, pathlib, re, signal, socket, subprocess, threading, time
 
 import pytest
 from conftest import BUILD, Server, free_port, identity_config, read_response, write_model
@@ -281,6 +281,31 @@ def test_text_log_and_access_log(start, repository):
     lines = [line for line in s.log().splitlines() if "/infer" in line]
     assert len(lines) == 3
     assert all(f"[model identity_fp32 version 1 request req-{i}\\u000aforged] access " in line for i, line in enumerate(lines))
+
+
+def test_errors_of_requests_are_logged(start, repository):
+    """Those of a sender verbosely, as often as they come; those of the server always."""
+    s = start(repository, "--log-verbose=1")
+    bad = [{**SLOW["inputs"][0], "datatype": "INT8"}]
+    assert s.infer("identity_fp32", bad, id="wrong").status == 400
+    assert s.infer("nope", bad).status == 404
+    log = s.log()
+    assert "[model identity_fp32 version 1 request wrong] POST /v2/models/identity_fp32/infer: " in log
+    assert "POST /v2/models/nope/infer: Request for unknown model: 'nope' is not found" in log
+    s = start(repository)
+    assert s.infer("identity_fp32", bad).status == 400
+    assert "/infer" not in s.log()
+
+
+@pytest.mark.skipif("MODELD_TEST_MODELS" not in os.environ, reason="MODELD_TEST_MODELS names no folder of models")
+def test_errors_of_the_engine_are_logged(start):
+    s = start(pathlib.Path(os.environ["MODELD_TEST_MODELS"]) / "throws")
+    tensors = [{"name": t["name"], "datatype": t["datatype"], "shape": [max(n, 1) for n in t["shape"]]}
+               for t in s.get("/v2/models/throws").json()["inputs"]]
+    inputs = [{**t, "data": [1] * math.prod(t["shape"])} for t in tensors]
+    r = s.infer("throws", inputs, id="boom")
+    assert r.status == 500
+    assert "[model throws version 1 request boom] POST /v2/models/throws/infer: " + r.json()["error"][:40] in s.log()
 
 
 def test_log_file_and_levels(start, repository, tmp_path):

@@ -137,7 +137,7 @@ def test_settings(start, tmp_path):
               "--metrics-config=counter_latencies=false", "--metrics-config=summary_latencies=true", "--allow-cpu-metrics=false")
     for name in ("a", "b", "c", "d", "d"):
         assert s.infer(name, ONE).status == 200
-    assert "--metrics-config=summary_latencies=true has no effect" in s.log()
+    assert "--metrics-config summary_latencies=true has no effect" in s.log()
     assert [value(s, "nv_inference_request_success", model=m) for m in ("a", "b", "other")] == [1, 1, 3]
     page = get_page(s).body.decode()
     assert 'model="c"' not in page and "duration_us" not in page and "nv_cpu" not in page
@@ -148,7 +148,7 @@ def test_settings(start, tmp_path):
 @pytest.mark.parametrize("setting", ["max_models=x", "nope=1", "counter_latencies=maybe"])
 def test_wrong_settings_are_refused(start, tmp_path, setting):
     s = start(tmp_path, f"--metrics-config={setting}", wait=False)
-    assert s.process.wait(20) != 0 and f"--metrics-config={setting}" in s.log()
+    assert s.process.wait(20) != 0 and "error: --metrics-config" in s.log() and setting.split("=")[0] in s.log()
 
 
 def test_labels_are_escaped(start, tmp_path):

@@ -47,6 +47,8 @@ WRONG = {  # files of a model 'm' and what --check-config says of them
     "file's name": ({"1/net.onnx": ""}, "but 'net.onnx': rename it, or say default_model_filename: \"net.onnx\""),
     "named file": ({"1/x": "", "config.pbtxt": 'default_model_filename: "y.onnx"'},
                    "1/y.onnx: error: the model's file is missing or cannot be read"),
+    "backend": ({"1/model.plan": "", "config.pbtxt": 'backend: "tensorrt"'},
+                "1: error: unable to find backend library 'libmodeld_tensorrt.so' for backend 'tensorrt', searched: "),
     "name": ({"1/model.onnx": "", "config.pbtxt": '\nname: "n"'},
              "config.pbtxt:2: error: the name 'n' is not the folder's name 'm': take it out, or rename the folder"),
     "policy": ({"1/model.onnx": "", "config.pbtxt": "version_policy { specific { versions: [2] } }"},
@@ -180,7 +182,7 @@ def test_names_that_cannot_be(start, tmp_path, name):
     write_model(tmp_path, "good", identity_config())
     s = start(tmp_path)
     assert s.infer("good", X).status == 200
-    assert "a model's name is UTF-8 without control characters: rename the folder" in s.log()
+    assert "a model's name is UTF-8 without slashes and control characters: rename the folder" in s.log()
     assert sorted(state for _, _, state in index(s)) == ["READY", "UNAVAILABLE"]
 
 
@@ -189,6 +191,8 @@ def test_folder_that_is_a_model(start, tmp_path):
     folder = write_model(tmp_path, "models", identity_config())
     assert index(start(folder)) == [("models", "1", "READY")]
     assert index(start(folder, "--model-name=resnet")) == [("resnet", "1", "READY")]
+    status, wrong, _ = check("--model-name=a/b", folder=folder)
+    assert status == 1 and "or say another --model-name" in wrong
     (folder / "config.pbtxt").write_text('name: "resnet"\n' + identity_config())
     status, wrong, _ = check(folder=folder)
     assert status == 1 and "the name 'resnet' is not the folder's name 'models': say --model-name=resnet" in wrong

@@ -3,6 +3,7 @@
  */
 #include "api/oip/reply.h"
 
+#include "base/log.h"
 #include "codec/json.h"
 
 /* By code; where the reason says more, it comes first. */
@@ -96,8 +97,21 @@ static void reply_error(struct md_exchange *x, unsigned status, const char *sent
     reply_text(x, status, &text, retry ? &retry_after : NULL);
 }
 
+/* What a client gets wrong is its own affair, and could fill a disk; what the server gets wrong is
+ * not. */
+static void log_error(const struct md_exchange *x, const struct md_error *err)
+{
+    const enum md_log_level level = md_oip_status(err) == 500 ? MD_LOG_ERROR : MD_LOG_VERBOSE;
+    const struct md_log_context *before = md_log_set_context(&x->log);
+
+    md_log(level, "%.*s %.*s: %s", MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path),
+           err->text);
+    md_log_set_context(before);
+}
+
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err)
 {
+    log_error(x, err);
     reply_error(x, md_oip_status(err), err->text, may_retry(err));
 }
 

@@ -695,6 +695,8 @@ static void test_options_that_contradict_each_other(void **state)
         {{.flags = "--load-model=a"}, "error: --load-model needs --model-control-mode=explicit\n"},
         {{.environment = "MODELD_LOAD_MODEL=a"},
          "error: MODELD_LOAD_MODEL needs --model-control-mode=explicit\n"},
+        {{.flags = "--model-repository="},
+         "error: --model-repository is empty: name a folder with models\n"},
         {{.flags = "--model-repository=a --model-repository=b --model-name=c"},
          "error: --model-name names one model, and there are 2 folders in --model-repository\n"},
         {{.flags = "--http-port=8002"}, "error: --http-port and --metrics-port are both 8002\n"},

@@ -1,5 +1,5 @@
 /*
- * repository: what a folder is taken for, on folders made for each row.
+ * repository: what is a model, what is a version, and what is neither.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,195 +7,224 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "base/fault.h"
 #include "repository/repository.h"
 
-static char folder[64];
+static char root[64];
+static struct md_arena arena;
+static struct md_bytes text;
 
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
+static const char *at(const char *path)
 {
-    (void)info;
-    (void)type;
-    (void)walk;
-    return remove(path);
+    static char full[512];
+
+    (void)snprintf(full, sizeof full, "%s/%s", root, path);
+    return full;
 }
 
-/* A file; with a '/' at the end a folder; with an '@' a link to nothing. */
-static void make(struct md_str name)
+/* Creates a file, or a folder if the path ends with a slash, with all folders above. */
+static void put(const char *path)
 {
-    char path[256];
-    char last = name.ptr[name.len - 1];
+    char full[512];
 
-    (void)snprintf(path, sizeof path, "%s/%.*s", folder, MD_STR_ARG(name));
-    for (char *slash = path + strlen(folder) + 1; (slash = strchr(slash, '/')); slash++) {
+    (void)snprintf(full, sizeof full, "%s", at(path));
+    for (char *slash = full + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = '\0';
-        (void)mkdir(path, 0755);
+        (void)mkdir(full, 0700);
         *slash = '/';
     }
-    if (last == '@') {
-        path[strlen(path) - 1] = '\0';
-        assert_int_equal(symlink("nowhere", path), 0);
-    } else if (last != '/') {
-        FILE *file = fopen(path, "w");
+    if (path[strlen(path) - 1] != '/') {
+        FILE *file = fopen(full, "w");
         assert_non_null(file);
-        assert_int_equal(fclose(file), 0);
+        (void)fclose(file);
     }
 }
 
-static void make_all(const char *names)
+static int set_up(void **state)
 {
-    struct md_str rest = md_str_of(names), name;
+    (void)state;
+    (void)snprintf(root, sizeof root, "/tmp/modeld-repository-XXXXXX");
+    return mkdtemp(root) ? 0 : -1;
+}
 
-    (void)strcpy(folder, "/tmp/md-repository-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    while (rest.len && md_str_split(&rest, ' ', &name)) {
-        make(name);
+static int tear_down(void **state)
+{
+    char command[256];
+
+    (void)state;
+    md_arena_deinit(&arena);
+    md_bytes_deinit(&text);
+    (void)snprintf(command, sizeof command, "chmod -R u+rwx '%s' && rm -r '%s'", root, root);
+    return system(command);
+}
+
+/* "name:1,2 name+config:3 ..."; a version that is the folder itself is "*". */
+static const char *scan(const char *folder, const char *single_name)
+{
+    struct md_repository_scan found;
+    struct md_error err;
+
+    md_bytes_clear(&text);
+    if (!md_repository_scan(at(folder), md_str_of(single_name), &arena, &found, &err)) {
+        md_bytes_printf(&text, "%s: %s", md_reason_name(err.reason), err.text);
     }
-}
-
-static void remove_all(void)
-{
-    assert_int_equal(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-/* "name(versions)", then what stands out: [config], ! a problem, +other folders. */
-static const char *describe(const struct md_repository_scan *scan)
-{
-    static char text[1024];
-    struct md_bytes out = {0};
-
-    for (size_t i = 0; i < scan->model_count; i++) {
-        const struct md_repository_model *model = &scan->models[i];
-        bool is_named_after_folder = strcmp(model->name.ptr, strrchr(folder, '/') + 1) == 0;
-        md_bytes_printf(&out, "%s%s(", i ? " " : "",
-                        is_named_after_folder ? "FOLDER" : model->name.ptr);
-        for (size_t k = 0; k < model->version_count; k++) {
-            md_bytes_printf(&out, "%s%lld", k ? "," : "", (long long)model->versions[k]);
+    for (size_t i = 0; i < found.model_count; i++) {
+        const struct md_repository_model *model = &found.models[i];
+        md_bytes_printf(&text, "%s%s%s:", i ? " " : "", model->name.ptr,
+                        !model->config_path     ? ""
+                        : model->config_is_json ? "+json"
+                                                : "+config");
+        for (size_t k = 0; k < model->version_count && !model->files_in_directory; k++) {
+            md_bytes_printf(&text, "%s%lld", k ? "," : "", (long long)model->versions[k]);
         }
-        md_bytes_printf(&out, ")%s%s%s%s", model->files_in_directory ? "flat" : "",
-                        model->config_path ? strrchr(model->config_path, '.') : "",
-                        model->unread_config_path ? "?" : "", model->problem ? "!" : "");
-        for (size_t k = 0; k < model->other_folder_count; k++) {
-            md_bytes_printf(&out, "+%s", model->other_folders[k]);
-        }
+        md_bytes_append_c(&text, model->files_in_directory ? "*" : "");
+        assert_int_equal(model->directory[0], '/');
     }
-    md_bytes_append_char(&out, '\0');
-    assert_true(!out.failed && out.len < sizeof text);
-    memcpy(text, out.data, out.len);
-    md_bytes_deinit(&out);
-    return text;
+    md_bytes_append_char(&text, '\0');
+    return text.data;
 }
 
-static void test_repository_shapes(void **state)
+static void test_repository_finds_versions(void **state)
 {
-    static const struct {
-        const char *names, *single_name, *found;
-    } rows[] = {
-        {"", "", ""},
-        {"README.md LICENSE", "", ""},
-        {".git/x lost+found/ ..data/1/model.onnx", "", ""},
-        /* a repository */
-        {"a/1/model.onnx b/2/ b/10/ b/3/", "", "a(1) b(2,3,10)"},
-        {"a/1/ a/01/ a/0/ a/v2/ a/1x/ a/-1/ a/99999999999999999999/", "",
-         "a(1)+-1+0+01+1x+99999999999999999999+v2"},
-        {"a/1/ a/configs/ a/warmup/ a/initial_state/ a/.x/ a/labels.txt", "", "a(1)"},
-        {"a/config.pbtxt b/config.json c/config.pbtxt c/config.json", "",
-         "a().pbtxt b().json c().pbtxt?"},
-        {"a/model.onnx b/other.onnx c/model.txt", "", "a(1)flat b(1)flat c()"},
-        {"a/1/ backup.onnx", "", "a(1)"},
-        {"a/1/ b@ c.txt", "", "a(1) b()!"},
-        {"a\xc3\xa4/1/ %41/1/ #?/1/", "", "#?(1) %41(1) a\xc3\xa4(1)"},
-        /* a model by itself */
-        {"model.onnx", "", "FOLDER(1)flat"},
-        {"model.onnx", "m", "m(1)flat"},
-        {"mymodel.onnx", "", "FOLDER(1)flat"},
-        {"model.onnx config.pbtxt labels.txt a/1/", "", "FOLDER(1)flat.pbtxt+a"},
-        {"1/model.onnx", "", "FOLDER(1)"},
-        {"1/model.onnx .git/ lost+found/", "", "FOLDER(1)"},
-        {"1/ 2/ config.json", "m", "m(1,2).json"},
-        {"1/ assets/", "", "1() assets()"},
-        {"1/ assets/", "m", "m(1)+assets"},
+    static const char *const paths[] = {
+        "m/10/",
+        "m/9/",
+        "m/2/model.onnx",
+        "m/0/",
+        "m/01/",
+        "m/-1/",
+        "m/+3/",
+        "m/4x/",
+        "m/ 5/",
+        "m/5 /",
+        "m/1.5/",
+        "m/7",
+        "m/9223372036854775808/",
+        "m/x/",
+        "m/9223372036854775807/",
+        "m/.git/",
+        "other/1/",
     };
 
     (void)state;
-    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
-        struct md_repository_scan scan;
-        struct md_arena arena = {0};
-        struct md_error err;
-        make_all(rows[i].names);
-        print_message("[  row   ] %s\n", rows[i].names);
-        assert_true(
-            md_repository_scan(folder, md_str_of(rows[i].single_name), &arena, &scan, &err));
-        assert_string_equal(describe(&scan), rows[i].found);
-        md_arena_deinit(&arena);
-        remove_all();
+    for (size_t i = 0; i < MD_COUNT_OF(paths); i++) {
+        put(paths[i]);
     }
+    assert_string_equal(scan("", ""), "m:2,9,10,9223372036854775807 other:1");
+}
+
+static void test_repository_finds_models(void **state)
+{
+    static const char *const paths[] = {
+        "b/config.pbtxt",
+        "b/1/",
+        "a/config.json",
+        "a/1/",
+        "both/config.json",
+        "both/config.pbtxt",
+        "c d/1/",
+        "\xc3\xa4/1/",
+        "empty/",
+        ".hidden/1/",
+        "file",
+        "plain/model.onnx",
+        "flat/config.pbtxt",
+        "flat/model.onnx",
+        "upper/Config.pbtxt",
+        "with_version/model.onnx",
+        "with_version/3/",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(paths); i++) {
+        put(paths[i]);
+    }
+    assert_string_equal(scan("", ""), "a+json:1 b+config:1 both+config: c d:1 empty: flat+config:* "
+                                      "plain:* upper: with_version:3 \xc3\xa4:1");
+    put("none/");
+    assert_string_equal(scan("none", ""), "");
+}
+
+static void test_repository_folder_that_is_a_model(void **state)
+{
+    (void)state;
+    put("with_config/config.pbtxt");
+    put("with_config/2/");
+    put("with_versions/1/");
+    put("with_versions/README");
+    put("with_model/model.onnx");
+    put("not_quite/1/");
+    put("not_quite/other/1/");
+    assert_string_equal(scan("with_config", ""), "with_config+config:2");
+    assert_string_equal(scan("with_config/", "mine"), "mine+config:2");
+    assert_string_equal(scan("with_versions", ""), "with_versions:1");
+    assert_string_equal(scan("with_model", "mine"), "mine:*");
+    assert_string_equal(scan("not_quite", "mine"), "1: other:1");
+}
+
+static void test_repository_follows_links(void **state)
+{
+    char expected[128], target[512];
+
+    (void)state;
+    put("store/abc/config.pbtxt");
+    put("store/abc/1/model.onnx");
+    put("repository/");
+    (void)snprintf(target, sizeof target, "%s", at("store/abc"));
+    assert_int_equal(symlink(target, at("repository/linked")), 0);
+    assert_int_equal(symlink("nowhere", at("repository/dangling")), 0);
+    assert_int_equal(symlink("loop", at("repository/loop")), 0);
+    put("repository/real/");
+    (void)snprintf(target, sizeof target, "%s", at("store/abc/1"));
+    assert_int_equal(symlink(target, at("repository/real/3")), 0);
+    assert_int_equal(symlink("nowhere", at("repository/real/4")), 0);
+    assert_string_equal(scan("repository", ""), "dangling: linked+config:1 loop: real:3");
+
+    /* as Kubernetes mounts a volume: a link to the newest */
+    (void)snprintf(target, sizeof target, "%s", at("repository"));
+    assert_int_equal(symlink(target, at("..data")), 0);
+    assert_string_equal(scan("..data", ""), "dangling: linked+config:1 loop: real:3");
+    (void)snprintf(expected, sizeof expected, "%s", scan("repository/linked", ""));
+    assert_string_equal(expected, "abc+config:1");
 }
 
 static void test_repository_that_cannot_be_read(void **state)
 {
-    static const struct {
-        const char *path, *text;
-    } rows[] = {
-        {"/nonexistent/models", "model repository '/nonexistent/models': cannot find "
-                                "/nonexistent/models: No such file or directory"},
-        {"/dev/null", "model repository '/dev/null': cannot list /dev/null: Not a directory"},
-        {"s3://bucket/models",
-         "model repository 's3://bucket/models': stores other than folders are "
-         "not read yet; copy the models into a folder"},
-    };
-
     (void)state;
-    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
-        struct md_repository_scan scan;
-        struct md_arena arena = {0};
-        struct md_error err;
-        assert_false(md_repository_scan(rows[i].path, MD_STR(""), &arena, &scan, &err));
-        assert_string_equal(err.text, rows[i].text);
-        md_arena_deinit(&arena);
+    put("file");
+    assert_true(strncmp(scan("missing", ""), "not_found: model repository '", 29) == 0);
+    assert_true(strstr(scan("file", ""), "model repository '") != NULL);
+    if (geteuid() != 0) { /* root reads all */
+        put("closed/m/1/");
+        put("closed/n/1/");
+        assert_int_equal(chmod(at("closed/m"), 0), 0);
+        assert_true(strstr(scan("closed", ""), "closed/m") != NULL);
     }
 }
 
-/* An error of one folder is that model's alone; only the root's ends the scan. */
-static void test_repository_survives_failures(void **state)
+static void test_repository_version_directory(void **state)
 {
-    static const enum md_fault_kind kinds[] = {MD_FAULT_ALLOC, MD_FAULT_SYSCALL};
+    const struct md_repository_model folders = {.directory = "/r/m"};
+    const struct md_repository_model flat = {.directory = "/r/f", .files_in_directory = true};
 
     (void)state;
-    make_all("a/1/ b/1/ b/config.pbtxt c@");
-    for (size_t kind = 0; kind < MD_COUNT_OF(kinds); kind++) {
-        bool delivered = true;
-        for (long i = 0; delivered; i++) {
-            struct md_repository_scan scan;
-            struct md_arena arena = {0};
-            struct md_error err;
-            md_fault_arm(kinds[kind], i);
-            bool ok = md_repository_scan(folder, MD_STR(""), &arena, &scan, &err);
-            delivered = md_fault_disarm(kinds[kind]);
-            assert_true(ok || delivered);
-            if (ok) {
-                assert_int_equal(scan.model_count, 3);
-                assert_true(!delivered || kinds[kind] == MD_FAULT_SYSCALL);
-            }
-            md_arena_deinit(&arena);
-        }
-    }
-    remove_all();
+    assert_string_equal(md_repository_version_directory(&folders, 12, &arena), "/r/m/12");
+    assert_string_equal(md_repository_version_directory(&flat, 1, &arena), "/r/f");
 }
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_repository_shapes),
-        cmocka_unit_test(test_repository_that_cannot_be_read),
-        cmocka_unit_test(test_repository_survives_failures),
+        TEST(test_repository_finds_versions),         TEST(test_repository_finds_models),
+        TEST(test_repository_folder_that_is_a_model), TEST(test_repository_follows_links),
+        TEST(test_repository_that_cannot_be_read),    TEST(test_repository_version_directory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
