@@ -78,14 +78,18 @@ static bool listen_unix(const char *path, int *out, struct md_error *err)
     int fd = md_os_injected(EMFILE)
                  ? -1
                  : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || md_os_injected(EACCES) || bind(fd, (struct sockaddr *)&where, sizeof where) < 0 ||
-        md_os_injected(EACCES) || listen(fd, BACKLOG) < 0) {
-        md_error_set(err, MD_REASON_IO, "cannot listen on %s: %s", path, strerror(errno));
-        md_os_close(fd);
-        return false;
+    bool bound = fd >= 0 && !md_os_injected(EACCES) &&
+                 bind(fd, (struct sockaddr *)&where, sizeof where) == 0;
+    if (bound && !md_os_injected(EADDRINUSE) && listen(fd, BACKLOG) == 0) {
+        *out = fd;
+        return true;
     }
-    *out = fd;
-    return true;
+    md_error_set(err, MD_REASON_IO, "cannot listen on %s: %s", path, strerror(errno));
+    if (bound) {
+        (void)unlink(path);
+    }
+    md_os_close(fd);
+    return false;
 }
 
 /* --- TCP -------------------- */

@@ -148,6 +148,17 @@ static bool read_config_file(void *arg, const char *path, struct md_arena *arena
     return md_os_file_read(path, CONFIG_FILE_MAX, arena, out, err);
 }
 
+/* Frees the text. False, and a word instead of half a text, if there was no memory for it. */
+static bool print_text(int stream, struct md_bytes *text)
+{
+    bool ok = !text->failed;
+
+    md_os_process_write(ok ? stream : 2,
+                        ok ? md_bytes_view(text) : MD_STR("modeld: out of memory\n"));
+    md_bytes_deinit(text);
+    return ok;
+}
+
 static void print_diagnostics(const struct md_diagnostics *diagnostics, size_t from)
 {
     struct md_bytes text = {0};
@@ -159,17 +170,15 @@ static void print_diagnostics(const struct md_diagnostics *diagnostics, size_t f
     if (diagnostics->count == MD_DIAGNOSTICS_MAX) {
         md_bytes_append_c(&text, "there is more: fix these first\n");
     }
-    md_os_process_write(2, md_bytes_view(&text));
-    md_bytes_deinit(&text);
+    (void)print_text(2, &text);
 }
 
-static void print_page(void (*print)(struct md_bytes *out))
+static bool print_page(void (*print)(struct md_bytes *out))
 {
     struct md_bytes text = {0};
 
     print(&text);
-    md_os_process_write(1, md_bytes_view(&text));
-    md_bytes_deinit(&text);
+    return print_text(1, &text);
 }
 
 static void print_version(struct md_bytes *out)
@@ -207,7 +216,9 @@ static void log_diagnostics(const struct md_diagnostics *diagnostics, size_t fro
     for (size_t i = from; i < diagnostics->count; i++) {
         struct md_bytes text = {0};
         md_diagnostic_print(&diagnostics->items[i], &text);
-        md_log(levels[diagnostics->items[i].severity], "%.*s", MD_STR_ARG(md_bytes_view(&text)));
+        struct md_str line =
+            text.failed ? md_str_of(diagnostics->items[i].text) : md_bytes_view(&text);
+        md_log(levels[diagnostics->items[i].severity], "%.*s", MD_STR_ARG(line));
         md_bytes_deinit(&text);
     }
 }
@@ -374,8 +385,11 @@ static bool create_backends(struct server *server, struct md_error *err)
                                            .engine_threads = server->plan.engine_threads};
     const char *program;
 
-    if (!settings || !directories || !md_os_process_directory(&server->arena, &program, err)) {
+    if (!settings || !directories) {
         return md_error_no_memory(err, "the backends");
+    }
+    if (!md_os_process_directory(&server->arena, &program, err)) {
+        return false;
     }
     for (size_t i = 0; i < options->backend_config.count; i++) {
         struct md_str rest = md_str_of(options->backend_config.items[i]), backend = MD_STR(""), key;
@@ -396,7 +410,8 @@ static bool create_backends(struct server *server, struct md_error *err)
         directories[backends.directory_count++] =
             md_arena_printf(&server->arena, "%s/../lib/modeld/backends", program);
     }
-    return md_backends_create(&backends, &server->backends, err);
+    return md_arena_failed(&server->arena) ? md_error_no_memory(err, "the backends")
+                                           : md_backends_create(&backends, &server->backends, err);
 }
 
 static void make_plan(struct server *server)
@@ -695,11 +710,10 @@ static int check_config(struct server *server)
     }
     md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n", count,
                     server->diagnostics.error_count, server->diagnostics.warning_count);
-    md_os_process_write(1, md_bytes_view(&text));
-    md_bytes_deinit(&text);
+    ok = print_text(1, &text) && server->diagnostics.error_count == 0;
     md_models_destroy(server->models);
     md_backends_destroy(server->backends);
-    return server->diagnostics.error_count ? EXIT_FAILED : 0;
+    return ok ? 0 : EXIT_FAILED;
 }
 
 static int with_options(struct server *server, bool ok)
@@ -745,8 +759,7 @@ int md_server_main(int argc, char *const *argv)
                                &reader, &server->arena, &server->options, &server->diagnostics);
     void (*page)(struct md_bytes * out) = page_asked_for(&server->options);
     if (page) {
-        print_page(page);
-        status = 0;
+        status = print_page(page) ? 0 : EXIT_FAILED;
     } else {
         status = with_options(server, ok);
     }

@@ -11,7 +11,7 @@
  *      }
  *
  * The fault strikes once in the first round and lasts in the second. Of the calls beyond the first
- * EVERY_CALL, only some are taken, fewer and fewer; MODELD_TORTURE=full takes all.
+ * `every`, only some are taken, fewer and fewer; MODELD_TORTURE=full takes all.
  */
 #ifndef TESTS_TORTURE_TORTURE_H
 #define TESTS_TORTURE_TORTURE_H
@@ -28,10 +28,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TORTURE_EVERY_CALL = 100, TORTURE_STRIDE = 24, TORTURE_CALLS_MAX = 1000000 };
+enum { TORTURE_EVERY = 100, TORTURE_CALLS_MAX = 1000000 };
 
 struct torture {
     enum md_fault_kind kind;
+    long every;   /* 0: TORTURE_EVERY; less for what takes long */
     bool lasting; /* second round */
     bool begun, delivered;
     long at; /* the call that fails */
@@ -44,11 +45,12 @@ static inline const char *torture_kind_name(enum md_fault_kind kind)
     return names[kind];
 }
 
-static inline long torture_step(long at)
+static inline long torture_step(const struct torture *t)
 {
     const char *how = getenv("MODELD_TORTURE");
+    long every = t->every ? t->every : TORTURE_EVERY;
 
-    return at < TORTURE_EVERY_CALL || (how && strcmp(how, "full") == 0) ? 1 : at / TORTURE_STRIDE;
+    return t->at < every || (how && strcmp(how, "full") == 0) ? 1 : 4 * t->at / every;
 }
 
 static inline bool torture_next(struct torture *t)
@@ -56,7 +58,7 @@ static inline bool torture_next(struct torture *t)
     if (!t->begun) {
         t->begun = true;
     } else if (t->delivered) {
-        t->at += torture_step(t->at);
+        t->at += torture_step(t);
         assert_true(t->at < TORTURE_CALLS_MAX);
     } else if (!t->lasting) {
         assert_true(t->at > 0); /* a scenario that meets no fault at all proves nothing */

@@ -118,9 +118,11 @@ static bool listen_unix(struct md_arena *arena, struct md_error *err)
     (void)arena;
     (void)snprintf(address, sizeof address, "unix:%s", in_folder("socket"));
     if (!md_os_socket_listen(address, 0, false, &fd, &port, err)) {
+        assert_int_not_equal(access(in_folder("socket"), F_OK), 0);
         return false;
     }
-    md_os_close(fd); /* the file stays: the next finds a stale one */
+    md_os_close(fd);
+    md_os_socket_forget(address);
     return true;
 }
 

@@ -1,0 +1,185 @@
+/*
+ * The whole server, started and ended in a process of its own, with every call failing once, or all
+ * from one on: it ends with one of its statuses, in time, says why it could not start, leaks
+ * nothing (where the sanitizer looks) and leaves no socket file.
+ */
+#include "torture/torture.h"
+
+#include "os/clock.h"
+#include "os/signal.h"
+#include "os/thread.h"
+#include "server/server.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { EVERY = 24, PATIENCE_MS = 30000, DELIVERED = 16, STATUS_MAX = 2 };
+
+static char folder[] = "/tmp/modeld-server-XXXXXX";
+
+static const char *in_folder(const char *name)
+{
+    static char path[128];
+
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void put(const char *name, const char *text)
+{
+    FILE *file = fopen(in_folder(name), "w");
+
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static int set_up(void **state)
+{
+    static const char *const folders[] = {"r", "r/a", "r/a/1", "r/b", "r/b/1", "r/b/2"};
+
+    (void)state;
+    if (!mkdtemp(folder)) {
+        return -1;
+    }
+    for (size_t i = 0; i < MD_COUNT_OF(folders); i++) {
+        assert_int_equal(mkdir(in_folder(folders[i]), 0700), 0);
+    }
+    put("r/a/config.pbtxt",
+        "backend: \"identity\" input { name: \"I\" data_type: TYPE_FP32 dims: 4 } "
+        "output { name: \"O\" data_type: TYPE_FP32 dims: 4 label_filename: \"l\" }");
+    put("r/a/l", "one\ntwo\n");
+    put("r/b/config.pbtxt", "backend: \"repeat\" version_policy { all { } }");
+    put("config.yaml", "id: tortured\nbackend-config: ['identity,k=v']\n"
+                       "models: [{pattern: a, config: {max_batch_size: 2}}]\n");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[128];
+
+    (void)state;
+    (void)snprintf(command, sizeof command, "rm -r '%s'", folder);
+    return system(command);
+}
+
+/* --- the child -------------------- */
+
+/* It is asked to end before it begins: so it does once it is ready. */
+static void serve(const struct torture *t, int say)
+{
+    char repository[128], config[128], socket[128];
+    char *const argv[] = {(char *)(uintptr_t) "modeld",
+                          repository,
+                          config,
+                          socket,
+                          (char *)(uintptr_t) "--http-address=127.0.0.1",
+                          (char *)(uintptr_t) "--http-port=0",
+                          (char *)(uintptr_t) "--metrics-address=127.0.0.1",
+                          (char *)(uintptr_t) "--metrics-port=0",
+                          (char *)(uintptr_t) "--http-thread-count=2",
+                          (char *)(uintptr_t) "--executor-threads=2",
+                          (char *)(uintptr_t) "--inflight-bytes=100000000"};
+
+    (void)snprintf(repository, sizeof repository, "--model-repository=%s/r", folder);
+    (void)snprintf(config, sizeof config, "--config=%s/config.yaml", folder);
+    (void)snprintf(socket, sizeof socket, "--http-unix-socket=%s/socket", folder);
+    (void)dup2(say, 1);
+    (void)dup2(say, 2);
+    md_os_signal_setup();
+    md_os_clock_install();
+    md_os_signal_raise(SIGTERM);
+    torture_arm(t);
+    int status = md_server_main((int)MD_COUNT_OF(argv), argv);
+    exit(status | (md_fault_disarm(t->kind) ? DELIVERED : 0));
+}
+
+/* --- the parent -------------------- */
+
+/* Reads until the child has closed its end; false: it takes too long. */
+static bool listen_to(int hear, char *said, size_t size)
+{
+    size_t len = 0;
+    ssize_t n = 1;
+
+    while (n > 0) {
+        struct pollfd wait = {.fd = hear, .events = POLLIN};
+        if (poll(&wait, 1, PATIENCE_MS) <= 0) {
+            return false;
+        }
+        char rest[4096];
+        n = read(hear, rest, sizeof rest);
+        size_t kept = n > 0 ? md_size_min((size_t)n, size - 1 - len) : 0;
+        memcpy(said + len, rest, kept);
+        len += kept;
+    }
+    said[len] = '\0';
+    return true;
+}
+
+static void run(struct torture *t)
+{
+    static char said[65536];
+    int pipes[2], status;
+
+    assert_int_equal(pipe(pipes), 0);
+    (void)fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        close(pipes[0]);
+        serve(t, pipes[1]);
+    }
+    assert_true(child > 0);
+    close(pipes[1]);
+    bool in_time = listen_to(pipes[0], said, sizeof said);
+    close(pipes[0]);
+    if (!in_time) {
+        kill(child, SIGKILL);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    t->delivered = WIFEXITED(status) && (WEXITSTATUS(status) & DELIVERED);
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) & ~DELIVERED : -1;
+    bool can_speak = t->kind != MD_FAULT_SYSCALL || !t->lasting;
+    bool is_well = in_time && code >= 0 && code <= STATUS_MAX && (code == 0 || t->delivered) &&
+                   (code == 0 || *said || !can_speak) && access(in_folder("socket"), F_OK) != 0;
+    if (!is_well) {
+        print_error("in time: %d, status: %x\n%s\n", in_time, (unsigned)status, said);
+    }
+    torture_check(t, is_well);
+}
+
+static void torture_server(enum md_fault_kind kind)
+{
+    for (struct torture t = {.kind = kind, .every = EVERY}; torture_next(&t);) {
+        run(&t);
+    }
+}
+
+static void test_torture_server_short_of_memory(void **state)
+{
+    (void)state;
+    torture_server(MD_FAULT_ALLOC);
+    torture_server(MD_FAULT_REGION);
+}
+
+static void test_torture_server_failing_system(void **state)
+{
+    (void)state;
+    torture_server(MD_FAULT_SYSCALL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_torture_server_short_of_memory),
+        cmocka_unit_test(test_torture_server_failing_system),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
