@@ -88,7 +88,8 @@ def requests(build, folder, body, headers, few, many):
         port, metrics = servers.free_port(), servers.free_port()
 
         def act():
-            servers.wait_until_ready(port, "/v2/health/ready", seconds=60)
+            if not servers.wait_until_ready(port, "/v2/health/ready", seconds=60):
+                sys.exit("the server does not answer")
             connection = http.client.HTTPConnection("127.0.0.1", port)
             for _ in range(count):
                 connection.request("POST", "/v2/models/identity/infer", body, headers)

@@ -4,11 +4,12 @@
  *
  * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have
  * scheduled arrivals, spread evenly; latency counts from the scheduled arrival, so that a stalled
- * server cannot hide its queue.
+ * server cannot hide its queue. What this program itself is late with is told apart: "late" is from
+ * the scheduled arrival to the send where a connection was free all the time.
  *
  * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K:
  * V"]... HOST:PORT Prints one JSON object: requests, errors (answers that are not 200, closed
- * connections), seconds, requests_per_s, p50_us, p90_us, p99_us, max_us, bytes.
+ * connections), seconds, requests_per_s, p50_us, p90_us, p99_us, max_us, late_p99_us, bytes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -46,8 +47,12 @@ static struct {
 } options = {.connections = 1, .seconds = 2, .path = "/"};
 
 static struct connection *connections;
-static uint32_t *samples; /* us/10 */
-static size_t sample_count;
+struct samples {
+    uint32_t *tenths; /* of a microsecond */
+    size_t count;
+};
+
+static struct samples latency, lateness;
 static uint64_t error_count, byte_count;
 static int poller;
 
@@ -115,13 +120,17 @@ static void begin(struct connection *c, uint64_t due_ns)
     send_more(c);
 }
 
+static void add_sample(struct samples *samples, uint64_t ns)
+{
+    if (samples->count < SAMPLES_MAX) {
+        samples->tenths[samples->count++] =
+            ns / 100 > UINT32_MAX ? UINT32_MAX : (uint32_t)(ns / 100);
+    }
+}
+
 static void finish(struct connection *c)
 {
-    uint64_t tenths = (now_ns() - c->due_ns) / 100;
-
-    if (sample_count < SAMPLES_MAX) {
-        samples[sample_count++] = tenths > UINT32_MAX ? UINT32_MAX : (uint32_t)tenths;
-    }
+    add_sample(&latency, now_ns() - c->due_ns);
     byte_count += c->expected;
     c->busy = false;
 }
@@ -229,9 +238,34 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double quantile(double q)
+static double quantile_us(const struct samples *samples, double q)
 {
-    return sample_count ? samples[(size_t)(q * (double)(sample_count - 1))] / 10.0 : 0;
+    return samples->count ? samples->tenths[(size_t)(q * (double)(samples->count - 1))] / 10.0 : 0;
+}
+
+/* Sends what is due. A request that waits for a connection is the server's lateness, not ours. */
+static void send_due(uint64_t start, double gap)
+{
+    static uint64_t scheduled;
+    static bool waited;
+
+    for (uint64_t now = now_ns();; now = now_ns()) {
+        uint64_t due = start + (uint64_t)(gap * (double)scheduled);
+        if (due > now) {
+            return;
+        }
+        struct connection *c = idle_connection();
+        if (!c) {
+            waited = true;
+            return;
+        }
+        if (!waited) {
+            add_sample(&lateness, now - due);
+        }
+        waited = false;
+        scheduled++;
+        begin(c, due);
+    }
 }
 
 static void run(void)
@@ -239,22 +273,13 @@ static void run(void)
     struct epoll_event events[256];
     uint64_t start = now_ns(), end = start + (uint64_t)(options.seconds * 1e9);
     double gap = options.rate > 0 ? 1e9 / options.rate : 0;
-    uint64_t scheduled = 0;
 
     for (int i = 0; i < options.connections && gap == 0; i++) {
         begin(&connections[i], now_ns());
     }
-    for (;;) {
-        uint64_t now = now_ns();
-        if (now >= end) {
-            return;
-        }
-        while (gap > 0 && start + (uint64_t)(gap * (double)scheduled) <= now) {
-            struct connection *c = idle_connection();
-            if (!c) {
-                break; /* all busy: the arrival keeps its time and waits */
-            }
-            begin(c, start + (uint64_t)(gap * (double)scheduled++));
+    while (now_ns() < end) {
+        if (gap > 0) {
+            send_due(start, gap);
         }
         int n = epoll_wait(poller, events, 256, gap > 0 ? 0 : 100);
         for (int i = 0; i < n; i++) {
@@ -270,6 +295,11 @@ static void run(void)
             }
         }
     }
+}
+
+static void sort(struct samples *samples)
+{
+    qsort(samples->tenths, samples->count, sizeof *samples->tenths, compare);
 }
 
 int main(int argc, char **argv)
@@ -312,18 +342,21 @@ int main(int argc, char **argv)
     }
     poller = epoll_create1(0);
     connections = calloc((size_t)options.connections, sizeof *connections);
-    samples = malloc(SAMPLES_MAX * sizeof *samples);
+    latency.tenths = malloc(SAMPLES_MAX * sizeof *latency.tenths);
+    lateness.tenths = malloc(SAMPLES_MAX * sizeof *lateness.tenths);
     for (int i = 0; i < options.connections; i++) {
         open_connection(&connections[i]);
     }
     uint64_t start = now_ns();
     run();
     double seconds = (double)(now_ns() - start) / 1e9;
-    qsort(samples, sample_count, sizeof *samples, compare);
-    printf(
-        "{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
-        "\"p99_us\":%.1f,\"max_us\":%.1f,\"bytes\":%llu}\n",
-        sample_count, (unsigned long long)error_count, seconds, (double)sample_count / seconds,
-        quantile(.5), quantile(.9), quantile(.99), quantile(1), (unsigned long long)byte_count);
+    sort(&latency);
+    sort(&lateness);
+    printf("{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,"
+           "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
+           "\"late_p99_us\":%.1f,\"bytes\":%llu}\n",
+           latency.count, (unsigned long long)error_count, seconds, (double)latency.count / seconds,
+           quantile_us(&latency, .5), quantile_us(&latency, .9), quantile_us(&latency, .99),
+           quantile_us(&latency, 1), quantile_us(&lateness, .99), (unsigned long long)byte_count);
     return error_count ? 1 : 0;
 }
