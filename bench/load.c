@@ -3,9 +3,9 @@
  * a time on each.
  *
  * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have
- * scheduled arrivals, spread evenly; latency counts from the scheduled arrival, so that a stalled
- * server cannot hide its queue. What this program itself is late with is told apart: "late" is from
- * the scheduled arrival to the send where a connection was free all the time.
+ * scheduled arrivals, spread evenly; latency counts from the scheduled arrival where no connection
+ * was free, so that a stalled server cannot hide its queue. What this program itself is late with,
+ * where one was free, is not the server's: it is told apart as "late".
  *
  * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K:
  * V"]... HOST:PORT Prints one JSON object: requests, errors (answers that are not 200, closed
@@ -21,11 +21,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CONNECTIONS_MAX = 4096, HEAD_MAX = 16384, SAMPLES_MAX = 1 << 24 };
+enum { SLEEP_MIN_NS = 100000, SLEEP_MAX_NS = 100000000 };
 
 struct connection {
     int fd;
@@ -243,29 +245,38 @@ static double quantile_us(const struct samples *samples, double q)
     return samples->count ? samples->tenths[(size_t)(q * (double)(samples->count - 1))] / 10.0 : 0;
 }
 
-/* Sends what is due. A request that waits for a connection is the server's lateness, not ours. */
-static void send_due(uint64_t start, double gap)
+/* Sends what is due; returns how long it is until the next. */
+static uint64_t send_due(uint64_t start, double gap)
 {
     static uint64_t scheduled;
-    static bool waited;
+    static bool waited; /* for a connection */
 
     for (uint64_t now = now_ns();; now = now_ns()) {
         uint64_t due = start + (uint64_t)(gap * (double)scheduled);
         if (due > now) {
-            return;
+            return due - now;
         }
         struct connection *c = idle_connection();
         if (!c) {
             waited = true;
-            return;
+            return SLEEP_MAX_NS;
         }
         if (!waited) {
             add_sample(&lateness, now - due);
         }
+        begin(c, waited ? due : now);
         waited = false;
         scheduled++;
-        begin(c, due);
     }
+}
+
+/* Sleeps where there is time for it: who never sleeps is the first to be put off by others. */
+static int wait_for_events(struct epoll_event *events, int max, uint64_t ns)
+{
+    struct timespec timeout = {
+        0, ns < SLEEP_MIN_NS ? 0 : (long)(ns < SLEEP_MAX_NS ? ns : SLEEP_MAX_NS)};
+
+    return epoll_pwait2(poller, events, max, &timeout, NULL);
 }
 
 static void run(void)
@@ -278,10 +289,8 @@ static void run(void)
         begin(&connections[i], now_ns());
     }
     while (now_ns() < end) {
-        if (gap > 0) {
-            send_due(start, gap);
-        }
-        int n = epoll_wait(poller, events, 256, gap > 0 ? 0 : 100);
+        uint64_t next_ns = gap > 0 ? send_due(start, gap) : SLEEP_MAX_NS;
+        int n = wait_for_events(events, 256, next_ns);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
             if ((events[i].events & EPOLLOUT) && c->sent < options.request_bytes) {
@@ -340,6 +349,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: load [options] HOST:PORT\n");
         return 2;
     }
+    prctl(PR_SET_TIMERSLACK, 1UL);
     poller = epoll_create1(0);
     connections = calloc((size_t)options.connections, sizeof *connections);
     latency.tenths = malloc(SAMPLES_MAX * sizeof *latency.tenths);
