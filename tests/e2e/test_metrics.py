@@ -3,6 +3,8 @@ import shutil, subprocess
 
 import pytest
 
+from conftest import identity_config, write_model
+
 ONE = [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]
 
 
@@ -59,3 +61,19 @@ def test_promtool_finds_nothing_in_our_names(server):
     assert r.returncode != 1, r.stderr
     complaints = [l for l in (r.stdout + r.stderr).decode().splitlines() if l.startswith(("modeld_", "process_"))]
     assert complaints == []
+
+
+def test_a_thousand_models_are_on_the_page(tmp_path, start):
+    for i in range(1000):
+        write_model(tmp_path, f"model_{i}", identity_config())
+    server = start(tmp_path)
+    for i in range(0, 1000, 100):
+        assert server.infer(f"model_{i}", ONE).status == 200
+    page = server.request("GET", "/metrics", port=server.metrics_port).body.decode()
+    successes = [line for line in page.splitlines() if line.startswith("nv_inference_request_success{")]
+    assert len(successes) == 1000 and sum(line.endswith("} 1") for line in successes) == 10
+    names = [line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")]
+    begun = [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
+    whole = [name for name in begun if not name.endswith(("_bucket", "_sum", "_count"))]
+    assert len(whole) == len(set(whole))  # the samples of a family stand together
+    assert names.count("modeld_request_duration_seconds_bucket") == 10 * 3 * 17
