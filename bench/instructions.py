@@ -16,6 +16,7 @@ import json
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +25,12 @@ import servers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMITS = ROOT / "bench/instruction_limits.json"
-ROOMS = ("http", "api", "codec", "infer", "backend", "loop", "net")
+ROOMS = {"1 FP32": ("http", "api", "codec", "infer", "backend"),
+         "150,528 FP32": ("api", "codec", "infer")}  # the others depend on the pieces that bodies come in
 METRICS = ("infer/statistics.c", "http/session_internal.h")
-METRICS_LIMIT = 1.0  # percent of a small request's instructions
+# Percent of the instructions of a small request outside the kernel. Callgrind's slowness makes
+# histograms search further than in earnest, which costs 0.15.
+METRICS_LIMIT = 1.15
 
 
 class Profile:
@@ -84,18 +88,23 @@ def calls(build, folder):
 
 def requests(build, folder, body, headers, few, many):
     """Instructions of one request by source file: of `many` less those of `few`."""
+    fields = {"Host": "127.0.0.1", "Content-Length": len(body), **headers}
+    head = "POST /v2/models/identity/infer HTTP/1.1\r\n"
+    request = (head + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n").encode() + body
+
     def files(count):
         port, metrics = servers.free_port(), servers.free_port()
 
         def act():
-            servers.wait_until_ready(port, "/v2/health/ready", seconds=60)
-            connection = http.client.HTTPConnection("127.0.0.1", port)
-            for _ in range(count):
-                connection.request("POST", "/v2/models/identity/infer", body, headers)
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != 200:
-                    sys.exit(f"the server answered {answer.status}")
+            if not servers.wait_until_ready(port, "/v2/health/ready", seconds=60):
+                sys.exit("the server does not answer")
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                for _ in range(count):
+                    connection.sendall(request)
+                    answer = http.client.HTTPResponse(connection)
+                    answer.begin()
+                    if answer.status != 200 or not answer.read():
+                        sys.exit(f"the server answered {answer.status}")
 
         return callgrind(folder, [build / "modeld", "--model-repository", folder / "repository",
                                   "--http-port", str(port), "--metrics-port", str(metrics),
@@ -113,8 +122,9 @@ def measure(build, folder):
                                       ("binary", servers.binary_request(values))):
             files = requests(build, folder, body, headers, few, many)
             case, total = f"request, {name}, {kind}", sum(files.values())
-            counts[case] = total
-            for room in ROOMS:
+            if name == "1 FP32" or kind == "JSON":
+                counts[case] = total
+            for room in ROOMS[name]:
                 counts[f"{case}: {room}"] = sum(n for file, n in files.items() if f"/src/{room}/" in file)
             if name == "1 FP32":
                 share = sum(n for file, n in files.items() if file.endswith(METRICS)) / total
@@ -130,14 +140,16 @@ def main():
     limits = json.loads(LIMITS.read_text()) if LIMITS.is_file() else {}
     with tempfile.TemporaryDirectory(prefix="modeld-instructions-") as folder:
         counts = measure(ROOT / options.build, pathlib.Path(folder))
-    over = 0
+    over = []
     for name, count in counts.items():
         percent = name.endswith("percent")
         if options.update:
             limits[name] = METRICS_LIMIT if percent else round(count * 1.05) + 5
         limit = limits.get(name, 0)
-        over += count > limit
-        print(f"{name:44} {count:14,.{2 * percent}f}  limit {limit:14,}{'  EXCEEDED' * (count > limit)}")
+        print(f"{name:44} {count:14,.{2 * percent}f}  limit {limit:14,}")
+        if count > limit:
+            over.append(f"EXCEEDED: {name}: {count:,.2f}, limit {limit:,}")
+    print("\n".join(over))
     if options.update:
         LIMITS.write_text(json.dumps({name: limits[name] for name in counts}, indent=1) + "\n")
     return 1 if over else 0

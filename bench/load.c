@@ -3,12 +3,13 @@
  * a time on each.
  *
  * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have
- * scheduled arrivals, spread evenly; latency counts from the scheduled arrival, so that a stalled
- * server cannot hide its queue.
+ * scheduled arrivals, spread evenly; latency counts from the scheduled arrival where no connection
+ * was free, so that a stalled server cannot hide its queue. What this program itself is late with,
+ * where one was free, is not the server's: it is told apart as "late".
  *
  * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K:
  * V"]... HOST:PORT Prints one JSON object: requests, errors (answers that are not 200, closed
- * connections), seconds, requests_per_s, p50_us, p90_us, p99_us, max_us, bytes.
+ * connections), seconds, requests_per_s, p50_us, p90_us, p99_us, max_us, late_p99_us, bytes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,11 +21,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CONNECTIONS_MAX = 4096, HEAD_MAX = 16384, SAMPLES_MAX = 1 << 24 };
+enum { SLEEP_MIN_NS = 100000, SLEEP_MAX_NS = 100000000 };
 
 struct connection {
     int fd;
@@ -46,8 +49,12 @@ static struct {
 } options = {.connections = 1, .seconds = 2, .path = "/"};
 
 static struct connection *connections;
-static uint32_t *samples; /* us/10 */
-static size_t sample_count;
+struct samples {
+    uint32_t *tenths; /* of a microsecond */
+    size_t count;
+};
+
+static struct samples latency, lateness;
 static uint64_t error_count, byte_count;
 static int poller;
 
@@ -115,13 +122,17 @@ static void begin(struct connection *c, uint64_t due_ns)
     send_more(c);
 }
 
+static void add_sample(struct samples *samples, uint64_t ns)
+{
+    if (samples->count < SAMPLES_MAX) {
+        samples->tenths[samples->count++] =
+            ns / 100 > UINT32_MAX ? UINT32_MAX : (uint32_t)(ns / 100);
+    }
+}
+
 static void finish(struct connection *c)
 {
-    uint64_t tenths = (now_ns() - c->due_ns) / 100;
-
-    if (sample_count < SAMPLES_MAX) {
-        samples[sample_count++] = tenths > UINT32_MAX ? UINT32_MAX : (uint32_t)tenths;
-    }
+    add_sample(&latency, now_ns() - c->due_ns);
     byte_count += c->expected;
     c->busy = false;
 }
@@ -229,9 +240,43 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double quantile(double q)
+static double quantile_us(const struct samples *samples, double q)
 {
-    return sample_count ? samples[(size_t)(q * (double)(sample_count - 1))] / 10.0 : 0;
+    return samples->count ? samples->tenths[(size_t)(q * (double)(samples->count - 1))] / 10.0 : 0;
+}
+
+/* Sends what is due; returns how long it is until the next. */
+static uint64_t send_due(uint64_t start, double gap)
+{
+    static uint64_t scheduled;
+    static bool waited; /* for a connection */
+
+    for (uint64_t now = now_ns();; now = now_ns()) {
+        uint64_t due = start + (uint64_t)(gap * (double)scheduled);
+        if (due > now) {
+            return due - now;
+        }
+        struct connection *c = idle_connection();
+        if (!c) {
+            waited = true;
+            return SLEEP_MAX_NS;
+        }
+        if (!waited) {
+            add_sample(&lateness, now - due);
+        }
+        begin(c, waited ? due : now);
+        waited = false;
+        scheduled++;
+    }
+}
+
+/* Sleeps where there is time for it: who never sleeps is the first to be put off by others. */
+static int wait_for_events(struct epoll_event *events, int max, uint64_t ns)
+{
+    struct timespec timeout = {
+        0, ns < SLEEP_MIN_NS ? 0 : (long)(ns < SLEEP_MAX_NS ? ns : SLEEP_MAX_NS)};
+
+    return epoll_pwait2(poller, events, max, &timeout, NULL);
 }
 
 static void run(void)
@@ -239,24 +284,13 @@ static void run(void)
     struct epoll_event events[256];
     uint64_t start = now_ns(), end = start + (uint64_t)(options.seconds * 1e9);
     double gap = options.rate > 0 ? 1e9 / options.rate : 0;
-    uint64_t scheduled = 0;
 
     for (int i = 0; i < options.connections && gap == 0; i++) {
         begin(&connections[i], now_ns());
     }
-    for (;;) {
-        uint64_t now = now_ns();
-        if (now >= end) {
-            return;
-        }
-        while (gap > 0 && start + (uint64_t)(gap * (double)scheduled) <= now) {
-            struct connection *c = idle_connection();
-            if (!c) {
-                break; /* all busy: the arrival keeps its time and waits */
-            }
-            begin(c, start + (uint64_t)(gap * (double)scheduled++));
-        }
-        int n = epoll_wait(poller, events, 256, gap > 0 ? 0 : 100);
+    while (now_ns() < end) {
+        uint64_t next_ns = gap > 0 ? send_due(start, gap) : SLEEP_MAX_NS;
+        int n = wait_for_events(events, 256, next_ns);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
             if ((events[i].events & EPOLLOUT) && c->sent < options.request_bytes) {
@@ -270,6 +304,11 @@ static void run(void)
             }
         }
     }
+}
+
+static void sort(struct samples *samples)
+{
+    qsort(samples->tenths, samples->count, sizeof *samples->tenths, compare);
 }
 
 int main(int argc, char **argv)
@@ -310,20 +349,24 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: load [options] HOST:PORT\n");
         return 2;
     }
+    prctl(PR_SET_TIMERSLACK, 1UL);
     poller = epoll_create1(0);
     connections = calloc((size_t)options.connections, sizeof *connections);
-    samples = malloc(SAMPLES_MAX * sizeof *samples);
+    latency.tenths = malloc(SAMPLES_MAX * sizeof *latency.tenths);
+    lateness.tenths = malloc(SAMPLES_MAX * sizeof *lateness.tenths);
     for (int i = 0; i < options.connections; i++) {
         open_connection(&connections[i]);
     }
     uint64_t start = now_ns();
     run();
     double seconds = (double)(now_ns() - start) / 1e9;
-    qsort(samples, sample_count, sizeof *samples, compare);
-    printf(
-        "{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
-        "\"p99_us\":%.1f,\"max_us\":%.1f,\"bytes\":%llu}\n",
-        sample_count, (unsigned long long)error_count, seconds, (double)sample_count / seconds,
-        quantile(.5), quantile(.9), quantile(.99), quantile(1), (unsigned long long)byte_count);
+    sort(&latency);
+    sort(&lateness);
+    printf("{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,"
+           "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
+           "\"late_p99_us\":%.1f,\"bytes\":%llu}\n",
+           latency.count, (unsigned long long)error_count, seconds, (double)latency.count / seconds,
+           quantile_us(&latency, .5), quantile_us(&latency, .9), quantile_us(&latency, .99),
+           quantile_us(&latency, 1), quantile_us(&lateness, .99), (unsigned long long)byte_count);
     return error_count ? 1 : 0;
 }

@@ -1,239 +1,358 @@
 #!/usr/bin/env python3
-"""The scorecard: modeld beside nginx and a bare C echo, in the same run.
+"""The scorecard: modeld beside nginx, bare C programs and the engine itself, in the same run.
 
-Servers are pinned to CPU 0, the load generator to CPU 1. Each case runs in interleaved rounds; the table shows the
-medians. CPU per request is the server process's own (all its threads, from /proc/PID/task/*/schedstat): the steady figure
-on a noisy machine. Ratios are taken within a round, then their median.
+usage: bench/run.py [--build build/release] [--rounds 5] [--seconds 1] [--case WORD]...
+                    [--json FILE] [--markdown FILE] [--list]
 
-usage: bench/run.py [--build build/release] [--rounds 5] [--seconds 2] [--case NAME]... [--json FILE]
+Installs what it needs (tools/install_packages.sh bench), builds release, and prints one line for
+each case, then those whose goal was missed. Servers have CPU 0, the load generator CPU 1. Rounds of
+modeld and of what it is compared with alternate; figures are medians, ratios are taken within a
+round. CPU for each request is the server process's own, all its threads: the steady figure on a
+machine that does other things too. --case runs the cases whose name contains the word.
 """
-import argparse, json, os, pathlib, random, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
 import urllib.request
 
+import servers
+from servers import Request, Server, load
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "modeld"
+INFER = "/v2/models/identity/infer"
+STARTS, MANY_MODELS = 9, 10000
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def median(rounds, key):
+    return statistics.median(figures[key] for figures in rounds)
 
 
-def cpu_ns(pid):
-    """CPU time of all threads of a process; of its children too (nginx's worker)."""
-    pids = [pid] + [int(p) for p in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()]
-    total = 0
-    for p in pids:
-        for task in pathlib.Path(f"/proc/{p}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-    return total
-
-
-class Server:
-    def __init__(self, command, port, ready="/", env=None):
-        self.port = port
-        self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=self.log, stderr=self.log, env=env)
-        deadline = time.time() + 20
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", port), 0.2) as s:
-                    s.sendall(f"GET {ready} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-                    s.settimeout(0.5)
-                    if ready == "/" or b" 200 " in s.recv(64):
-                        return
-            except OSError:
-                pass
-            if time.time() > deadline or self.process.poll() is not None:
-                self.log.seek(0)
-                sys.exit(f"{command[0]} does not answer:\n{self.log.read().decode()[-3000:]}")
-            time.sleep(0.02)
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-
-def nginx(folder, body):
-    """nginx with one worker that answers every path with `body`, read from a file with sendfile off and caches on."""
-    port = free_port()
-    (folder / "html").mkdir(exist_ok=True)
-    (folder / "html" / "body").write_bytes(body)
-    conf = folder / "nginx.conf"
-    conf.write_text(f"""
-{"user root;" if os.geteuid() == 0 else ""}
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600; tcp_nodelay on; default_type application/json;
-  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4;
-  scgi_temp_path {folder}/t5; open_file_cache max=16;
-  server {{ listen 127.0.0.1:{port} backlog=4096; root {folder}/html; location / {{ try_files /body =404; }} }} }}
-""")
-    binary = shutil.which("nginx") or "/usr/sbin/nginx"
-    return Server([binary, "-c", str(conf), "-p", str(folder)], port)
-
-
-def load(build, server, path, body=None, headers=(), connections=1, seconds=2.0, rate=None):
-    command = ["taskset", "-c", "1", str(build / "bench/bench_load"), "--connections", str(connections),
-               "--seconds", str(seconds), "--path", path]
-    if body:
-        command += ["--body", str(body)]
-    if rate:
-        command += ["--rate", str(rate)]
-    for header in headers:
-        command += ["--header", header]
-    before = cpu_ns(server.process.pid)
-    done = subprocess.run([*command, f"127.0.0.1:{server.port}"], capture_output=True, text=True)
-    used = cpu_ns(server.process.pid) - before
-    if not done.stdout:
-        sys.exit(f"load failed: {done.stderr}")
-    result = json.loads(done.stdout)
-    if result["errors"]:
-        sys.exit(f"{result['errors']} errors from {path}")
-    result["cpu_us"] = used / 1000 / max(1, result["requests"])
-    return result
-
-
-def json_request(values):
-    return json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, len(values)],
-                                   "data": values}]}, separators=(",", ":")).encode()
-
-
-def binary_request(values):
-    head = json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, len(values)],
-                                   "parameters": {"binary_data_size": 4 * len(values)}}],
-                       "parameters": {"binary_data_output": True}}, separators=(",", ":")).encode()
-    return head, head + struct.pack(f"<{len(values)}f", *values)
+def summary(rounds):
+    return (f"{median(rounds, 'requests_per_s'):.0f}/s, p50 {median(rounds, 'p50_us'):.0f}, "
+            f"p99 {median(rounds, 'p99_us'):.0f}, CPU {median(rounds, 'cpu_us'):.1f} us")
 
 
 class Bench:
-    def __init__(self, args):
-        self.args, self.build = args, ROOT / args.build
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="modeld-bench-"))
-        self.rows = []
-        repository = self.folder / "repository"
-        (repository / "identity" / "1").mkdir(parents=True)
-        (repository / "identity" / "config.pbtxt").write_text(
-            'backend: "identity"\nmax_batch_size: 64\n'
-            'input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]\n'
-            'output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]\n')
-        random.seed(7)
-        image = [struct.unpack("<f", struct.pack("<f", random.gauss(0, 1)))[0] for _ in range(150528)]
-        one = [1.5]
-        self.bodies = {}
-        for name, values in (("one", one), ("image", image)):
-            (self.folder / f"{name}.json").write_bytes(json_request(values))
-            head, whole = binary_request(values)
-            (self.folder / f"{name}.bin").write_bytes(whole)
-            self.bodies[name] = len(head)
+    """Servers, made when a case first asks for one, and the rows of the table."""
 
-    def modeld(self, *extra):
-        port, metrics = free_port(), free_port()
-        return Server([str(self.build / "modeld"), "--model-repository", str(self.folder / "repository"), "--http-port",
-                       str(port), "--metrics-port", str(metrics), "--http-thread-count", "1", *extra], port,
-                      "/v2/health/ready")
+    def __init__(self, options, folder):
+        self.options, self.folder, self.build = options, folder, ROOT / options.build
+        self.rows, self.running = [], {}
+        self.identity = servers.identity_repository(folder / "identity")
+        self.requests = {}
+        for name, values in (("one", [1.5]), ("image", servers.image())):
+            for kind, make in (("json", servers.json_request), ("binary", servers.binary_request)):
+                key = f"{name}_{kind}"
+                self.requests[key] = Request(folder, key, INFER, *make(values))
 
-    def answer_of(self, server, body, headers):
-        request = urllib.request.Request(f"http://127.0.0.1:{server.port}/v2/models/identity/infer", body.read_bytes(),
-                                         dict(h.split(": ") for h in headers))
-        return urllib.request.urlopen(request).read()
-
-    def compare(self, name, ours, theirs, path_theirs, body, headers, connections, goal, metric="cpu_us", post_theirs=False):
-        """Interleaved rounds of both; the row holds the medians and the median ratio of `metric`."""
-        if self.args.case and not any(c in name for c in self.args.case):
-            return
-        rounds = []
-        for _ in range(self.args.rounds):
-            a = load(self.build, ours, "/v2/models/identity/infer", body, headers, connections, self.args.seconds)
-            b = load(self.build, theirs, path_theirs, body if post_theirs else None, (), connections, self.args.seconds)
-            rounds.append((a, b))
-        med = lambda side, key: statistics.median(r[side][key] for r in rounds)
-        ratio = statistics.median(r[0][metric] / r[1][metric] for r in rounds)
-        row = {"case": name, "metric": metric, "ratio": round(ratio, 3), "goal": goal}
-        for side, label in ((0, "modeld"), (1, "reference")):
-            row[label] = {k: round(med(side, k), 2) for k in ("requests_per_s", "p50_us", "p99_us", "cpu_us")}
-        self.rows.append(row)
-        m, r = row["modeld"], row["reference"]
-        print(f"{name:44} {metric:7} {ratio:6.2f} (goal {goal:>5})  modeld {m['requests_per_s']:>8.0f}/s p50 {m['p50_us']:>7.1f} "
-              f"p99 {m['p99_us']:>8.1f} cpu {m['cpu_us']:>8.2f} us | reference {r['requests_per_s']:>8.0f}/s p50 "
-              f"{r['p50_us']:>7.1f} p99 {r['p99_us']:>8.1f} cpu {r['cpu_us']:>8.2f} us", flush=True)
-
-    def open_loop(self, server, capacity, body, headers, label):
-        for share in (0.5, 0.8):
-            results = [load(self.build, server, "/v2/models/identity/infer", body, headers, 64, self.args.seconds,
-                            rate=capacity * share) for _ in range(self.args.rounds)]
-            row = {"case": f"{label}, open loop at {share:.0%}", "rate": round(capacity * share),
-                   "p50_us": statistics.median(r["p50_us"] for r in results),
-                   "p99_us": statistics.median(r["p99_us"] for r in results)}
-            self.rows.append(row)
-            print(f"{row['case']:44} {row['rate']:>8}/s p50 {row['p50_us']:>7.1f} p99 {row['p99_us']:>8.1f} us", flush=True)
-
-    def run(self):
-        one_json, one_bin = self.folder / "one.json", self.folder / "one.bin"
-        head = (f"Inference-Header-Content-Length: {self.bodies['one']}",)
-        image_head = (f"Inference-Header-Content-Length: {self.bodies['image']}",)
-        ours = self.modeld()
-        off = self.modeld("--inline=off")
-        (self.folder / "n1").mkdir()
-        (self.folder / "n2").mkdir()
-        small = nginx(self.folder / "n1", self.answer_of(ours, one_json, ()))
-        small_bin = nginx(self.folder / "n2", self.answer_of(ours, one_bin, head))
-        port = free_port()
-        echo = Server([str(self.build / "bench/bench_echo"), str(port)], port)
-        for n in (16, 64):
-            self.compare(f"1 FP32, JSON, {n} connections", ours, small, "/", one_json, (), n, 1.4)
-            self.compare(f"1 FP32, JSON, {n} connections, inline off", off, small, "/", one_json, (), n, "-")
-            self.compare(f"1 FP32, binary, {n} connections", ours, small_bin, "/", one_bin, head, n, 1.3)
-        self.compare("1 FP32, JSON, 1 connection", ours, small, "/", one_json, (), 1, 1.0, "p50_us")
-        self.compare("1 FP32, binary, 1 connection", ours, small_bin, "/", one_bin, head, 1, 1.0, "p50_us")
-        image_json, image_bin = self.folder / "image.json", self.folder / "image.bin"
-        self.compare("150,528 FP32, binary, 4 connections", ours, echo, "/", image_bin, image_head, 4, 1.25,
-                     post_theirs=True)
-        self.compare("150,528 FP32, JSON, 2 connections", ours, echo, "/", image_json, (), 2, "-", post_theirs=True)
-        capacity = load(self.build, ours, "/v2/models/identity/infer", one_json, (), 64, self.args.seconds)
-        self.open_loop(ours, capacity["requests_per_s"], one_json, (), "1 FP32, JSON, 64 connections")
-        self.start_time()
-        for server in (ours, off, small, small_bin, echo):
+    def stop(self):
+        for server in self.running.values():
             server.stop()
-        if self.args.json:
-            pathlib.Path(self.args.json).write_text(json.dumps(self.rows, indent=1))
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start_time(self):
-        """Process start to the first 200 of /v2/health/ready, without models."""
-        empty = self.folder / "empty"
-        empty.mkdir()
+    def server(self, name):
+        if name not in self.running:
+            self.running[name] = self.start(name)
+        return self.running[name]
+
+    def start(self, name):
+        if name == "modeld":
+            return servers.modeld(self.build, self.identity)
+        if name == "modeld, inline off":
+            return servers.modeld(self.build, self.identity, "--inline=off")
+        if name == "echo":
+            port = servers.free_port()
+            return Server([self.build / "bench/bench_echo", port], port, ready=None)
+        request = self.requests[name.removeprefix("nginx ")]  # answers what modeld answers to it
+        url = f"http://127.0.0.1:{self.server('modeld').port}{request.path}"
+        answer = urllib.request.urlopen(urllib.request.Request(url, request.body, request.headers))
+        return servers.nginx(self.folder / name.replace(" ", "_"), answer.read())
+
+    def row(self, case, figure, unit, goal=None, details="", at_least=False):
+        """`goal`: the figure is to be at most (at_least: at least) that."""
+        met = None if goal is None else figure >= goal if at_least else figure <= goal
+        self.rows.append({"case": case, "figure": figure, "unit": unit, "goal": goal, "met": met,
+                          "at_least": at_least, "details": details})
+        print(line(self.rows[-1]), flush=True)
+
+    def rounds(self, *runs):
+        """Alternates the runs; a list of results for each."""
+        results = [[run() for run in runs] for _ in range(self.options.rounds)]
+        return list(zip(*results))
+
+    def load(self, server, request, connections, rate=None):
+        return load(self.build, self.server(server), request, connections, self.options.seconds, rate)
+
+
+def line(row):
+    unit, sign = row["unit"], ">=" if row["at_least"] else "<="
+    goal = "" if row["goal"] is None else f"{sign} {row['goal']:g}"
+    verdict = {True: "ok", False: "MISSED", None: ""}[row["met"]]
+    return f"{row['case']:50} {row['figure']:9.3f} {unit:12} {goal:8} {verdict:6}  {row['details']}"
+
+
+def ratio(bench, case, goal, key, ours, theirs, request, their_request, connections, note=""):
+    a, b = bench.rounds(lambda: bench.load(ours, request, connections),
+                        lambda: bench.load(theirs, their_request, connections))
+    figure = statistics.median(x[key] / y[key] for x, y in zip(a, b))
+    unit = {"cpu_us": "x CPU", "p50_us": "x p50"}[key]
+    bench.row(case, figure, unit, goal, f"{summary(a)}; {theirs.split()[0]}: {summary(b)}{note}")
+
+
+# Cases
+
+def small(bench, kind, goal):
+    request, reference, page = bench.requests[f"one_{kind}"], f"nginx one_{kind}", Request(bench.folder, "get", "/")
+    for connections in (16, 64):
+        ratio(bench, f"1 FP32, {kind}, {connections} connections", goal, "cpu_us", "modeld", reference, request, page,
+              connections)
+        if kind == "json":
+            ratio(bench, f"1 FP32, {kind}, {connections} connections, inline off", None, "cpu_us",
+                  "modeld, inline off", reference, request, page, connections)
+    ratio(bench, f"1 FP32, {kind}, 1 connection", 1.0, "p50_us", "modeld", reference, request, page, 1)
+
+
+def small_json(bench):
+    small(bench, "json", 1.4)
+
+
+def small_binary(bench):
+    small(bench, "binary", 1.3)
+
+
+def open_loop(bench):
+    """`late`: what the load generator itself was late with, not counted; `waited`: how much of the
+    time a thread of the server could have run, but the CPU did something else."""
+    request, page = bench.requests["one_json"], Request(bench.folder, "get", "/")
+    capacity = median([bench.load("modeld", request, 64) for _ in range(3)], "requests_per_s")
+    for share in (0.5, 0.8):
+        rate = capacity * share
+        a, b = bench.rounds(lambda: bench.load("modeld", request, 64, rate),
+                            lambda: bench.load("nginx one_json", page, 64, rate))
+        of = [f"p50 {median(x, 'p50_us'):.0f}, p99 {median(x, 'p99_us'):.0f}, late p99 "
+              f"{median(x, 'late_p99_us'):.0f} us, waited {median(x, 'waited_ms') / bench.options.seconds / 10:.1f} %"
+              for x in (a, b)]
+        bench.row(f"open loop, {share:.0%} of capacity ({rate:.0f}/s)",
+                  statistics.median(x["p99_us"] / y["p99_us"] for x, y in zip(a, b)), "x p99", None,
+                  f"{of[0]}; nginx: {of[1]}")
+
+
+def image_json(bench):
+    request = bench.requests["image_json"]
+    command = [bench.build / "bench/bench_json_reference", request.file]
+
+    def reference():
+        done = subprocess.run(["taskset", "-c", "0", *command], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    a, b = bench.rounds(lambda: bench.load("modeld", request, 2), reference)
+    fastest = ", ".join(f"{name} {median(b, name):.1f}" for name in b[0] if name != "ms")
+    figure = statistics.median(x["cpu_us"] / 1000 / y["ms"] for x, y in zip(a, b))
+    bench.row("150,528 FP32, JSON both ways", figure, "x bare loop", 1.5,
+              f"{summary(a)}; bare loop {median(b, 'ms'):.2f} ms ({fastest})")
+    bench.row("150,528 FP32, JSON both ways, CPU", median(a, "cpu_us") / 1000, "ms", 10)
+
+
+def image_binary(bench):
+    request = bench.requests["image_binary"]
+    ratio(bench, "150,528 FP32, binary both ways", 1.25, "cpu_us", "modeld", "echo", request, request, 4)
+
+
+def mixed(bench):
+    """Small requests, open loop, beside image-JSON traffic on the same (only) loop."""
+    request, images = bench.requests["one_json"], bench.requests["image_json"]
+
+    def beside():
+        server = bench.server("modeld")
+        command = images.load_command(bench.build, server.port, 2, bench.options.seconds + 0.4)
+        command = ["nice", "-n", "19", *command]  # both generators share a CPU: the small one's turn comes first
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(0.2)
+        figures = bench.load("modeld", request, 8, 500)
+        figures["images"] = servers.load_figures(*other.communicate(), images)["requests_per_s"]
+        return figures
+
+    solo, mix = bench.rounds(lambda: bench.load("modeld", request, 8, 500), beside)
+    figure = statistics.median(y["p99_us"] - x["p99_us"] for x, y in zip(solo, mix)) / 1000
+    bench.row("500 small/s beside image JSON, one loop: p99", figure, "ms more", 1,
+              f"p99 {median(mix, 'p99_us'):.0f} (late {median(mix, 'late_p99_us'):.0f}), solo "
+              f"{median(solo, 'p99_us'):.0f} us; {median(mix, 'images'):.0f} images/s")
+
+
+def real_model(bench, case, repository, model, tensors):
+    """tensors: (name, datatype, shape, bytes). The same on both sides: CPU 0, one engine thread."""
+    inputs = []
+    for name, datatype, shape, data in tensors:
+        (bench.folder / name).write_bytes(data)
+        inputs += [name, {"FP32": "f32", "INT64": "i64"}[datatype], ",".join(map(str, shape)), bench.folder / name]
+    seconds = max(2.0, bench.options.seconds)
+    engine = ["taskset", "-c", "0", bench.build / "bench/bench_engine", "run", str(seconds),
+              repository / model / "1/model.onnx", *inputs]
+    request = Request(bench.folder, model, f"/v2/models/{model}/infer", *servers.tensors_request(tensors))
+    server = servers.modeld(bench.build, repository, "--engine-threads", "1", "--executor-threads", "1",
+                            "--model-control-mode", "explicit", "--load-model", model)
+    try:
+        a, b = bench.rounds(
+            lambda: load(bench.build, server, request, 16, seconds),
+            lambda: json.loads(subprocess.run(engine, capture_output=True, text=True, check=True).stdout))
+    finally:
+        server.stop()
+    cpu = statistics.median(y["cpu_us"] / x["cpu_us"] for x, y in zip(a, b))
+    bench.row(case, statistics.median(x["requests_per_s"] / y["runs_per_s"] for x, y in zip(a, b)), "x engine",
+              0.97, f"{summary(a)}; engine: {median(b, 'runs_per_s'):.1f}/s, CPU {median(b, 'cpu_us'):.1f} us; "
+              f"by CPU time {cpu:.3f}", at_least=True)
+
+
+def classifier(bench):
+    picture = (CACHE / "samples/chelsea.f32").read_bytes()
+    real_model(bench, "image classifier, binary, 16 connections", CACHE / "repository", "efficientnet_lite0",
+               [("image", "FP32", [1, 3, 224, 224], picture)])
+
+
+def sentence_encoder(bench):
+    ids = [101, *range(2000, 2030), 102]  # 32 tokens
+    data = [struct.pack(f"<{len(ids)}q", *values) for values in (ids, [1] * len(ids))]
+    real_model(bench, "sentence encoder, binary, 16 connections", CACHE / "repository-minilm", "all_minilm_l6_v2",
+               [(name, "INT64", [1, len(ids)], bytes_) for name, bytes_ in zip(("input_ids", "attention_mask"), data)])
+
+
+def start_ms(build, repository):
+    begin = time.perf_counter()
+    server = servers.modeld(build, repository, cpus=None, loops=None)
+    return (time.perf_counter() - begin) * 1000, server
+
+
+def start_empty(bench):
+    empty, times, sizes = bench.folder / "empty", [], []
+    empty.mkdir()
+    for _ in range(STARTS):
+        spent, server = start_ms(bench.build, empty)
+        times.append(spent)
+        sizes.append(server.rss_mib())
+        server.stop()
+    bench.row("start to ready, no models", statistics.median(times), "ms", 50)
+    bench.row("resident memory, no models", statistics.median(sizes), "MiB", 15)
+
+
+def start_engine_ms(build, models):
+    begin = time.perf_counter()
+    process = subprocess.Popen([build / "bench/bench_engine", "load", *models], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    process.stdout.readline()
+    spent = (time.perf_counter() - begin) * 1000
+    process.communicate()
+    return spent
+
+
+def start_models(bench):
+    """Both load all models at the same time, with as many engine threads as there are CPUs."""
+    repository, ours, engine = CACHE / "repository", [], []
+    models = sorted(repository.glob("*/1/model.onnx"))
+    for _ in range(STARTS):
+        engine.append(start_engine_ms(bench.build, models))
+        spent, server = start_ms(bench.build, repository)
+        ours.append(spent)
+        server.stop()
+    figure = statistics.median(a - b for a, b in zip(ours, engine))
+    bench.row("start to ready, the quickstart's models", figure, "ms more", 20,
+              f"{statistics.median(ours):.0f} ms; engine alone {statistics.median(engine):.0f} ms")
+
+
+def many_models(bench):
+    names = [f"model_{i:05}" for i in range(MANY_MODELS)]
+    spent, server = start_ms(bench.build, servers.identity_repository(bench.folder / "many", names))
+    bench.row(f"start to ready, {MANY_MODELS:,} models", spent / 1000, "s", None, f"{server.rss_mib():.0f} MiB")
+    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+
+    def scrapes():
         times = []
-        for _ in range(9):
-            port, metrics = free_port(), free_port()
+        for _ in range(bench.options.rounds):
             begin = time.perf_counter()
-            process = subprocess.Popen([str(self.build / "modeld"), "--model-repository", str(empty), "--http-port", str(port),
-                                        "--metrics-port", str(metrics)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while True:
-                try:
-                    with socket.create_connection(("127.0.0.1", port), 0.2) as s:
-                        s.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
-                        if b" 200 " in s.recv(64):
-                            break
-                except OSError:
-                    time.sleep(0.0005)
+            size = len(urllib.request.urlopen(url).read())
             times.append((time.perf_counter() - begin) * 1000)
-            rss = int(next(l for l in open(f"/proc/{process.pid}/status") if l.startswith("VmRSS")).split()[1]) / 1024
-            process.send_signal(signal.SIGTERM)
-            process.wait(10)
-        row = {"case": "start to ready without models", "ms": round(statistics.median(times), 1), "rss_mib": round(rss, 1)}
-        self.rows.append(row)
-        print(f"{row['case']:44} {row['ms']} ms (goal 50), RSS {row['rss_mib']} MiB (goal 15)")
+        return statistics.median(times), f"{size / 1e6:.0f} MB"
+
+    bench.row(f"metrics page, {MANY_MODELS:,} models", scrapes()[0], "ms", 200, scrapes()[1])
+    for name in names:
+        request = bench.requests["one_json"]
+        url_infer = f"http://127.0.0.1:{server.port}/v2/models/{name}/infer"
+        urllib.request.urlopen(urllib.request.Request(url_infer, request.body)).read()
+    bench.row(f"metrics page, {MANY_MODELS:,} models, all used", scrapes()[0], "ms", 200, scrapes()[1])
+    server.stop()
 
 
-if __name__ == "__main__":
+CASES = (small_json, small_binary, open_loop, image_json, image_binary, mixed, classifier, sentence_encoder,
+         start_empty, start_models, many_models)
+
+
+# Results
+
+def prepare(build):
+    for command in (["tools/install_packages.sh", "build", "bench"], ["tools/fetch_onnxruntime.sh"],
+                    ["tools/fetch_models.sh", "--with-minilm"], ["tools/fetch_yyjson.sh"],
+                    ["cmake", "--preset", build],
+                    ["cmake", "--build", "--preset", build, "--target", "all", "bench_json_reference"]):
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}")
+
+
+def machine():
+    cpu = next(l for l in open("/proc/cpuinfo") if l.startswith("model name")).split(":")[1].strip()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return (f"{os.cpu_count()} x {cpu}, Linux {platform.release()}; {datetime.date.today()}; commit "
+            f"{commit.stdout.strip() or 'unknown'}; load average before {os.getloadavg()[0]:.1f}")
+
+
+def markdown(rows, about):
+    text = f"`bench/run.py {' '.join(sys.argv[1:])}`, {about}.\n\n| case | measured | goal | | figures |\n|---|---|---|---|---|\n"
+    for row in rows:
+        goal = "" if row["goal"] is None else f"{'≥' if row['at_least'] else '≤'} {row['goal']:g}"
+        verdict = {True: "ok", False: "**missed**", None: ""}[row["met"]]
+        text += f"| {row['case']} | {row['figure']:.3g} {row['unit']} | {goal} | {verdict} | {row['details']} |\n"
+    return text
+
+
+def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--json")
-    Bench(parser.parse_args()).run()
+    parser.add_argument("--markdown")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    cases = [case for case in CASES if not options.case or any(word in case.__name__ for word in options.case)]
+    if options.list:
+        return print("\n".join(case.__name__ for case in cases))
+    prepare(pathlib.Path(options.build).name)
+    about, folder = machine(), pathlib.Path(tempfile.mkdtemp(prefix="modeld-bench-"))
+    bench = Bench(options, folder)
+    try:
+        for case in cases:
+            case(bench)
+    finally:
+        bench.stop()
+        shutil.rmtree(folder)
+    missed = [row["case"] for row in bench.rows if row["met"] is False]
+    print(f"{len(bench.rows)} rows, {len(missed)} missed{': ' if missed else ''}{'; '.join(missed)}")
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps({"about": about, "rows": bench.rows}, indent=1))
+    if options.markdown:
+        pathlib.Path(options.markdown).write_text(markdown(bench.rows, about))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

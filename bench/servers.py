@@ -13,9 +13,15 @@ import time
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the system gives to clients, so that no connection takes it in between."""
+    while True:
+        port = random.SystemRandom().randrange(16000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def is_ready(port, path):
@@ -28,12 +34,14 @@ def is_ready(port, path):
         return False
 
 
-def wait_until_ready(port, path, seconds=20.0, pause=0.02):
+def wait_until_ready(port, path, seconds=20.0, pause=0.02, process=None):
+    """False when nothing answers for so long, or the process has ended."""
     deadline = time.monotonic() + seconds
     while not is_ready(port, path):
-        if time.monotonic() > deadline:
-            sys.exit(f"nothing answers {path} at port {port}")
+        if time.monotonic() > deadline or (process and process.poll() is not None):
+            return False
         time.sleep(pause)
+    return True
 
 
 class Server:
@@ -44,8 +52,10 @@ class Server:
         self.log = tempfile.TemporaryFile()
         pinned = ["taskset", "-c", cpus] if cpus else []
         self.process = subprocess.Popen([*pinned, *map(str, command)], stdout=self.log, stderr=self.log)
-        if ready:
-            wait_until_ready(port, ready, pause=0.001)
+        if ready and not wait_until_ready(port, ready, pause=0.001, process=self.process):
+            self.stop()
+            self.log.seek(0)
+            sys.exit(f"{command[0]} does not answer:\n{self.log.read().decode(errors='replace')[-3000:]}")
 
     def tasks(self):
         """Of its children too: nginx works in one."""
@@ -53,8 +63,10 @@ class Server:
         for pid in [self.process.pid, *found.stdout.split()]:
             yield from pathlib.Path(f"/proc/{pid}/task").iterdir()
 
-    def cpu_ns(self):
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in self.tasks())
+    def times_ns(self):
+        """CPU time, and time that its threads could have run but the CPU did something else."""
+        spent = [(task / "schedstat").read_text().split() for task in self.tasks()]
+        return sum(int(cpu) for cpu, *_ in spent), sum(int(waited) for _, waited, _ in spent)
 
     def rss_mib(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -125,17 +137,23 @@ class Request:
 
 
 def load(build, server, request, connections=1, seconds=2.0, rate=None):
-    """Runs the load generator; returns its figures and cpu_us, the server's CPU for each request."""
-    before = server.cpu_ns()
+    """Runs the load generator. Returns its figures, and of the server cpu_us for each request and
+    waited_ms, how long it wanted the CPU in vain."""
+    cpu_before, waited_before = server.times_ns()
     done = subprocess.run(request.load_command(build, server.port, connections, seconds, rate),
                           capture_output=True, text=True)
-    used = server.cpu_ns() - before
-    if not done.stdout:
-        sys.exit(f"the load generator failed: {done.stderr}")
-    figures = json.loads(done.stdout)
-    if figures["errors"]:
-        sys.exit(f"{figures['errors']} errors from {request.path}")
-    return {**figures, "cpu_us": used / 1000 / max(1, figures["requests"])}
+    cpu, waited = server.times_ns()
+    return {**load_figures(done.stdout, done.stderr, request), "waited_ms": (waited - waited_before) / 1e6,
+            "cpu_us": (cpu - cpu_before) / 1000 / max(1, json.loads(done.stdout)["requests"])}
+
+
+def load_figures(text, errors, request):
+    if not text:
+        sys.exit(f"the load generator failed: {errors}")
+    figures = json.loads(text)
+    if figures["errors"] or not figures["requests"]:
+        sys.exit(f"{figures['errors']} errors and {figures['requests']} answers from {request.path}")
+    return figures
 
 
 def compact(document):

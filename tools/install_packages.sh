@@ -9,7 +9,7 @@ declare -A groups=(
              python3 python3-venv python3-pip unzip curl ca-certificates"
     [check]="clang clang-format clang-tidy libclang-rt-14-dev valgrind abigail-tools prometheus
              strace node-llhttp"
-    [bench]="nginx-light"
+    [bench]="nginx-light libsimdjson-dev valgrind procps"
 )
 
 wanted=()

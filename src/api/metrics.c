@@ -576,7 +576,7 @@ static void print_bounds(struct page *page)
 {
     for (size_t i = 0; i < MD_HISTOGRAM_BUCKETS; i++) {
         (void)snprintf(page->bounds[i], sizeof page->bounds[i], "%g",
-                       (double)md_histogram_bounds_us[i] / 1e6);
+                       (double)md_histogram_bounds_ns[i] / 1e9);
     }
     memcpy(page->bounds[MD_HISTOGRAM_BUCKETS], "+Inf", sizeof "+Inf");
 }

@@ -3,8 +3,6 @@
  */
 #include "infer/statistics.h"
 
-#include "base/clock.h"
-
 /* One writer a shard: load and store, no atomic addition needed. */
 static void add(_Atomic uint64_t *counter, uint64_t amount)
 {
@@ -23,7 +21,7 @@ static void observe(_Atomic uint64_t *buckets, uint64_t ns)
 {
     size_t bucket = 0;
 
-    while (bucket < MD_HISTOGRAM_BUCKETS && ns > md_histogram_bounds_us[bucket] * MD_NS_PER_US) {
+    while (bucket < MD_HISTOGRAM_BUCKETS && ns > md_histogram_bounds_ns[bucket]) {
         bucket++;
     }
     add(&buckets[bucket], 1);

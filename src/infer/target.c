@@ -5,10 +5,14 @@
 
 #include "base/alloc.h"
 
-const uint64_t md_histogram_bounds_us[MD_HISTOGRAM_BUCKETS] = {
-    50,    100,   250,    500,    1000,   2500,    5000,    10000,
-    25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 10000000,
+#define US 1000ULL
+#define MS (1000 * US)
+const uint64_t md_histogram_bounds_ns[MD_HISTOGRAM_BUCKETS] = {
+    50 * US, 100 * US, 250 * US, 500 * US, 1 * MS,   2500 * US, 5 * MS,    10 * MS,
+    25 * MS, 50 * MS,  100 * MS, 250 * MS, 500 * MS, 1000 * MS, 2500 * MS, 10000 * MS,
 };
+#undef US
+#undef MS
 
 bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err)
 {

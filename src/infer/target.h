@@ -19,9 +19,9 @@ struct md_device;
 struct md_instance;
 struct md_request;
 
-/* Histogram bounds in microseconds; one more bucket for +Inf. */
+/* Bounds of the histograms; one more bucket for +Inf. */
 enum { MD_HISTOGRAM_BUCKETS = 16 };
-extern const uint64_t md_histogram_bounds_us[MD_HISTOGRAM_BUCKETS];
+extern const uint64_t md_histogram_bounds_ns[MD_HISTOGRAM_BUCKETS];
 
 struct md_duration {
     _Atomic uint64_t count;

@@ -240,7 +240,7 @@ static bool make_metric_labels(struct md_models *models, struct md_model *model,
         }
     }
     model->metric_labels = md_arena_copy(&models->arena, md_bytes_view(&text));
-    bool ok = !text.failed && model->metric_labels.ptr;
+    bool ok = !text.failed && !md_arena_failed(&models->arena);
     md_bytes_deinit(&text);
     return ok || md_error_no_memory(err, "the metric tags of a model");
 }

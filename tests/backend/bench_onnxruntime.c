@@ -295,7 +295,7 @@ int main(void)
     double loaded;
     void *model;
     void *instance;
-    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
     if (!models) {
         puts("skipped: MODELD_TEST_MODELS does not name the folder that make_models.py has filled");
         return SKIPPED;

@@ -163,3 +163,19 @@ def test_labels_are_escaped(start, tmp_path):
     if shutil.which("promtool"):
         r = subprocess.run(["promtool", "check", "metrics"], input=page.encode(), capture_output=True)
         assert r.returncode != 1, r.stderr
+
+
+def test_a_thousand_models_are_on_the_page(tmp_path, start):
+    for i in range(1000):
+        write_model(tmp_path, f"model_{i}", identity_config())
+    server = start(tmp_path)
+    for i in range(0, 1000, 100):
+        assert server.infer(f"model_{i}", ONE).status == 200
+    page = server.request("GET", "/metrics", port=server.metrics_port).body.decode()
+    successes = [line for line in page.splitlines() if line.startswith("nv_inference_request_success{")]
+    assert len(successes) == 1000 and sum(line.endswith("} 1") for line in successes) == 10
+    names = [line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")]
+    begun = [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
+    whole = [name for name in begun if not name.endswith(("_bucket", "_sum", "_count"))]
+    assert len(whole) == len(set(whole))  # the samples of a family stand together
+    assert names.count("modeld_request_duration_seconds_bucket") == 10 * 3 * 17

@@ -47,6 +47,7 @@ static struct {
     {"a header line is not 'name: value'", "empty names, spaces before the colon", 0},
     {"folded header lines are not accepted", "RFC 9112 5.2 lets a server refuse them", 0},
     {"a request needs exactly one Host header", "RFC 9112 3.2", 0},
+    {"the Host header is not a host", "RFC 9112 3.2", 0},
     {"the only transfer coding is 'chunked'", "no other is decoded here", 0},
     {"two Transfer-Encoding headers", "readers differ over which counts", 0},
     {"HTTP/1.0 has no Transfer-Encoding", "RFC 9112 6.1 calls its framing faulty", 0},
