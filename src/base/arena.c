@@ -151,6 +151,38 @@ static void run_cleanups(struct md_arena *arena)
     }
 }
 
+static void bump_in(struct md_arena *arena, struct md_arena_chunk *chunk)
+{
+    arena->chunks = chunk;
+    chunk->next = NULL;
+    arena->at = chunk_data(chunk);
+    arena->end = arena->at + chunk->bytes;
+}
+
+struct md_arena_chunk *md_arena_take_chunk(struct md_arena *arena)
+{
+    struct md_arena_chunk *chunk = arena->chunks;
+
+    arena->chunks = NULL;
+    arena->at = arena->end = NULL;
+    return chunk;
+}
+
+void md_arena_give_chunk(struct md_arena *arena, struct md_arena_chunk *chunk)
+{
+    bump_in(arena, chunk);
+}
+
+struct md_arena_chunk **md_arena_chunk_link(struct md_arena_chunk *chunk)
+{
+    return &chunk->next;
+}
+
+void md_arena_chunk_free(struct md_arena_chunk *chunk)
+{
+    md_free(chunk);
+}
+
 void md_arena_reset(struct md_arena *arena)
 {
     size_t ordinary = arena->chunk_bytes ? arena->chunk_bytes : ARENA_DEFAULT_CHUNK;
@@ -169,9 +201,7 @@ void md_arena_reset(struct md_arena *arena)
     arena->at = arena->end = NULL;
     arena->failed = false;
     if (kept) {
-        kept->next = NULL;
-        arena->at = chunk_data(kept);
-        arena->end = arena->at + kept->bytes;
+        bump_in(arena, kept);
     }
 }
 

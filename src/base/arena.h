@@ -37,6 +37,14 @@ void md_arena_reset(struct md_arena *arena);
 /* Runs the cleanups and frees everything; leaves a zeroed arena. */
 void md_arena_deinit(struct md_arena *arena);
 
+/* For owners of many arenas that are mostly empty: takes the kept chunk out of an arena that was
+ * reset (NULL: it has none), and gives one of the same size to an arena without memory. */
+struct md_arena_chunk *md_arena_take_chunk(struct md_arena *arena);
+void md_arena_give_chunk(struct md_arena *arena, struct md_arena_chunk *chunk);
+/* Chunks that were taken are linked through this, and freed one by one. */
+struct md_arena_chunk **md_arena_chunk_link(struct md_arena_chunk *chunk);
+void md_arena_chunk_free(struct md_arena_chunk *chunk);
+
 /* Uninitialised memory aligned to 16 bytes; NULL when out of memory (and md_arena_failed is true
  * from then on). */
 void *md_arena_alloc(struct md_arena *arena, size_t size) MD_MUST_CHECK;

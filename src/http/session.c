@@ -8,7 +8,7 @@
 #include "base/log.h"
 
 /* Holds all of a small inference, so that it takes nothing from the heap. */
-enum { ARENA_CHUNK_BYTES = 8192 - 64 };
+enum { ARENA_CHUNK_BYTES = 8192 - 64, SPARES_MAX = 32 };
 
 static const char *const refusal_names[] = {
     [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size",
@@ -96,6 +96,45 @@ static void timeout(struct md_loop_timer *timer)
     }
 }
 
+/* --- memory of a request -------------------- */
+
+/* An idle connection holds none; the next request of any connection takes the same chunk. */
+void md_session_lend_arena(struct md_session *session)
+{
+    struct md_session_list *list = session->list;
+    struct md_arena_chunk *chunk = list->spares;
+
+    if (chunk && !session->x.arena.chunks) {
+        list->spares = *md_arena_chunk_link(chunk);
+        list->spare_count--;
+        md_arena_give_chunk(&session->x.arena, chunk);
+    }
+}
+
+void md_session_return_arena(struct md_session *session)
+{
+    struct md_session_list *list = session->list;
+    struct md_arena_chunk *chunk = md_arena_take_chunk(&session->x.arena);
+
+    if (chunk && list->spare_count == SPARES_MAX) {
+        md_arena_chunk_free(chunk);
+    } else if (chunk) {
+        *md_arena_chunk_link(chunk) = list->spares;
+        list->spares = chunk;
+        list->spare_count++;
+    }
+}
+
+static void free_spares(struct md_session_list *list)
+{
+    while (list->spares) {
+        struct md_arena_chunk *chunk = list->spares;
+        list->spares = *md_arena_chunk_link(chunk);
+        md_arena_chunk_free(chunk);
+    }
+    list->spare_count = 0;
+}
+
 /* --- life -------------------- */
 
 static void session_free(struct md_session *session)
@@ -110,7 +149,9 @@ static void session_free(struct md_session *session)
     if (session->next) {
         session->next->previous = session->previous;
     }
-    list->count--;
+    if (--list->count == 0) {
+        free_spares(list);
+    }
     md_loop_timer_cancel(session->x.loop, &session->timer);
     md_loop_timer_unreserve(session->x.loop);
     md_arena_deinit(&session->x.arena);
@@ -118,7 +159,7 @@ static void session_free(struct md_session *session)
     md_block_unref(session->in);
     md_bytes_deinit(&session->head);
     md_bytes_deinit(&session->stream);
-    md_bytes_deinit(&session->deflated);
+    md_session_drop_deflated(session);
     md_free(session);
 }
 
@@ -209,8 +250,12 @@ static bool awaits_handler(const struct md_session *session)
 static void ready(void *arg, uint32_t events)
 {
     struct md_session *session = arg;
+    /* A broken connection is writable too, a half-closed one is not: that may still have sent all.
+     */
+    bool is_broken = (events & MD_LOOP_HANGUP) && (events & MD_LOOP_WRITE);
 
-    if ((events & MD_LOOP_HANGUP) && awaits_handler(session)) {
+    if (((events & MD_LOOP_HANGUP) && awaits_handler(session)) ||
+        (is_broken && session->retrying)) {
         session_close(session);
         return;
     }
@@ -282,6 +327,7 @@ static void begin_exchange(struct md_session *session)
 {
     struct md_exchange *x = &session->x;
 
+    md_session_lend_arena(session);
     x->handler = NULL;
     x->dialect = NULL;
     x->route_data = NULL;
@@ -339,6 +385,7 @@ static void take_head(struct md_session *session, struct md_str data)
     struct md_error err;
 
     /* A copy, so that the views outlive the read buffer. */
+    md_session_lend_arena(session);
     struct md_str text = md_arena_copy(&x->arena, md_str_make(data.ptr + start, bytes - start));
     session->in_at += bytes;
     md_counter_add(&session->counters->requests, 1);

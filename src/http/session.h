@@ -54,6 +54,8 @@ struct md_http_config {
 struct md_session_list {
     struct md_session *first;
     size_t count;
+    struct md_arena_chunk *spares; /* own: of sessions without a request; gone with the last one */
+    size_t spare_count;
     bool draining;
     char date[32];          /* value of the Date header */
     uint64_t date_until_ns; /* loop time; then it is made anew */

@@ -72,6 +72,7 @@ struct md_session {
     bool handler_has_it; /* on_request was called and the answer is not complete */
     bool early;          /* answered before the whole request was there: the peer may still send */
     bool lingering, retrying;
+    unsigned retry_ms; /* of the next wait for memory; 0: the first */
     struct md_http_response response;
     struct md_bytes head; /* of the response; kept for the next */
     size_t head_at;
@@ -81,6 +82,7 @@ struct md_session {
     uint64_t reply_bytes; /* sent */
     struct md_deflate *deflate;
     struct md_bytes deflated;
+    size_t deflated_counted_bytes; /* against the bound on bytes in flight */
     struct iovec deflated_part;
     const char *deflate_coding;
     size_t deflate_part, deflate_at;
@@ -126,7 +128,11 @@ void md_session_begin_body(struct md_session *session);
 /* Turns session->response into bytes. */
 void md_session_begin_reply(struct md_session *session);
 void md_session_release_body(struct md_session *session);
+/* Memory for the arena of an exchange that begins, and back after its reset. */
+void md_session_lend_arena(struct md_session *session);
+void md_session_return_arena(struct md_session *session);
 void md_session_drop_buffer(struct md_session *session);
+void md_session_drop_deflated(struct md_session *session);
 
 enum md_refusal {
     MD_REFUSAL_MALFORMED,

@@ -325,6 +325,27 @@ void md_session_begin_reply(struct md_session *session)
 
 /* --- compression -------------------- */
 
+void md_session_drop_deflated(struct md_session *session)
+{
+    md_bytes_deinit(&session->deflated);
+    md_pool_discharge(md_loop_pool(session->x.loop), session->deflated_counted_bytes);
+    session->deflated_counted_bytes = 0;
+}
+
+static bool count_deflated(struct md_session *session)
+{
+    size_t more = session->deflated.len - session->deflated_counted_bytes;
+
+    if (session->deflated.len <= MD_SESSION_SLICE_BYTES) {
+        return true;
+    }
+    if (!md_pool_charge(md_loop_pool(session->x.loop), more)) {
+        return false;
+    }
+    session->deflated_counted_bytes += more;
+    return true;
+}
+
 bool md_session_step_deflate(struct md_session *session)
 {
     const struct md_http_response *response = &session->response;
@@ -344,6 +365,11 @@ bool md_session_step_deflate(struct md_session *session)
                         MD_SESSION_SLICE_BYTES, &consumed, &produced);
     session->deflate_at += consumed;
     session->deflated.len += produced;
+    if (!count_deflated(session)) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
+                          "too many bytes are in flight: try again");
+        return true;
+    }
     if (!last && session->deflate_at == part->iov_len) {
         session->deflate_part++;
         session->deflate_at = 0;
@@ -421,7 +447,7 @@ static void end_exchange(struct md_session *session)
     md_arena_reset(&x->arena);
     md_session_release_body(session);
     md_bytes_deinit(&session->stream); /* an idle connection keeps no more than a head */
-    md_bytes_deinit(&session->deflated);
+    md_session_drop_deflated(session);
     session->handler_has_it = session->answered = session->streaming = false;
     session->deadline_ns = 0;
     if (session->close_after) {
@@ -432,6 +458,7 @@ static void end_exchange(struct md_session *session)
     session->state = MD_SESSION_HEAD;
     if (!session->in || session->in_at == session->in_end) {
         md_session_drop_buffer(session);
+        md_session_return_arena(session);
         md_session_set_deadline(session, session->config->idle_timeout_ns);
         md_conn_want(session->conn, MD_LOOP_READ);
     }

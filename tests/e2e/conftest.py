@@ -15,7 +15,7 @@ SANITIZED = any(name in BUILD.name for name in ("asan", "tsan"))
 
 def free_port():
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind(("0.0.0.0", 0))  # in a container the server listens on all addresses
         return s.getsockname()[1]
 
 

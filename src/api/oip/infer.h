@@ -63,7 +63,8 @@ struct md_oip_infer {
     size_t output_at;
     struct md_tensor_writer writer;
     bool writes;
-    struct md_bytes head; /* the JSON */
+    struct md_bytes head;      /* the JSON */
+    size_t head_counted_bytes; /* of its memory, against the bound on bytes in flight */
 };
 
 extern const struct md_http_handler md_oip_infer_handler;

@@ -25,6 +25,7 @@ static void drop_target(void *arg)
     md_target_unref(&infer->version->target, md_loop_index(infer->x->loop));
     md_bytes_deinit(&infer->strings);
     md_bytes_deinit(&infer->head);
+    md_pool_discharge(md_loop_pool(infer->x->loop), infer->head_counted_bytes);
 }
 
 static void refuse(struct md_oip_infer *infer, const struct md_error *err)

@@ -275,6 +275,21 @@ static void answer(struct md_oip_infer *infer)
     md_exchange_respond(infer->x, &answer);
 }
 
+/* Large answers count against the bound on bytes in flight, as they grow. */
+static bool count_head(struct md_oip_infer *infer)
+{
+    size_t bytes = infer->head.len;
+
+    if (bytes <= MD_OIP_SLICE_BYTES) {
+        return true;
+    }
+    if (!md_pool_charge(md_loop_pool(infer->x->loop), bytes - infer->head_counted_bytes)) {
+        return false;
+    }
+    infer->head_counted_bytes = bytes;
+    return true;
+}
+
 void md_oip_encode_step(struct md_oip_infer *infer)
 {
     const struct md_response *response = infer->response;
@@ -286,6 +301,13 @@ void md_oip_encode_step(struct md_oip_infer *infer)
         if (infer->writes) {
             enum md_progress progress =
                 md_tensor_writer_step(&infer->writer, &infer->head, MD_OIP_SLICE_BYTES);
+            if (!count_head(infer)) {
+                struct md_error err;
+                (void)md_error_set(&err, MD_REASON_INFLIGHT_BYTES,
+                                   "too many bytes are in flight for the answer: try again");
+                md_oip_reply_error(infer->x, &err);
+                return;
+            }
             if (progress == MD_PROGRESS_AGAIN) {
                 md_loop_defer(infer->x->loop, &infer->task);
                 return;
