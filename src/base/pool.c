@@ -317,6 +317,14 @@ void md_pool_trim(struct md_pool *pool, size_t keep_bytes)
     pool->credit_bytes = 0;
 }
 
+bool md_pool_is_crowded(const struct md_pool *pool)
+{
+    /* relaxed: an estimate */
+    size_t used = atomic_load_explicit(&pool->budget->used_bytes, memory_order_relaxed);
+
+    return used > pool->budget->limit_bytes + eighth(pool) / 2;
+}
+
 size_t md_pool_cached_bytes(const struct md_pool *pool)
 {
     return pool->cached_bytes;

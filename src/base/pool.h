@@ -82,6 +82,9 @@ void md_block_unref(struct md_block *block); /* any thread; NULL is fine */
 /* Frees what lies on the free lists above `keep_bytes` and returns the credit. Owner only. */
 void md_pool_trim(struct md_pool *pool, size_t keep_bytes);
 
+/* Half of what lies beyond the limit is in use: who can do without memory should. */
+bool md_pool_is_crowded(const struct md_pool *pool);
+
 /* Bytes lying on free lists; owner only. */
 size_t md_pool_cached_bytes(const struct md_pool *pool);
 

@@ -268,6 +268,18 @@ static struct md_block *allocate(struct md_session *session, size_t bytes)
     return md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes, 1, &over_budget);
 }
 
+/* There is no memory for the body now. Those that wait hold what they have read already, so not all
+ * may: then the request is refused. */
+static void wait_for_memory(struct md_session *session)
+{
+    if (md_pool_is_crowded(md_loop_pool(session->x.loop))) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
+                          "too many bytes are in flight: try again");
+    } else {
+        md_session_retry_later(session);
+    }
+}
+
 /* Takes memory once there is something to put there: who only announces a body costs nothing. */
 static bool begin_sized(struct md_session *session, size_t length)
 {
@@ -284,7 +296,7 @@ static bool begin_sized(struct md_session *session, size_t length)
     struct md_block *body = allocate(session, length + session->body_lead);
     if (!body || !md_block_charge(body, session->body_lead + there)) {
         md_block_unref(body);
-        md_session_retry_later(session);
+        wait_for_memory(session);
         return false;
     }
     session->body = body;
@@ -319,7 +331,7 @@ static bool receive_direct(struct md_session *session, size_t wanted)
 
     /* Counted for what may come, then for what has come. */
     if (!md_block_charge(session->body, session->body_lead + session->body_bytes + room)) {
-        md_session_retry_later(session);
+        wait_for_memory(session);
         return false;
     }
     enum md_io outcome =
@@ -343,7 +355,7 @@ static bool step_sized(struct md_session *session)
     size_t length = (size_t)session->request.head.content_length;
 
     if (!session->discard && !session->body && !begin_sized(session, length)) {
-        return false;
+        return session->state != MD_SESSION_BODY;
     }
     take_from_buffer(session, length - session->body_bytes);
     if (session->body_bytes == length) {
@@ -358,7 +370,7 @@ static bool step_sized(struct md_session *session)
         end_body(session);
         return true;
     }
-    return more;
+    return more || session->state != MD_SESSION_BODY;
 }
 
 /* --- chunked bodies -------------------- */
@@ -412,8 +424,8 @@ static bool step_chunked(struct md_session *session)
     if (piece.len) {
         if (!grow_body(session, piece.len)) {
             session->chunked = before; /* nothing was taken */
-            md_session_retry_later(session);
-            return false;
+            wait_for_memory(session);
+            return session->state != MD_SESSION_BODY;
         }
         memcpy(session->body->data + session->body_lead + session->body_bytes, piece.ptr,
                piece.len);

@@ -157,9 +157,11 @@ static void test_pool_small_and_urgent_blocks_go_beyond(void **state)
     assert_null(md_pool_alloc(pool, 16 * KIB, &over_budget));
     assert_true(over_budget);
     blocks[count++] = md_pool_alloc_urgent(pool, 16 * KIB, &over_budget);
+    assert_false(md_pool_is_crowded(pool));
     while ((blocks[count] = md_pool_alloc(pool, 4 * KIB, &over_budget))) {
         count++;
     }
+    assert_true(md_pool_is_crowded(pool));
     assert_int_equal(count, 1 + (128 - 16) / 4);
     assert_null(md_pool_alloc_urgent(pool, 16 * KIB, &over_budget));
     md_block_unref(large);
