@@ -317,6 +317,11 @@ void md_pool_trim(struct md_pool *pool, size_t keep_bytes)
     pool->credit_bytes = 0;
 }
 
+size_t md_pool_limit_bytes(const struct md_pool *pool)
+{
+    return pool->budget->limit_bytes;
+}
+
 bool md_pool_is_crowded(const struct md_pool *pool)
 {
     /* relaxed: an estimate */

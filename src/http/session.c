@@ -91,6 +91,8 @@ static void timeout(struct md_loop_timer *timer)
     if (in_request) {
         refuse_late(session, retry);
         md_session_run(session);
+    } else if (session->state == MD_SESSION_REPLY && md_session_peer_reads(session)) {
+        md_session_set_deadline(session, session->config->body_timeout_ns);
     } else {
         session_close(session);
     }

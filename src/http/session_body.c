@@ -223,6 +223,8 @@ void md_session_begin_body(struct md_session *session)
 {
     const struct md_http_head *head = &session->request.head;
 
+    session->x.body_max =
+        md_size_min(session->x.body_max, md_pool_limit_bytes(md_loop_pool(session->x.loop)));
     session->state = MD_SESSION_BODY;
     if (!session->answered && !knows_coding(session->request.content_encoding)) {
         md_session_refuse(session, 501, MD_REFUSAL_ENCODING,

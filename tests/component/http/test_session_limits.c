@@ -112,7 +112,13 @@ static void test_session_reader_that_stops_is_closed(void **state)
     peer_say_c(&peer, &rig, "GET /big HTTP/1.1\r\n" HOST "\r\n");
     rig_wait(&rig, 19000);
     peer.send_room = 1; /* one byte is progress */
+    peer.unsent = 900;
     peer_run(&peer, &rig);
+    rig_wait(&rig, 19000);
+    assert_false(peer.closed);
+    peer.unsent = 899; /* so is one that leaves the socket */
+    rig_wait(&rig, 2000);
+    assert_false(peer.closed);
     rig_wait(&rig, 19000);
     assert_false(peer.closed);
     rig_wait(&rig, 2000);
