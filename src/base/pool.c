@@ -10,7 +10,9 @@
 enum {
     CLASS_SHIFT = 12,
     CLASS_COUNT = 7, /* 4K 16K 64K 256K 1M 4M 16M */
+    LAZY_CLASS = 3,  /* from here on blocks may be counted as they fill */
     CREDIT_STEP = 1 << 18,
+    CHARGE_STEP = 1 << 12, /* a page */
     HEADER_BYTES = 64,
 };
 _Static_assert(sizeof(struct md_block) <= HEADER_BYTES, "the header fits before the data");
@@ -36,6 +38,28 @@ void md_budget_init(struct md_budget *budget, size_t limit_bytes)
     atomic_init(&budget->used_bytes, 0);
 }
 
+static bool take_up_to(struct md_budget *budget, size_t bytes, size_t limit_bytes)
+{
+    /* relaxed: a counter, it orders nothing */
+    size_t before = atomic_fetch_add_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
+
+    if (before <= limit_bytes && bytes <= limit_bytes - before) {
+        return true;
+    }
+    md_budget_give(budget, bytes);
+    return false;
+}
+
+bool md_budget_take(struct md_budget *budget, size_t bytes)
+{
+    return take_up_to(budget, bytes, budget->limit_bytes);
+}
+
+void md_budget_give(struct md_budget *budget, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&budget->used_bytes, bytes, memory_order_relaxed); /* as above */
+}
+
 bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool **out)
 {
     struct md_pool *pool = md_alloc_aligned(MD_CACHE_LINE, sizeof *pool);
@@ -57,7 +81,7 @@ static bool is_owner(const struct md_pool *pool)
                                 memory_order_relaxed) == &thread_identity;
 }
 
-static bool take_credit(struct md_pool *pool, size_t bytes)
+static bool take_credit(struct md_pool *pool, size_t bytes, size_t limit_bytes)
 {
     if (MD_LIKELY(pool->credit_bytes >= bytes)) {
         pool->credit_bytes -= bytes;
@@ -66,18 +90,14 @@ static bool take_credit(struct md_pool *pool, size_t bytes)
     /* a step in advance; near the limit just what is missing */
     size_t missing = bytes - pool->credit_bytes;
     size_t step = md_size_max(missing, CREDIT_STEP);
-    for (int attempt = 0; attempt < 2; attempt++) {
-        /* relaxed: a counter, it orders nothing */
-        size_t before =
-            atomic_fetch_add_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
-        if (before <= pool->budget->limit_bytes && step <= pool->budget->limit_bytes - before) {
-            pool->credit_bytes += step - bytes;
-            return true;
-        }
-        atomic_fetch_sub_explicit(&pool->budget->used_bytes, step, memory_order_relaxed);
+    if (!take_up_to(pool->budget, step, limit_bytes)) {
         step = missing;
+        if (!take_up_to(pool->budget, step, limit_bytes)) {
+            return false;
+        }
     }
-    return false;
+    pool->credit_bytes += step - bytes;
+    return true;
 }
 
 static void give_credit(struct md_pool *pool, size_t bytes)
@@ -86,7 +106,7 @@ static void give_credit(struct md_pool *pool, size_t bytes)
     if (pool->credit_bytes > 2 * CREDIT_STEP) {
         size_t excess = pool->credit_bytes - CREDIT_STEP;
         pool->credit_bytes -= excess;
-        atomic_fetch_sub_explicit(&pool->budget->used_bytes, excess, memory_order_relaxed);
+        md_budget_give(pool->budget, excess);
     }
 }
 
@@ -143,27 +163,34 @@ static struct md_block *heap_block(struct md_pool *pool, uint32_t size_class, si
     return block;
 }
 
-struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget)
-{
-    return md_pool_alloc_lazy(pool, bytes, bytes, over_budget);
-}
-
 bool md_block_charge(struct md_block *block, size_t bytes)
 {
     if (bytes <= block->counted_bytes) {
         return true;
     }
     size_t target =
-        md_size_min(md_size_align(bytes, CREDIT_STEP), md_size_max(block->capacity, bytes));
-    if (md_fault_hit(MD_FAULT_REGION) || !take_credit(block->pool, target - block->counted_bytes)) {
+        md_size_min(md_size_align(bytes, CHARGE_STEP), md_size_max(block->capacity, bytes));
+    if (md_fault_hit(MD_FAULT_REGION) || !take_credit(block->pool, target - block->counted_bytes,
+                                                      block->pool->budget->limit_bytes)) {
         return false;
     }
     block->counted_bytes = target;
     return true;
 }
 
-struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t lazily_counted,
-                                    bool *over_budget)
+void md_block_discharge(struct md_block *block, size_t bytes)
+{
+    size_t target = md_size_align(bytes, CHARGE_STEP);
+
+    if (block->size_class >= LAZY_CLASS && target < block->counted_bytes) {
+        give_credit(block->pool, block->counted_bytes - target);
+        block->counted_bytes = target;
+    }
+}
+
+/* `beyond`: what may be counted above the limit. */
+static struct md_block *alloc(struct md_pool *pool, size_t bytes, size_t lazily_counted,
+                              size_t beyond, bool *over_budget)
 {
     uint32_t size_class = class_of(bytes);
     size_t capacity = bytes;
@@ -181,8 +208,8 @@ struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t l
     if (size_class < CLASS_COUNT) {
         capacity = (size_t)1 << (CLASS_SHIFT + 2 * size_class);
     }
-    size_t counted = size_class < 3 ? capacity : lazily_counted;
-    if (!take_credit(pool, counted)) {
+    size_t counted = size_class < LAZY_CLASS ? capacity : lazily_counted;
+    if (!take_credit(pool, counted, pool->budget->limit_bytes + beyond)) {
         *over_budget = true;
         return NULL;
     }
@@ -202,17 +229,36 @@ struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t l
     return block;
 }
 
+static size_t eighth(const struct md_pool *pool)
+{
+    return pool->budget->limit_bytes / 8;
+}
+
+struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t lazily_counted,
+                                    bool *over_budget)
+{
+    return alloc(pool, bytes, lazily_counted, class_of(bytes) == 0 ? eighth(pool) : 0, over_budget);
+}
+
+struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget)
+{
+    return md_pool_alloc_lazy(pool, bytes, bytes, over_budget);
+}
+
+struct md_block *md_pool_alloc_urgent(struct md_pool *pool, size_t bytes, bool *over_budget)
+{
+    return alloc(pool, bytes, bytes, eighth(pool), over_budget);
+}
+
 struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *over_budget)
 {
-    size_t before = atomic_fetch_add_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
-    struct md_block *block = NULL;
-
-    *over_budget = before > budget->limit_bytes || bytes > budget->limit_bytes - before;
-    if (!*over_budget) {
-        block = heap_block(NULL, CLASS_COUNT, bytes);
+    *over_budget = !md_budget_take(budget, bytes);
+    if (*over_budget) {
+        return NULL;
     }
+    struct md_block *block = heap_block(NULL, CLASS_COUNT, bytes);
     if (!block) {
-        atomic_fetch_sub_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
+        md_budget_give(budget, bytes);
         return NULL;
     }
     block->budget = budget;
@@ -235,8 +281,7 @@ void md_block_unref(struct md_block *block)
     }
     struct md_pool *pool = block->pool;
     if (!pool) {
-        atomic_fetch_sub_explicit(&block->budget->used_bytes, block->counted_bytes,
-                                  memory_order_relaxed);
+        md_budget_give(block->budget, block->counted_bytes);
         md_free(block);
         return;
     }
@@ -263,8 +308,21 @@ void md_pool_trim(struct md_pool *pool, size_t keep_bytes)
             md_free(block);
         }
     }
-    atomic_fetch_sub_explicit(&pool->budget->used_bytes, pool->credit_bytes, memory_order_relaxed);
+    md_budget_give(pool->budget, pool->credit_bytes);
     pool->credit_bytes = 0;
+}
+
+size_t md_pool_limit_bytes(const struct md_pool *pool)
+{
+    return pool->budget->limit_bytes;
+}
+
+bool md_pool_is_crowded(const struct md_pool *pool)
+{
+    /* relaxed: an estimate */
+    size_t used = atomic_load_explicit(&pool->budget->used_bytes, memory_order_relaxed);
+
+    return used > pool->budget->limit_bytes + eighth(pool) / 2;
 }
 
 size_t md_pool_cached_bytes(const struct md_pool *pool)

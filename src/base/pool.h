@@ -25,6 +25,9 @@ struct md_budget {
 };
 
 void md_budget_init(struct md_budget *budget, size_t limit_bytes);
+/* Counts memory that is no block; false when the limit is reached. Any thread. */
+bool md_budget_take(struct md_budget *budget, size_t bytes) MD_MUST_CHECK;
+void md_budget_give(struct md_budget *budget, size_t bytes);
 
 struct md_pool;
 
@@ -48,12 +51,20 @@ void md_pool_destroy(struct md_pool *pool); /* owner; every block has been relea
  * (*over_budget tells which). Owner only. */
 struct md_block *md_pool_alloc(struct md_pool *pool, size_t bytes, bool *over_budget) MD_MUST_CHECK;
 
+/* For reading a request at all, and soon released: goes up to an eighth beyond the limit, as blocks
+ * of up to 4 KiB do, so that small requests are served while large ones wait for memory. Owner
+ * only. */
+struct md_block *md_pool_alloc_urgent(struct md_pool *pool, size_t bytes, bool *over_budget)
+    MD_MUST_CHECK;
+
 /* As md_pool_alloc, but only `counted` bytes (rounded up) are counted against the budget for now:
  * for a block that fills slowly. md_block_charge counts more as it fills; false when the budget is
- * exhausted (nothing is changed). Owner only. */
+ * exhausted (nothing is changed). md_block_discharge counts no more than this any longer. Owner
+ * only. */
 struct md_block *md_pool_alloc_lazy(struct md_pool *pool, size_t bytes, size_t counted,
                                     bool *over_budget) MD_MUST_CHECK;
 bool md_block_charge(struct md_block *block, size_t bytes) MD_MUST_CHECK;
+void md_block_discharge(struct md_block *block, size_t bytes);
 
 /* A block that belongs to no pool, straight from the heap: for threads that own none. Any thread.
  */
@@ -65,6 +76,11 @@ void md_block_unref(struct md_block *block); /* any thread; NULL is fine */
 
 /* Frees what lies on the free lists above `keep_bytes` and returns the credit. Owner only. */
 void md_pool_trim(struct md_pool *pool, size_t keep_bytes);
+
+/* What all blocks of the process may take together. */
+size_t md_pool_limit_bytes(const struct md_pool *pool);
+/* Half of what lies beyond the limit is in use: who can do without memory should. */
+bool md_pool_is_crowded(const struct md_pool *pool);
 
 /* Bytes lying on free lists; owner only. */
 size_t md_pool_cached_bytes(const struct md_pool *pool);

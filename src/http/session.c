@@ -91,6 +91,8 @@ static void timeout(struct md_loop_timer *timer)
     if (in_request) {
         refuse_late(session, retry);
         md_session_run(session);
+    } else if (session->state == MD_SESSION_REPLY && md_session_peer_reads(session)) {
+        md_session_set_deadline(session, session->config->body_timeout_ns);
     } else {
         session_close(session);
     }
@@ -209,8 +211,12 @@ static bool awaits_handler(const struct md_session *session)
 static void ready(void *arg, uint32_t events)
 {
     struct md_session *session = arg;
+    /* A broken connection is writable too, a half-closed one is not: that may still have sent all.
+     */
+    bool is_broken = (events & MD_LOOP_HANGUP) && (events & MD_LOOP_WRITE);
 
-    if ((events & MD_LOOP_HANGUP) && awaits_handler(session)) {
+    if (((events & MD_LOOP_HANGUP) && awaits_handler(session)) ||
+        (is_broken && session->retrying)) {
         session_close(session);
         return;
     }
@@ -282,6 +288,7 @@ static void begin_exchange(struct md_session *session)
 {
     struct md_exchange *x = &session->x;
 
+    md_arena_cache_lend(md_loop_arenas(x->loop), &x->arena);
     x->handler = NULL;
     x->dialect = NULL;
     x->log = (struct md_log_context){0};

@@ -14,11 +14,12 @@
 
 enum {
     TENSOR_ALIGNMENT = 64,
-    LAZY_COUNT_BYTES = 256 * 1024,
-    RECV_A_STEP =
-        1024 * 1024, /* at most, and no more than has come: what is asked for is counted */
-    CHUNKED_FIRST_BYTES = 16 * 1024,
+    RECV_FIRST = 256 * 1024,
+    RECV_MOST = 1024 * 1024,
+    CHUNKED_FIRST_BYTES = 4 * 1024,
+    WAITING_BYTES = 4 * 1024, /* read buffer of a connection that is slow to send */
     RETRY_MS = 10,
+    RETRY_MS_MOST = 640,
     LINGER_MS = 2000,
 };
 
@@ -41,11 +42,14 @@ void md_session_drop_buffer(struct md_session *session)
 
 void md_session_retry_later(struct md_session *session)
 {
-    /* Reading stops; the deadline that runs bounds for how long. */
+    /* Reading stops; the deadline that runs bounds for how long. More and more seldom: thousands
+     * may wait. */
     md_conn_want(session->conn, 0);
     session->retrying = true;
+    session->retry_ms =
+        session->retry_ms ? (unsigned)md_size_min(session->retry_ms * 2, RETRY_MS_MOST) : RETRY_MS;
     md_loop_timer_set(session->x.loop, &session->timer,
-                      md_loop_now_ns(session->x.loop) + RETRY_MS * (uint64_t)MD_NS_PER_MS);
+                      md_loop_now_ns(session->x.loop) + session->retry_ms * (uint64_t)MD_NS_PER_MS);
 }
 
 /* Makes room in the read buffer; false when memory is short. */
@@ -55,7 +59,7 @@ static bool make_room(struct md_session *session)
 
     if (!session->in) {
         session->in =
-            md_pool_alloc(md_loop_pool(session->x.loop), MD_SESSION_IN_BYTES, &over_budget);
+            md_pool_alloc_urgent(md_loop_pool(session->x.loop), MD_SESSION_IN_BYTES, &over_budget);
         session->in_at = session->in_end = 0;
         return session->in != NULL;
     }
@@ -69,8 +73,8 @@ static bool make_room(struct md_session *session)
     if (session->in_at > 0) {
         memmove(session->in->data, session->in->data + session->in_at, used);
     } else {
-        struct md_block *larger =
-            md_pool_alloc(md_loop_pool(session->x.loop), session->in->capacity * 4, &over_budget);
+        struct md_block *larger = md_pool_alloc_urgent(md_loop_pool(session->x.loop),
+                                                       session->in->capacity * 4, &over_budget);
         if (!larger) {
             return false;
         }
@@ -83,14 +87,36 @@ static bool make_room(struct md_session *session)
     return true;
 }
 
+/* The peer is slow: what it has sent waits in as little as holds it. */
+static void shrink_buffer(struct md_session *session)
+{
+    size_t used = session->in ? session->in_end - session->in_at : 0;
+    bool over_budget;
+
+    if (used == 0 || used > WAITING_BYTES / 2 || session->in->capacity <= WAITING_BYTES) {
+        return;
+    }
+    struct md_block *smaller =
+        md_pool_alloc(md_loop_pool(session->x.loop), WAITING_BYTES, &over_budget);
+    if (smaller) {
+        memcpy(smaller->data, session->in->data + session->in_at, used);
+        md_block_unref(session->in);
+        session->in = smaller;
+        session->in_at = 0;
+        session->in_end = used;
+    }
+}
+
 /* Handles what a read gave; true: some bytes. */
 static bool after_recv(struct md_session *session, enum md_io outcome, size_t count)
 {
     switch (outcome) {
     case MD_IO_OK:
         md_counter_add(&session->counters->received_bytes, count);
+        session->retry_ms = 0;
         return true;
     case MD_IO_AGAIN:
+        shrink_buffer(session);
         md_conn_want(session->conn, MD_LOOP_READ);
         return false;
     default:
@@ -197,6 +223,8 @@ void md_session_begin_body(struct md_session *session)
 {
     const struct md_http_head *head = &session->request.head;
 
+    session->x.body_max =
+        md_size_min(session->x.body_max, md_pool_limit_bytes(md_loop_pool(session->x.loop)));
     session->state = MD_SESSION_BODY;
     if (!session->answered && !knows_coding(session->request.content_encoding)) {
         md_session_refuse(session, 501, MD_REFUSAL_ENCODING, "Unsupported compression type");
@@ -233,12 +261,24 @@ static size_t lead_of(const struct md_session *session)
     return (TENSOR_ALIGNMENT - session->x.body_lead % TENSOR_ALIGNMENT) % TENSOR_ALIGNMENT;
 }
 
+/* Counted as it fills. */
 static struct md_block *allocate(struct md_session *session, size_t bytes)
 {
     bool over_budget;
 
-    return md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes,
-                              md_size_min(bytes, LAZY_COUNT_BYTES), &over_budget);
+    return md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes, 1, &over_budget);
+}
+
+/* There is no memory for the body now. Those that wait hold what they have read already, so not all
+ * may: then the request is refused. */
+static void wait_for_memory(struct md_session *session)
+{
+    if (md_pool_is_crowded(md_loop_pool(session->x.loop))) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
+                          "too many bytes are in flight: try again");
+    } else {
+        md_session_retry_later(session);
+    }
 }
 
 /* Takes memory once there is something to put there: who only announces a body costs nothing. */
@@ -253,11 +293,15 @@ static bool begin_sized(struct md_session *session, size_t length)
         return false;
     }
     session->body_lead = lead_of(session);
-    session->body = allocate(session, length + session->body_lead);
-    if (!session->body) {
-        md_session_retry_later(session);
+    size_t there = session->in ? md_size_min(length, session->in_end - session->in_at) : 0;
+    struct md_block *body = allocate(session, length + session->body_lead);
+    if (!body || !md_block_charge(body, session->body_lead + there)) {
+        md_block_unref(body);
+        wait_for_memory(session);
+        return false;
     }
-    return session->body != NULL;
+    session->body = body;
+    return true;
 }
 
 /* Moves what the read buffer holds of the body into its block. */
@@ -281,19 +325,21 @@ static void take_from_buffer(struct md_session *session, size_t wanted)
 
 static bool receive_direct(struct md_session *session, size_t wanted)
 {
-    size_t step = md_size_min(md_size_max(session->body_bytes, LAZY_COUNT_BYTES), RECV_A_STEP);
+    size_t step = md_size_min(md_size_max(session->body_bytes, RECV_FIRST), RECV_MOST);
     size_t room = md_size_min(wanted, step);
     struct md_error err;
     size_t count;
 
+    /* Counted for what may come, then for what has come. */
     if (!md_block_charge(session->body, session->body_lead + session->body_bytes + room)) {
-        md_session_retry_later(session);
+        wait_for_memory(session);
         return false;
     }
     enum md_io outcome =
         md_conn_recv(session->conn, session->body->data + session->body_lead + session->body_bytes,
                      room, &count, &err);
     session->body_bytes += count;
+    md_block_discharge(session->body, session->body_lead + session->body_bytes);
     if (!after_recv(session, outcome, count)) {
         return false;
     }
@@ -310,7 +356,7 @@ static bool step_sized(struct md_session *session)
     size_t length = (size_t)session->request.head.content_length;
 
     if (!session->discard && !session->body && !begin_sized(session, length)) {
-        return false;
+        return session->state != MD_SESSION_BODY;
     }
     take_from_buffer(session, length - session->body_bytes);
     if (session->body_bytes == length) {
@@ -325,7 +371,7 @@ static bool step_sized(struct md_session *session)
         end_body(session);
         return true;
     }
-    return more;
+    return more || session->state != MD_SESSION_BODY;
 }
 
 /* --- chunked bodies -------------------- */
@@ -379,8 +425,8 @@ static bool step_chunked(struct md_session *session)
     if (piece.len) {
         if (!grow_body(session, piece.len)) {
             session->chunked = before; /* nothing was taken */
-            md_session_retry_later(session);
-            return false;
+            wait_for_memory(session);
+            return session->state != MD_SESSION_BODY;
         }
         memcpy(session->body->data + session->body_lead + session->body_bytes, piece.ptr,
                piece.len);

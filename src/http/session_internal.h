@@ -73,6 +73,8 @@ struct md_session {
     bool handler_has_it; /* on_request was called and the answer is not complete */
     bool early;          /* answered before the whole request was there: the peer may still send */
     bool lingering, retrying;
+    size_t unsent_bytes; /* in the socket when it was last looked at */
+    unsigned retry_ms;   /* of the next wait for memory; 0: the first */
     struct md_http_response response;
     struct md_bytes head; /* of the response; kept for the next */
     size_t head_at;
@@ -126,6 +128,8 @@ void md_session_begin_body(struct md_session *session);
 /* Turns session->response into bytes. */
 void md_session_begin_reply(struct md_session *session);
 void md_session_release_body(struct md_session *session);
+/* Whether something of the answer has reached the peer since this was last asked. */
+bool md_session_peer_reads(struct md_session *session);
 void md_session_drop_buffer(struct md_session *session);
 
 enum md_refusal {

@@ -511,6 +511,22 @@ static bool all_sent(struct md_session *session)
     return session->reply_left == 0;
 }
 
+static void wait_for_reader(struct md_session *session)
+{
+    session->unsent_bytes = md_conn_unsent(session->conn);
+    md_conn_want(session->conn, MD_LOOP_WRITE);
+}
+
+/* The socket takes more only when a good part of what it holds is gone: a slow reader makes
+ * progress before that. */
+bool md_session_peer_reads(struct md_session *session)
+{
+    size_t before = session->unsent_bytes;
+
+    session->unsent_bytes = md_conn_unsent(session->conn);
+    return session->unsent_bytes < before;
+}
+
 bool md_session_step_reply(struct md_session *session)
 {
     struct iovec parts[PARTS_A_SEND];
@@ -524,7 +540,7 @@ bool md_session_step_reply(struct md_session *session)
     if (count) {
         enum md_io outcome = md_conn_send(session->conn, parts, count, &sent, &err);
         if (outcome == MD_IO_AGAIN) {
-            md_conn_want(session->conn, MD_LOOP_WRITE);
+            wait_for_reader(session);
             return false;
         }
         if (outcome != MD_IO_OK) {
@@ -538,7 +554,7 @@ bool md_session_step_reply(struct md_session *session)
         md_session_set_deadline(session, session->config->body_timeout_ns);
     }
     if (sent < offered) { /* the socket is full */
-        md_conn_want(session->conn, MD_LOOP_WRITE);
+        wait_for_reader(session);
         return false;
     }
     if (all_sent(session)) {

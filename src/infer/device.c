@@ -467,6 +467,11 @@ struct md_block *md_device_block(struct md_device *device, size_t bytes)
     return md_block_create(device->budget, bytes, &over_budget);
 }
 
+struct md_budget *md_device_budget(struct md_device *device)
+{
+    return device->budget;
+}
+
 /* --- life -------------------- */
 
 static void stop_executors(struct md_device *device)
@@ -503,7 +508,9 @@ bool md_device_create(const struct md_device_options *options, struct md_device 
     for (size_t i = 0; i < options->executor_count; i++) {
         struct md_executor *executor = &device->executors[i];
         executor->device = device;
-        if (!md_pool_create(device->budget, EXECUTOR_CACHE_BYTES, &executor->pool)) {
+        size_t cache_bytes = md_size_min(EXECUTOR_CACHE_BYTES, options->budget->limit_bytes / 8 /
+                                                                   options->executor_count);
+        if (!md_pool_create(device->budget, cache_bytes, &executor->pool)) {
             md_device_destroy(device);
             return md_error_no_memory(err, "an executor");
         }

@@ -75,5 +75,6 @@ bool md_device_withdraw(struct md_device *device,
                         struct md_request *request); /* true: it was still waiting */
 void md_device_request_done(struct md_instance *instance);
 struct md_block *md_device_block(struct md_device *device, size_t bytes);
+struct md_budget *md_device_budget(struct md_device *device);
 
 #endif

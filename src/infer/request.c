@@ -17,6 +17,7 @@
 enum {
     STREAM_CREDIT = 16,
     SMALL_OUTPUT_BYTES = 1024,
+    COUNTED_FROM = 4096,
     OUTPUTS_MAX = 4096, /* of a response, where the target does not have more */
     RANK_MAX = 64,
 };
@@ -304,6 +305,42 @@ static bool copy_output(struct md_request *request, struct md_arena *arena,
     return true;
 }
 
+/* Memory of an output that is no block, counted against the bound on bytes in flight until the
+ * answer has gone out. */
+struct counted {
+    struct md_budget *budget;
+    size_t bytes;
+};
+
+static void uncount(void *arg)
+{
+    const struct counted *counted = arg;
+
+    md_budget_give(counted->budget, counted->bytes);
+}
+
+static bool count_output(struct md_request *request, struct md_arena *arena, size_t bytes,
+                         struct md_error *err)
+{
+    if (bytes < COUNTED_FROM) {
+        return true;
+    }
+    struct counted *counted = md_arena_alloc(arena, sizeof *counted);
+    if (!counted) {
+        return md_error_no_memory(err, "an output");
+    }
+    *counted = (struct counted){md_device_budget(request->target->device), bytes};
+    if (!md_budget_take(counted->budget, bytes)) {
+        return md_error_set(err, MD_REASON_INFLIGHT_BYTES,
+                            "too many bytes are in flight for an output of %zu: try again", bytes);
+    }
+    if (!md_arena_on_reset(arena, uncount, counted)) {
+        uncount(counted);
+        return md_error_no_memory(err, "an output");
+    }
+    return true;
+}
+
 static bool take_output_memory(struct md_request *request, struct md_arena *arena,
                                const struct modeld_output *output, struct md_tensor *tensor,
                                struct md_error *err)
@@ -333,7 +370,7 @@ static bool take_output_memory(struct md_request *request, struct md_arena *aren
             output->release(output->release_arg);
             return md_error_no_memory(err, "an output");
         }
-        return true;
+        return count_output(request, arena, output->tensor.bytes, err);
     case MODELD_OUTPUT_COPY:
         return copy_output(request, arena, tensor, err);
     default:

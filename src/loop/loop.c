@@ -19,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "loop/timer_heap.h"
+#include "os/memory.h"
 #include "os/poll.h"
 #include "os/thread.h"
 
@@ -50,7 +51,8 @@ struct md_loop {
     struct md_loop_fd
         *handling[EVENTS_A_TURN]; /* events of this turn; NULL when removed meanwhile */
     size_t handling_count;
-    struct md_loop_timer trim_timer;
+    struct md_loop_timer trim_timer; /* once after the last event */
+    uint64_t trimmed_ns;
     uint64_t last_event_ns, gap_ns; /* moving average of the time between waits that had events */
     unsigned single_waits;          /* in a row that had one event each */
     unsigned spin_after;            /* that many earn a spin; doubles with each spin in vain */
@@ -233,6 +235,8 @@ static void trim_idle(struct md_loop_timer *timer)
         md_timer_heap_set(&loop->timers, timer, idle_from); /* it was busy meanwhile */
     } else {
         md_pool_trim(loop->pool, KEPT_CACHE_BYTES);
+        md_os_memory_trim();
+        loop->trimmed_ns = loop->now_ns;
     }
 }
 
@@ -277,7 +281,7 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
 {
     int n = 0;
 
-    if (md_pool_cached_bytes(loop->pool) > KEPT_CACHE_BYTES && !loop->trim_timer.position) {
+    if (loop->last_event_ns > loop->trimmed_ns && !loop->trim_timer.position) {
         md_timer_heap_set(&loop->timers, &loop->trim_timer,
                           loop->now_ns + IDLE_TRIM_MS * (uint64_t)MD_NS_PER_MS);
     }

@@ -61,6 +61,11 @@ void md_conn_shutdown(struct md_conn *conn)
     md_os_socket_shutdown_write(conn->fd.fd);
 }
 
+size_t md_conn_unsent(const struct md_conn *conn)
+{
+    return md_os_socket_unsent(conn->fd.fd);
+}
+
 void md_conn_close(struct md_conn *conn)
 {
     if (conn->is_polled) {

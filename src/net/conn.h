@@ -39,6 +39,8 @@ void md_conn_set_handler(struct md_conn *conn, const struct md_conn_handler *han
 void md_conn_want(struct md_conn *conn, uint32_t events);
 /* Half-closes our direction, so that the peer sees the end after all data. */
 void md_conn_shutdown(struct md_conn *conn);
+/* Bytes that were sent and have not reached the peer yet: whether it reads at all. */
+size_t md_conn_unsent(const struct md_conn *conn);
 /* Closes and frees. */
 void md_conn_close(struct md_conn *conn);
 

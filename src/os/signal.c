@@ -57,6 +57,7 @@ void md_os_signal_setup(void)
     waited_set(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log file at its limit is written no further, that is all */
     (void)sigaltstack(&alternate, NULL);
     for (size_t i = 0; i < MD_COUNT_OF(fatal); i++) {
         (void)sigaction(fatal[i], &action, NULL);

@@ -33,5 +33,7 @@ enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count,
 enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count,
                                 struct md_error *err);
 void md_os_socket_shutdown_write(int fd);
+/* Bytes that were written and have not reached the peer yet. */
+size_t md_os_socket_unsent(int fd);
 
 #endif

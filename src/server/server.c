@@ -294,7 +294,8 @@ static bool create_loops(struct server *server, struct md_error *err)
             .spin_us = server->plan.may_spin ? (unsigned)server->options.spin_us : 0,
             .cpu = -1,
             .budget = &server->budget,
-            .cache_bytes = LOOP_CACHE_BYTES,
+            .cache_bytes =
+                md_size_min(LOOP_CACHE_BYTES, server->budget.limit_bytes / 8 / server->plan.loops),
         };
         if (!md_loop_create(&options, &server->loops[i], err)) {
             return false;

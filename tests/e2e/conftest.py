@@ -76,11 +76,11 @@ def request(port, method, path, body=None, headers=None):
 
 class Server:
     def __init__(self, repository, *flags, env=None, wait=True, ready="/v2/health/ready", files=None,
-                 prefix=()):
-        self.port, self.metrics_port = free_port(), free_port()
+                 prefix=(), port=None, program=BUILD / "modeld"):
+        self.port, self.metrics_port = port or free_port(), free_port()
         self.log_path = tempfile.mktemp(prefix="modeld-log-")
         self.log_file = open(self.log_path, "wb")
-        command = [str(BUILD / "modeld"), f"--http-port={self.port}", f"--metrics-port={self.metrics_port}"]
+        command = [str(program), f"--http-port={self.port}", f"--metrics-port={self.metrics_port}"]
         for folder in repository if isinstance(repository, (list, tuple)) else [repository]:
             command.append(f"--model-repository={folder}")
         if files:

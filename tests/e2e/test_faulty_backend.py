@@ -15,7 +15,7 @@ RUNS = {  # fault of one execution: words of the answer; none: the right answer 
     "negative_shape": "impossible shape", "huge_shape": "'y'", "huge_rank": "'y'", "no_shape": "'y'",
     "no_data": "'y'", "no_name": "without a name", "unknown_name": "'z'", "unknown_memory": "memory kind 99",
     "outside_input": "inside an input", "outside_buffer": "inside its buffer", "no_buffer": "inside its buffer",
-    "endless_copy": "memory", "no_list": "without the list", "huge_count": "4294967295 outputs",
+    "endless_copy": "bytes are in flight", "no_list": "without the list", "huge_count": "4294967295 outputs",
     "small_stride": "without the list", "no_size": "without size", "unknown_code": "code 999",
     "negative_code": "without saying why", "long_text": "aaaaaaaa", "garbage_text": "%s%n", "reschedule": "rescheduled",
 }

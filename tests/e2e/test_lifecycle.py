@@ -2,7 +2,7 @@
 import json, math, os, pathlib, re, signal, socket, subprocess, threading, time
 
 import pytest
-from conftest import BUILD, Server, free_port, identity_config, read_response, write_model
+from conftest import BUILD, MODELS, ROOT, Server, free_port, identity_config, read_response, write_model
 
 SLOW = {"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]}
 
@@ -96,23 +96,56 @@ def test_start_is_quick_and_small(start, tmp_path):
         assert rss < 15 * 1024, f"{rss} KiB"
 
 
+RELEASE = ROOT / "build/release/modeld"
+
+
+@pytest.mark.skipif(not RELEASE.is_file(), reason="the release build is not there")
+def test_release_build_starts_within_50_ms_and_15_mb(start, tmp_path):
+    times = []
+    for _ in range(9):
+        begin = time.perf_counter()
+        s = start(tmp_path, program=RELEASE)
+        times.append(time.perf_counter() - begin)
+        rss = s.status("VmRSS")
+        assert s.stop() == 0
+    assert min(times) < 0.05, times
+    assert rss < 15 * 1000, f"{rss} KiB"
+
+
+def wake_ups(pid):
+    """{thread: how often it slept} of a process."""
+    counts = {}
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                counts[(task / "comm").read_text().strip(), task.name] = int(line.split()[1])
+    return counts
+
+
 @pytest.mark.skipif("tsan" in str(BUILD), reason="the thread sanitizer's own thread wakes up periodically")
-def test_idle_server_sleeps(start, repository):
-    s = start(repository)
-    assert s.infer("identity_fp32", SLOW["inputs"]).status == 200
-    time.sleep(1.0)
-
-    def switches():
-        total = 0
-        for task in pathlib.Path(f"/proc/{s.process.pid}/task").iterdir():
-            for line in (task / "status").read_text().splitlines():
-                if line.startswith("voluntary_ctxt_switches"):
-                    total += int(line.split()[1])
-        return total
-
-    before = switches()
-    time.sleep(2.0)
-    assert switches() - before <= 1
+@pytest.mark.parametrize("before", ["nothing", "spinning", "executors", "engine", "many connections"])
+def test_no_thread_wakes_up_when_idle(start, repository, before):
+    s = start(MODELS if before == "engine" else repository, "--spin-us=50", "--engine-threads=2", "--executor-threads=2")
+    if before == "engine":
+        for _ in range(5):
+            s.infer("heavy", [{"name": "x", "datatype": "FP32", "shape": [8, 2048], "data": [1] * 8 * 2048}])
+    elif before == "executors":
+        s.infer("slow", SLOW["inputs"])
+    elif before != "nothing":
+        body = json.dumps(SLOW).encode()
+        text = b"POST /v2/models/identity_fp32/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        connections = [s.connect() for _ in range(1 if before == "spinning" else 50)]
+        streams = [c.makefile("rb") for c in connections]
+        for _ in range(300 if before == "spinning" else 10):
+            for c in connections:
+                c.sendall(text)
+            assert all(read_response(f).status == 200 for f in streams)
+    time.sleep(0.5)
+    first = wake_ups(s.process.pid)
+    time.sleep(1.5)
+    second = wake_ups(s.process.pid)
+    assert second.keys() == first.keys()
+    assert {name: second[name] - first[name] for name in first if second[name] != first[name]} == {}
 
 
 def test_sigterm_finishes_requests_in_flight(start, repository):

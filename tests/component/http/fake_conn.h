@@ -36,6 +36,7 @@ struct md_conn {
     size_t recv_step; /* most a receive gives; 0: all there is */
     size_t send_step; /* most a send takes */
     size_t send_room; /* until it says AGAIN */
+    size_t unsent;    /* of what it took */
     bool ended;       /* the peer has closed its direction, after `in` */
     bool broken;      /* sending fails */
     bool shut_down, closed;
@@ -106,6 +107,11 @@ void md_conn_want(struct md_conn *conn, uint32_t events)
 void md_conn_shutdown(struct md_conn *conn)
 {
     conn->shut_down = true;
+}
+
+size_t md_conn_unsent(const struct md_conn *conn)
+{
+    return conn->unsent;
 }
 
 void md_conn_close(struct md_conn *conn)

@@ -132,13 +132,58 @@ static void test_pool_block_of_the_whole_budget_fits(void **state)
     md_block_unref(md_pool_alloc(pool, 100 * KIB, &over_budget));
     struct md_block *block = md_pool_alloc(pool, 4 * MIB, &over_budget);
     assert_non_null(block);
-    assert_null(md_pool_alloc(pool, 1, &over_budget));
+    assert_null(md_pool_alloc(pool, 5 * KIB, &over_budget));
     assert_true(over_budget);
     md_block_unref(block);
     assert_null(md_pool_alloc(pool, 4 * MIB + 1, &over_budget));
     assert_true(over_budget);
     assert_null(md_pool_alloc(pool, SIZE_MAX, &over_budget));
     assert_true(over_budget);
+    destroy(pool, &budget);
+}
+
+/* What small requests need is still there when large ones have filled the bound: an eighth. */
+static void test_pool_small_and_urgent_blocks_go_beyond(void **state)
+{
+    struct md_budget budget;
+    struct md_pool *pool = create(&budget, MIB, 0);
+    struct md_block *blocks[40], *large = NULL;
+    size_t count = 0;
+    bool over_budget;
+
+    (void)state;
+    large = md_pool_alloc(pool, MIB, &over_budget);
+    assert_non_null(large);
+    assert_null(md_pool_alloc(pool, 16 * KIB, &over_budget));
+    assert_true(over_budget);
+    blocks[count++] = md_pool_alloc_urgent(pool, 16 * KIB, &over_budget);
+    assert_false(md_pool_is_crowded(pool));
+    while ((blocks[count] = md_pool_alloc(pool, 4 * KIB, &over_budget))) {
+        count++;
+    }
+    assert_true(md_pool_is_crowded(pool));
+    assert_int_equal(count, 1 + (128 - 16) / 4);
+    assert_null(md_pool_alloc_urgent(pool, 16 * KIB, &over_budget));
+    md_block_unref(large);
+    while (count) {
+        md_block_unref(blocks[--count]);
+    }
+    destroy(pool, &budget);
+}
+
+static void test_pool_counts_what_is_no_block(void **state)
+{
+    struct md_budget budget;
+    struct md_pool *pool = create(&budget, MIB, 0);
+    bool over_budget;
+
+    (void)state;
+    assert_true(md_budget_take(&budget, MIB));
+    assert_false(md_budget_take(&budget, 1));
+    assert_null(md_pool_alloc(pool, 64 * KIB, &over_budget));
+    assert_true(over_budget);
+    md_budget_give(&budget, MIB);
+    assert_int_equal(budget.used_bytes, 0);
     destroy(pool, &budget);
 }
 
@@ -158,6 +203,9 @@ static void test_pool_lazy_block_is_counted_as_it_fills(void **state)
     assert_true(md_block_charge(blocks[0], 4 * MIB));
     assert_true(budget.used_bytes >= 4 * MIB);
     assert_true(md_block_charge(blocks[0], MIB));
+    md_block_discharge(blocks[0], MIB + 1);
+    assert_int_equal(blocks[0]->counted_bytes, MIB + 4 * KIB);
+    assert_true(md_block_charge(blocks[0], 4 * MIB));
     assert_true(md_block_charge(blocks[1], 2 * MIB));
     size_t counted = blocks[2]->counted_bytes;
     assert_false(md_block_charge(blocks[2], 4 * MIB));
@@ -278,6 +326,8 @@ int main(void)
         cmocka_unit_test(test_pool_cache_is_bounded_and_trimmed),
         cmocka_unit_test(test_pool_budget_limits_what_is_in_use),
         cmocka_unit_test(test_pool_block_of_the_whole_budget_fits),
+        cmocka_unit_test(test_pool_small_and_urgent_blocks_go_beyond),
+        cmocka_unit_test(test_pool_counts_what_is_no_block),
         cmocka_unit_test(test_pool_lazy_block_is_counted_as_it_fills),
         cmocka_unit_test(test_pool_block_without_pool),
         cmocka_unit_test(test_pool_failed_allocation_gives_the_budget_back),
