@@ -10,6 +10,9 @@
 /* Holds all of a small inference, so that it takes nothing from the heap. */
 enum { ARENA_CHUNK_BYTES = 8192 - 64 };
 
+/* A connection that comes while the server drains: time for the request that it came for. */
+enum { LATE_IDLE_NS = MD_NS_PER_S };
+
 static const char *const refusal_names[] = {
     [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size",
     [MD_REFUSAL_BODY_SIZE] = "body_size", [MD_REFUSAL_TIMEOUT] = "timeout",
@@ -253,12 +256,25 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     list->first = session;
     list->count++;
     md_conn_set_handler(conn, &conn_handler, session);
-    md_session_set_deadline(session, config->idle_timeout_ns);
+    md_session_set_deadline(session, list->draining ? LATE_IDLE_NS : config->idle_timeout_ns);
 }
 
 static bool is_idle(const struct md_session *session)
 {
     return session->state == MD_SESSION_HEAD && !session->in;
+}
+
+/* What has come already is a request in flight. */
+static void drain_idle(struct md_session *session)
+{
+    session->pinned = true;
+    md_session_run(session);
+    session->pinned = false;
+    if (is_idle(session)) {
+        session_close(session);
+    } else {
+        md_session_release_when_unused(session);
+    }
 }
 
 void md_session_list_drain(struct md_session_list *list)
@@ -267,7 +283,7 @@ void md_session_list_drain(struct md_session_list *list)
     for (struct md_session *session = list->first, *next; session; session = next) {
         next = session->next;
         if (is_idle(session)) {
-            session_close(session);
+            drain_idle(session);
         }
     }
 }

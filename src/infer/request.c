@@ -279,6 +279,12 @@ static void release_block(void *arg)
     md_block_unref(arg);
 }
 
+static bool too_many_bytes(size_t bytes, struct md_error *err)
+{
+    return md_error_set(err, MD_REASON_INFLIGHT_BYTES,
+                        "too many bytes are in flight for an output of %zu: try again", bytes);
+}
+
 /* Small ones live in the arena, large ones are counted. */
 static bool copy_output(struct md_request *request, struct md_arena *arena,
                         struct md_tensor *tensor, struct md_error *err)
@@ -287,16 +293,16 @@ static bool copy_output(struct md_request *request, struct md_arena *arena,
 
     if (tensor->bytes <= SMALL_OUTPUT_BYTES) {
         copy = md_arena_alloc(arena, tensor->bytes);
+        if (!copy) {
+            return md_error_no_memory(err, "an output");
+        }
     } else {
         struct md_block *block = md_device_block(request->target->device, tensor->bytes);
-        if (block && !md_arena_on_reset(arena, release_block, block)) {
+        if (!block || !md_arena_on_reset(arena, release_block, block)) {
             md_block_unref(block);
-            block = NULL;
+            return too_many_bytes(tensor->bytes, err);
         }
-        copy = block ? block->data : NULL;
-    }
-    if (!copy) {
-        return md_error_no_memory(err, "an output");
+        copy = block->data;
     }
     if (tensor->bytes) {
         memcpy(copy, tensor->data, tensor->bytes);
@@ -331,8 +337,7 @@ static bool count_output(struct md_request *request, struct md_arena *arena, siz
     }
     *counted = (struct counted){md_device_budget(request->target->device), bytes};
     if (!md_budget_take(counted->budget, bytes)) {
-        return md_error_set(err, MD_REASON_INFLIGHT_BYTES,
-                            "too many bytes are in flight for an output of %zu: try again", bytes);
+        return too_many_bytes(bytes, err);
     }
     if (!md_arena_on_reset(arena, uncount, counted)) {
         uncount(counted);

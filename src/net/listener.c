@@ -11,7 +11,7 @@
 #include "net/conn_internal.h"
 #include "os/poll.h"
 
-enum { ACCEPTS_A_TURN = 32, PAUSE_MS = 100 };
+enum { ACCEPTS_A_TURN = 32, ACCEPTS_AT_STOP = 4096 /* the backlog */, PAUSE_MS = 100 };
 
 /* One loop's watch on the socket. */
 struct watch {
@@ -192,6 +192,20 @@ static void close_socket(struct md_listener *listener)
     }
 }
 
+/* Whoever the kernel has connected already is served: closing the socket would cut them off. */
+static void accept_rest(struct watch *watch)
+{
+    char peer[MD_OS_PEER_MAX];
+    int fd;
+
+    for (int i = 0; i < ACCEPTS_AT_STOP; i++) {
+        if (md_os_socket_accept(watch->fd.fd, &fd, peer) != MD_OS_ACCEPT_OK) {
+            return;
+        }
+        take_connection(watch, fd, peer);
+    }
+}
+
 static void end_watch(struct md_loop_task *task)
 {
     struct watch *watch = MD_CONTAINER_OF(task, struct watch, end);
@@ -203,6 +217,7 @@ static void end_watch(struct md_loop_task *task)
         md_loop_timer_unreserve(watch->loop);
     }
     if (atomic_fetch_sub(&listener->watching, 1) == 1) {
+        accept_rest(watch);
         close_socket(listener);
     }
 }

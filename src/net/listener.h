@@ -36,8 +36,8 @@ bool md_listener_create(const struct md_listener_options *options, struct md_lis
 uint16_t md_listener_port(const struct md_listener *listener);
 /* Starts accepting on the loops. */
 bool md_listener_start(struct md_listener *listener, struct md_error *err) MD_MUST_CHECK;
-/* Stops accepting and closes the sockets; any thread. Returns at once; loops let go in their next
- * turn. */
+/* Stops accepting, but for clients that the kernel has connected already, and closes the sockets;
+ * any thread. Returns at once; loops let go in their next turn. */
 void md_listener_stop(struct md_listener *listener);
 void md_listener_destroy(struct md_listener *listener); /* after the loops have ended */
 

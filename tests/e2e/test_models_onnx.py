@@ -290,6 +290,7 @@ def test_a_parameter_changes_the_session(start, tmp_path):
         serve(tmp_path / count, "m", "linear",
               f'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{count}" }} }}')
         s = start(tmp_path / count, "--engine-threads=1")
+        time.sleep(0.2)  # loaders end
         threads[count] = s.status("Threads")
         assert s.stop() == 0
     assert threads["4"] - threads["1"] == 3

@@ -374,6 +374,33 @@ static void test_session_drain_lets_requests_finish(void **state)
     rig_close(&rig);
 }
 
+/* The bytes lie in the socket when the server begins to drain. */
+static void test_session_drain_takes_what_has_come(void **state)
+{
+    struct rig rig;
+    struct md_conn peer, late;
+    struct answer answer = {0};
+    size_t at = 0;
+
+    (void)state;
+    rig_open(&rig, BUDGET);
+    peer_open(&peer, &rig);
+    md_bytes_append_c(&peer.in, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    md_session_list_drain(&rig.list);
+    assert_true(peer_answer(&peer, &at, false, &answer));
+    assert_int_equal(answer.status, 200);
+    assert_true(answer_says(&answer, "Connection", "close"));
+    assert_true(peer.closed);
+    peer_open(&late, &rig); /* and never says anything */
+    rig_wait(&rig, 500);
+    assert_false(late.closed);
+    rig_wait(&rig, 600);
+    assert_true(late.closed);
+    peer_free(&peer);
+    peer_free(&late);
+    rig_close(&rig);
+}
+
 static void test_session_abort_cancels(void **state)
 {
     struct rig rig;
@@ -525,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_session_does_not_wait_for_ever),
         cmocka_unit_test(test_session_decoding_is_bounded_too),
         cmocka_unit_test(test_session_drain_lets_requests_finish),
+        cmocka_unit_test(test_session_drain_takes_what_has_come),
         cmocka_unit_test(test_session_abort_cancels),
         cmocka_unit_test(test_session_refusals_have_names),
         cmocka_unit_test(test_session_every_allocation_may_fail),

@@ -361,6 +361,20 @@ static void test_listener_stop_closes_the_socket_but_not_connections(void **stat
     close(client);
 }
 
+static void test_listener_stop_takes_who_is_connected_already(void **state)
+{
+    struct fixture *fixture = *state;
+
+    start(fixture);
+    turn(fixture);
+    int client = connect_to(fixture); /* by the kernel: nobody has accepted it yet */
+    md_listener_stop(fixture->listener);
+    assert_int_equal(write(client, "x", 1), 1);
+    turn(fixture);
+    assert_int_equal(received(client), 1);
+    close(client);
+}
+
 static void test_listener_stopped_while_it_pauses(void **state)
 {
     struct fixture *fixture = *state;
@@ -596,6 +610,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_listener_out_of_descriptors_pauses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_stop_closes_the_socket_but_not_connections,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_listener_stop_takes_who_is_connected_already, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_listener_stopped_while_it_pauses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_stop_before_its_loops_ran, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listener_unix_socket_file_comes_and_goes, set_up,
