@@ -11,7 +11,7 @@ DIFFERENCES = [
     (r"(GET|POST) /v2/(models/id_FP32/)?trace/setting|(un)?load|POST .*/generate(_stream)?", 501, "offered later"),
     (r"GET /v2(\?x=1)?", 200, "extensions: those that are offered"),
     # newer releases of the field do the same
-    (r"GET /v2/models/(nope|id_FP32/versions/9)/ready", 404, "an unknown model is 404"),
+    (r"GET (/v2/models/(nope|id_FP32/versions/9)|of unversioned/versions/1)/ready", 404, "an unknown model is 404"),
     (r"outputs, twice", 400, "an output may be asked for once"),
     (r"depth 200", 400, "nesting is bounded"),
     # bad input is refused rather than guessed at

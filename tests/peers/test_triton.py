@@ -25,6 +25,11 @@ def without_numbers(document):
     return document
 
 
+def without_reasons(index):
+    """Each server has its own sentence on what failed; the field says nothing of a model without a version."""
+    return [{**entry, "reason": bool(entry["reason"])} if "reason" in entry else entry for entry in index if entry["name"] != "unversioned"]
+
+
 def view(response):
     """What a client sees of an answer: headers, JSON with its order of keys, binary tail."""
     headers = {key: response.headers.get(key) for key in ("content-type", "content-encoding", "inference-header-content-length")}
@@ -40,7 +45,7 @@ def view(response):
         document = json.loads(body)
     except ValueError:
         return headers, body, tail
-    return headers, json.dumps(without_numbers(document) if isinstance(document, dict) else document), tail
+    return headers, json.dumps((without_numbers if isinstance(document, dict) else without_reasons)(document)), tail
 
 
 def check_error(response, head_only):
