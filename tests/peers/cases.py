@@ -159,6 +159,7 @@ for name, shape, data in (
     infer(f"shape, {name}", "fixed", inputs({"name": "INPUT0", "datatype": "FP32", "shape": shape, "data": data}))
     if name != "huge":  # it ends the field's model
         infer(f"wild shape, {name}", "wild", inputs({"name": "INPUT0", "datatype": "FP32", "shape": shape, "data": data}))
+infer("elements beyond an empty shape", "id_FP32", inputs(one("FP32", [1], [0])))
 infer("depth 90", "id_FP32", '{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[1],"data":' + "[" * 90 + "1" + "]" * 90 + "}]}")
 infer("depth 200", "id_FP32", '{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[1],"data":' + "[" * 200 + "1" + "]" * 200 + "}]}")
 

@@ -1,10 +1,13 @@
 """modeld beside the field's own server: the same requests, the same answers."""
-import json, re, struct, zlib
+import json, random, re, struct, zlib
 
 import pytest
 from field import ours, request, triton  # noqa: F401 (fixtures)
 from cases import CASES
-from differences import DIFFERENCES
+from differences import DIFFERENCES, STRICTER
+
+X = {"name": "INPUT0", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}
+Y = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 2], "data": [1, 2, 3, 4]}
 
 
 def reason_of(name):
@@ -77,10 +80,39 @@ def test_every_difference_has_a_case():
         assert any(re.fullmatch(pattern, name) for name in names), reason
 
 
+# --- damage at random
+
+LETTERS = b'{}[]",:0123456789.eE+-\\ \n\ttruefalsn/u\x00\xc3\xa4\xff'
+
+
+def damaged(body, dice):
+    """Some bytes of it changed, put in or left out."""
+    body = bytearray(body)
+    for _ in range(dice.choice([1, 1, 2])):
+        at = dice.randrange(len(body))
+        body[at:at + dice.randrange(2)] = bytes([dice.choice(LETTERS)]) if dice.randrange(3) else b""
+    return bytes(body)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_requests(triton, ours, seed):
+    """A request that both can read has the same answer; what one cannot read, the other does not either."""
+    dice = random.Random(seed)
+    body = json.dumps({"id": "x", "inputs": [X, Y], "outputs": [{"name": "OUTPUT1"}], "parameters": {"a": 1.5}}).encode()
+    for _ in range(200):
+        wrong = damaged(body, dice)
+        theirs, mine = (request(server.port, "POST", "/v2/models/pair/infer", wrong) for server in (triton, ours))
+        assert mine.status in (200, 400), (wrong, mine)
+        if theirs.status == 200 and mine.status == 200:
+            assert view(mine) == view(theirs), wrong
+        elif theirs.status == 200:
+            assert STRICTER.search(mine.json()["error"]), (wrong, mine)
+        else:
+            assert mine.status == 400, (wrong, theirs, mine)
+
+
 # --- what is counted
 
-X = {"name": "INPUT0", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}
-Y = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 2], "data": [1, 2, 3, 4]}
 DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
 
 
