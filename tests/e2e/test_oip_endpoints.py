@@ -109,6 +109,7 @@ def test_log_format_changes_while_running(start, repository):
     ("/v2/models/nope/stats", 400, "requested model 'nope' is not available"),
     ("/v2/models/batched/versions/9/stats", 400, "requested model version is not available for model 'batched'"),
     ("/v2/models/nope/ready", 404, "Request for unknown model: 'nope' is not found"),
+    ("/v2/models/batched/versions/1/ready", 404, "Request for unknown model: 'batched' version 1 is not found"),
     ("/v2/models/batched/versions/99999999999999999999", 400,
      "failed to get model version from specified version string '99999999999999999999' (details: stol), version should be an "
      "integral value > 0")])
@@ -128,7 +129,8 @@ def test_failed_model(start, tmp_path):
     assert "max_batchsize" in index["bad"]["reason"] and "did you mean 'max_batch_size'" in index["bad"]["reason"], index["bad"]
     assert "warp_drive" in index["missing_backend"]["reason"]
     assert s.infer("good", ONE).status == 200
-    assert s.get("/v2/models/bad/ready").status in (400, 404, 503)
+    r = s.get("/v2/models/bad/ready")
+    assert (r.status, r.json()["error"]) == (503, "Model version not ready")
     assert "config.pbtxt:2" in s.log()
 
 

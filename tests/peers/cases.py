@@ -58,6 +58,11 @@ for path in ("/", "/v1", "/v2/", "//v2", "/v2/health", "/v2/health/", "/v2/healt
              "/v2/models/pair", "/v2/models/choice", "/v2/models/labelled", "/v2/models/fixed", "/v2/models/wild",
              "/V2", "/v2/Models/id_FP32", "/v2/models/id_fp32", "/nope"):
     add(f"GET {path}", "GET", path)
+for model in ("broken", "unversioned"):
+    for path in ("", "/ready", "/config", "/stats", "/versions/1", "/versions/1/ready", "/versions/1/config", "/versions/1/stats", "/versions/2"):
+        add(f"GET of {model}{path}", "GET", f"/v2/models/{model}{path}")
+    for path in ("/infer", "/versions/1/infer"):
+        add(f"POST of {model}{path}", "POST", f"/v2/models/{model}{path}", inputs(F))
 add("infer of another version", "POST", "/v2/models/dotted.name-1/versions/1/infer", inputs(F))
 add("infer of the latest version", "POST", "/v2/models/dotted.name-1/infer", inputs(F))
 add("infer of no version", "POST", "/v2/models/dotted.name-1/versions/2/infer", inputs(F))
@@ -154,6 +159,7 @@ for name, shape, data in (
     infer(f"shape, {name}", "fixed", inputs({"name": "INPUT0", "datatype": "FP32", "shape": shape, "data": data}))
     if name != "huge":  # it ends the field's model
         infer(f"wild shape, {name}", "wild", inputs({"name": "INPUT0", "datatype": "FP32", "shape": shape, "data": data}))
+infer("elements beyond an empty shape", "id_FP32", inputs(one("FP32", [1], [0])))
 infer("depth 90", "id_FP32", '{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[1],"data":' + "[" * 90 + "1" + "]" * 90 + "}]}")
 infer("depth 200", "id_FP32", '{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[1],"data":' + "[" * 200 + "1" + "]" * 200 + "}]}")
 

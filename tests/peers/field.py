@@ -20,7 +20,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self.pairs = [(i["name"], o["name"]) for i, o in zip(config["input"], config["output"])]
         delay = config["parameters"].get("execute_delay_ms")
-        self.delay = int(delay["string_value"]) / 1000 if delay else 0
+        self.delay = int(delay["string_value"]) / 1000 if delay else 0  # a word there fails the load, as with modeld
     def execute(self, requests):
         time.sleep(self.delay)
         answers = []
@@ -54,15 +54,22 @@ MODELS = {
     "choice": config(("FP32", "-1"), ("INT32", "-1", "optional: true")),
     "labelled": config(("FP32", "4", "", 'label_filename: "labels.txt"'), batch=4),
     "slow": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "20" } }'),
+    "broken": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "x" } }'),
+    "unversioned": config(("FP32", "-1")),
     "dotted.name-1": config(("FP32", "-1"), extra="version_policy { all {} }"),
 }
 
 
+# Models that fail to load do not end the server.
+TOLERANT = ("--exit-on-error=false", "--strict-readiness=false")
+
+
 def write_repository(root, backend):
     for name, text in MODELS.items():
-        versions = (1, 3) if name == "dotted.name-1" else (1,)
+        versions = {"dotted.name-1": (1, 3), "unversioned": ()}.get(name, (1,))
         files = {f"{v}/model.py": MODEL_PY for v in versions} if backend == "python" else {}
         files["labels.txt"] = "cat\ndog\nbird\n"
+        (root / name).mkdir(parents=True)
         write_model(root, name, f'backend: "{backend}"\n{text}', versions, files)
 
 
@@ -79,7 +86,7 @@ class Triton:
         self.log = open(self.log_path, "wb")
         self.process = subprocess.Popen(
             [str(site / "pytriton/tritonserver/bin/tritonserver"), f"--model-repository={folder / 'models'}",
-             f"--backend-directory={PEERS / 'backends'}", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1",
+             f"--backend-directory={PEERS / 'backends'}", *TOLERANT, "--http-address=127.0.0.1", "--grpc-address=127.0.0.1",
              "--metrics-address=127.0.0.1", f"--http-port={self.port}", f"--grpc-port={grpc}",
              f"--metrics-port={self.metrics_port}"], env=env, stdout=self.log, stderr=self.log)
 
@@ -117,6 +124,6 @@ def triton(tmp_path_factory):
 def ours(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modeld")
     write_repository(folder, "identity")
-    server = Server(folder, "--compat=triton", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
+    server = Server(folder, "--compat=triton", *TOLERANT, "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
     yield server
     assert server.stop() == 0, server.log()

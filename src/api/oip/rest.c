@@ -141,7 +141,8 @@ static void get_model_ready(struct md_exchange *x)
 
     if (md_models_resolve(oip->models, x->captures[0], x->captures[1], &err)) {
         md_oip_reply_empty(x, 200);
-    } else if (md_models_find(oip->models, x->captures[0]) && err.reason == MD_REASON_NOT_READY) {
+    } else if (err.reason == MD_REASON_NOT_READY ||
+               (x->captures[1].len == 0 && md_models_find(oip->models, x->captures[0]))) {
         md_oip_reply_sentence(x, (unsigned)oip->options->not_ready_status,
                               "Model version not ready");
     } else {
@@ -243,11 +244,12 @@ static void append_stats(struct md_bytes *text, const struct md_version *version
 static void refuse_stats(struct md_exchange *x)
 {
     struct md_error err;
-    const bool known = md_models_find(oip_of(x)->models, x->captures[0]) != NULL;
+    const bool served =
+        md_models_resolve(oip_of(x)->models, x->captures[0], MD_STR(""), &err) != NULL;
 
     (void)md_error_set(&err, MD_REASON_INVALID_ARGUMENT,
-                       known ? "requested model version is not available for model '%s'"
-                             : "requested model '%s' is not available",
+                       served ? "requested model version is not available for model '%s'"
+                              : "requested model '%s' is not available",
                        x->captures[0].ptr);
     md_oip_reply_error(x, &err);
 }
