@@ -542,8 +542,8 @@ void md_device_destroy(struct md_device *device)
 void md_device_attach(struct md_device *device, struct md_target *target,
                       struct md_instance *const *instances, size_t count)
 {
+    assert(target->device == device);
     pthread_mutex_lock(&device->mutex);
-    target->device = device;
     for (size_t i = count; i-- > 0;) {
         if (instances[i]->bound) {
             instances[i]->is_idle = true;

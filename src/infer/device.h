@@ -47,7 +47,7 @@ bool md_device_create(const struct md_device_options *options, struct md_device 
 /* Ends the executors; all targets have been detached. */
 void md_device_destroy(struct md_device *device);
 
-/* Opens the target for requests with these instances. Loader thread. */
+/* Opens the target, whose device this is, for requests with these instances. Loader thread. */
 void md_device_attach(struct md_device *device, struct md_target *target,
                       struct md_instance *const *instances, size_t count);
 /* Refuses further requests, fails those that wait (UNAVAILABLE, exiting), and returns when no batch

@@ -477,6 +477,60 @@ static void test_device_cancel_and_finish_race(void **state)
     world_close();
 }
 
+static atomic_bool loader_ends;
+static atomic_int inside_after_detach;
+
+/* Maps and unmaps, as a loader does. */
+static void *loader(void *arg)
+{
+    struct fake_target *t = arg;
+
+    while (!atomic_load(&loader_ends)) {
+        target_attach(t);
+        md_os_sleep_ms(1);
+        md_device_detach(world.device, &t->target);
+        for (size_t i = 0; i < t->count; i++) {
+            atomic_fetch_add(&inside_after_detach, t->fakes[i].inside);
+        }
+    }
+    return NULL;
+}
+
+/* Requests end once each while their target comes and goes: answered, or refused for that. */
+static void test_device_submit_and_withdraw_race(void **state)
+{
+    enum { ROUNDS = 60 };
+    pthread_t thread;
+
+    (void)state;
+    for (int is_inline = 0; is_inline < 2; is_inline++) {
+        unsigned answered = 0;
+        world_open(2, MD_NS_PER_S);
+        target_init(&one, 2, FAKE_ANSWERS);
+        one.target.inline_safe = is_inline;
+        one.target.inline_mode = MD_INLINE_AUTO;
+        atomic_store(&loader_ends, false);
+        assert_int_equal(pthread_create(&thread, NULL, loader, &one), 0);
+        for (int round = 0; round < ROUNDS || !answered; round++) {
+            submit_all(&one, MANY);
+            for (size_t i = 0; i < MANY; i++) {
+                wait_until(calls[i].ends);
+                assert_int_equal(calls[i].ends, 1);
+                assert_true(calls[i].reason == MD_REASON_NONE ||
+                            calls[i].reason == MD_REASON_EXITING ||
+                            calls[i].reason == MD_REASON_NOT_READY);
+                answered += calls[i].reason == MD_REASON_NONE;
+                md_arena_deinit(&calls[i].arena);
+            }
+        }
+        atomic_store(&loader_ends, true);
+        pthread_join(thread, NULL);
+        assert_int_equal(inside_after_detach, 0);
+        md_target_deinit(&one.target);
+        world_close();
+    }
+}
+
 /* --- memory -------------------- */
 
 static void test_device_memory_comes_from_whoever_asks(void **state)
@@ -531,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_device_bounds_the_queue),
         cmocka_unit_test(test_device_withdraws_a_target),
         cmocka_unit_test(test_device_cancel_and_finish_race),
+        cmocka_unit_test(test_device_submit_and_withdraw_race),
         cmocka_unit_test(test_device_memory_comes_from_whoever_asks),
         cmocka_unit_test(test_device_create_failures),
     };
