@@ -3,6 +3,7 @@
  */
 #include "api/metrics.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/json.h"
@@ -163,6 +164,8 @@ struct page {
     size_t family, model, version;
     bool began_family;
     bool printed_process;
+    struct md_target_totals *totals; /* own: of each version, as the first family found them */
+    size_t total_at;
     struct md_target_totals other; /* of the models beyond the bound */
     struct md_phase_totals other_phases;
     bool has_other;
@@ -185,6 +188,12 @@ static void add_totals(void *sum, const void *totals, size_t bytes)
 static bool is_shown(const struct md_version *version)
 {
     return atomic_load(&((struct md_version *)(uintptr_t)version)->state) != MD_VERSION_REGISTERED;
+}
+
+/* Models with series of their own. */
+static size_t shown_models(const struct md_metrics *metrics)
+{
+    return md_size_min(md_models_count(metrics->models), metrics->max_models);
 }
 
 static void sum_others(struct page *page)
@@ -225,7 +234,7 @@ static void append_number(struct md_bytes *text, double value)
     if (value >= 0 && value < 9e15 && value == (double)(uint64_t)value) {
         md_bytes_append_u64(text, (uint64_t)value);
     } else {
-        md_bytes_printf(text, "%.9g", value);
+        md_json_append_f64(text, value);
     }
     md_bytes_append_char(text, '\n');
 }
@@ -244,6 +253,17 @@ static void append_failures(struct md_bytes *text, const struct family *family,
         md_bytes_printf(text, ",reason=\"%s\"} %llu\n", reasons[i],
                         (unsigned long long)t->failures[i]);
     }
+}
+
+/* The sum or the count of the histogram whose labels were written last. */
+static void append_whole(struct page *page, const struct family *family, const char *suffix,
+                         double value)
+{
+    md_bytes_append_c(&page->text, family->name);
+    md_bytes_append_c(&page->text, suffix);
+    md_bytes_append_str(&page->text, md_bytes_view(&page->labels));
+    md_bytes_append_c(&page->text, "\"} ");
+    append_number(&page->text, value);
 }
 
 /* All samples of a histogram bear the same labels: they are written once, then copied. */
@@ -270,10 +290,8 @@ static void append_histogram(struct page *page, const struct family *family,
         md_bytes_append_u64(text, sum);
         md_bytes_append_char(text, '\n');
     }
-    md_bytes_printf(text, "%s_sum%.*s\"} %.9g\n", family->name, (int)labels->len, labels->data,
-                    (double)sum_ns / 1e9);
-    md_bytes_printf(text, "%s_count%.*s\"} %llu\n", family->name, (int)labels->len, labels->data,
-                    (unsigned long long)sum);
+    append_whole(page, family, "_sum", (double)sum_ns / 1e9);
+    append_whole(page, family, "_count", (double)sum);
 }
 
 static void append_histograms(struct page *page, const struct family *family,
@@ -473,8 +491,7 @@ static bool next_sample(struct page *page)
 {
     const struct md_models *models = page->metrics->models;
     const struct family *family = &families[page->family];
-    const size_t limit = md_size_min(md_models_count(models), page->metrics->max_models);
-    struct md_target_totals t;
+    const size_t limit = shown_models(page->metrics);
 
     while (page->model < limit) {
         const struct md_model *model = md_models_at(models, page->model);
@@ -484,9 +501,12 @@ static bool next_sample(struct page *page)
             continue;
         }
         const struct md_version *version = &model->versions[page->version++];
+        struct md_target_totals *totals = &page->totals[page->total_at++];
         if (is_shown(version)) {
-            md_target_sum(&version->target, &t);
-            append_sample(page, family, version, &t);
+            if (page->family == 0) {
+                md_target_sum(&version->target, totals);
+            }
+            append_sample(page, family, version, totals);
             return true;
         }
     }
@@ -518,7 +538,7 @@ static bool fill(struct page *page)
             }
         }
         page->family++;
-        page->model = page->version = 0;
+        page->model = page->version = page->total_at = 0;
         page->began_family = false;
     }
     return false;
@@ -570,6 +590,7 @@ static void free_page(void *arg)
 
     md_bytes_deinit(&page->text);
     md_bytes_deinit(&page->labels);
+    md_free(page->totals);
 }
 
 static void print_bounds(struct page *page)
@@ -581,6 +602,17 @@ static void print_bounds(struct page *page)
     memcpy(page->bounds[MD_HISTOGRAM_BUCKETS], "+Inf", sizeof "+Inf");
 }
 
+static bool make_totals(struct page *page, const struct md_metrics *metrics)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < shown_models(metrics); i++) {
+        count += md_models_at(metrics->models, i)->version_count;
+    }
+    page->totals = md_calloc(count + 1, sizeof *page->totals);
+    return page->totals;
+}
+
 static void get_metrics(struct md_exchange *x)
 {
     const struct md_http_response failed = {.status = 503};
@@ -590,7 +622,8 @@ static void get_metrics(struct md_exchange *x)
                                               .may_compress = true};
     struct page *page = md_arena_calloc(&x->arena, 1, sizeof *page);
 
-    if (!page || !md_arena_on_reset(&x->arena, free_page, page)) {
+    if (!page || !md_arena_on_reset(&x->arena, free_page, page) ||
+        !make_totals(page, x->route_data)) {
         md_exchange_respond(x, &failed);
         return;
     }
