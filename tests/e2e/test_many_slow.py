@@ -63,7 +63,8 @@ class Others:
         self.stop.set()
         self.thread.join()
         assert not self.wrong, (len(self.wrong), self.count, self.wrong[:3])
-        assert self.count > 5 and self.longest < 3, (self.count, self.longest)
+        least, most = (0, 10) if SANITIZED else (5, 3)  # a sanitizer marks every 64 MiB that it gives out
+        assert self.count > least and self.longest < most, (self.count, self.longest)
 
 
 class Memory:
@@ -155,9 +156,9 @@ def test_uploads_that_fill_the_bound(start, repository, record_property):
                     pass
         report(record_property, "filling", memory)
         assert SANITIZED or memory.grown() <= bound + COUNT * 12 * 1024 + 8 * MIB
-        assert memory.grown() > bound / 3
+        assert SANITIZED or memory.grown() > bound / 3
         close(clients)
-    memory.falls_below(40 * MIB, 5)
+    memory.falls_below(40 * MIB + COUNT * 12 * 1024, 5)
 
 
 def select_writable(sockets):
@@ -203,4 +204,4 @@ def test_answers_that_nobody_reads(start, repository, record_property, form):
         print(f"{form}: {most / MIB:.0f} MiB at most")
         assert SANITIZED or most <= bound * 1.25 + count * 12 * 1024 + 8 * MIB
         close(clients)
-    memory.falls_below(40 * MIB, 5)
+    memory.falls_below(40 * MIB + COUNT * 12 * 1024, 5)
