@@ -133,7 +133,7 @@ def test_models_that_cannot_be_served_say_why(onnx_server):
         state, reason = index[(model, "1")]
         assert state == "UNAVAILABLE" and words in reason, (model, reason)
         assert f"'{model}' version 1" in onnx_server.log()
-        assert onnx_server.get(f"/v2/models/{model}/ready").status == 404
+        assert onnx_server.get(f"/v2/models/{model}/ready").status == 503
     bad = [key for key, (state, _) in index.items() if state != "READY"]
     assert sorted(name for name, _ in bad) == sorted(LOADED_BADLY)
 
