@@ -14,7 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { INSTANCES_MAX = 1024 };
+enum { INSTANCES_MAX = 1024, WORTH_A_TRIM = 1 << 20 };
 
 struct md_mapping {
     const struct md_backend *backend;
@@ -666,6 +666,13 @@ static bool build(struct build *b)
     return publish_config(b);
 }
 
+/* To the system: the heap keeps what was freed. */
+static void give_memory_back(const struct md_models_options *options)
+{
+    md_backends_trim(options->backends);
+    md_os_memory_trim();
+}
+
 bool md_mapping_create(struct md_version *version, const struct md_models_options *options,
                        struct md_error *err)
 {
@@ -685,7 +692,7 @@ bool md_mapping_create(struct md_version *version, const struct md_models_option
     md_log_set_context(before);
     if (!built) {
         mapping_free(b.mapping, options);
-        md_os_memory_trim();
+        give_memory_back(options);
         return false;
     }
     version->mapping = b.mapping;
@@ -697,8 +704,12 @@ bool md_mapping_create(struct md_version *version, const struct md_models_option
 
 void md_mapping_destroy(struct md_version *version, const struct md_models_options *options)
 {
+    uint64_t held_bytes = atomic_exchange(&version->memory_bytes, 0);
+
     md_device_detach(options->device, &version->target);
     mapping_free(version->mapping, options);
     version->mapping = NULL;
-    atomic_store(&version->memory_bytes, 0);
+    if (held_bytes >= WORTH_A_TRIM) {
+        give_memory_back(options);
+    }
 }

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "codec/utf8.h"
 #include "os/file.h"
-#include "os/memory.h"
 #include "os/thread.h"
 
 #include <stdlib.h>
@@ -465,7 +464,6 @@ void md_models_destroy(struct md_models *models)
     }
     md_arena_deinit(&models->arena);
     md_free(models);
-    md_os_memory_trim();
 }
 
 /* --- loading -------------------- */
