@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EVERY = 24, PATIENCE_MS = 30000, DELIVERED = 16, STATUS_MAX = 2 };
+enum { EVERY = 24, SILENCE_MS = 300, PATIENCE_MS = 30000, DELIVERED = 16, STATUS_MAX = 2 };
 
 static char folder[] = "/tmp/modeld-server-XXXXXX";
 
@@ -107,7 +107,6 @@ static void serve(const struct torture *t, const struct request *request, int sa
     (void)dup2(say, 2);
     md_os_signal_setup();
     md_os_clock_install();
-    (void)kill(getpid(), SIGTERM);
     torture_arm(t);
     int status = md_server_main((int)MD_COUNT_OF(argv), argv);
     exit(status | (md_fault_disarm(t->kind) ? DELIVERED : 0));
@@ -115,24 +114,32 @@ static void serve(const struct torture *t, const struct request *request, int sa
 
 /* --- the parent -------------------- */
 
-/* Reads until the child has closed its end; false: it takes too long. */
-static bool listen_to(int hear, char *said, size_t size)
+/* Reads until the child has closed its end, and asks it to end once it is ready, or is silent;
+ * false: it takes too long. */
+static bool listen_to(pid_t child, int hear, char *said, size_t size)
 {
+    bool asked = false;
     size_t len = 0;
     ssize_t n = 1;
 
+    said[0] = '\0';
     while (n > 0) {
         struct pollfd wait = {.fd = hear, .events = POLLIN};
-        if (poll(&wait, 1, PATIENCE_MS) <= 0) {
+        int heard = poll(&wait, 1, asked ? PATIENCE_MS : SILENCE_MS);
+        if (heard <= 0 && asked) {
             return false;
         }
         char rest[4096];
-        n = read(hear, rest, sizeof rest);
-        size_t kept = n > 0 ? md_size_min((size_t)n, size - 1 - len) : 0;
+        n = heard > 0 ? read(hear, rest, sizeof rest) : 1;
+        size_t kept = heard > 0 && n > 0 ? md_size_min((size_t)n, size - 1 - len) : 0;
         memcpy(said + len, rest, kept);
         len += kept;
+        said[len] = '\0';
+        if (!asked && (heard <= 0 || strstr(said, "ready: "))) {
+            asked = true;
+            (void)kill(child, SIGTERM);
+        }
     }
-    said[len] = '\0';
     return true;
 }
 
@@ -150,7 +157,7 @@ static void run(struct torture *t, const struct request *request)
     }
     assert_true(child > 0);
     close(pipes[1]);
-    bool in_time = listen_to(pipes[0], said, sizeof said);
+    bool in_time = listen_to(child, pipes[0], said, sizeof said);
     close(pipes[0]);
     if (!in_time) {
         kill(child, SIGKILL);
