@@ -12,7 +12,7 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 
 
 def free_port():
-    """Below the range that outgoing connections take theirs from, so that none takes it before the server does."""
+    """Below the range that outgoing connections use, so that none takes it before the server does."""
     while True:
         port = random.randint(10000, 32000)
         with socket.socket() as s:
