@@ -415,6 +415,8 @@ for kind in ("systemsharedmemory", "cudasharedmemory"):
                          ("GET", "/region/r/status"), ("POST", "/region/r/unregister"), ("POST", "/status"),
                          ("GET", "/region/r/register"), ("GET", "/nope")):
         add(f"{method} {kind}{path}", method, f"/v2/{kind}{path}", b"{}" if method == "POST" else None)
+add("load in a named repository", "POST", "/v2/repository/r/models/id_FP32/load", b"{}")
+add("trace setting of a version", "GET", "/v2/models/id_FP32/versions/1/trace/setting")
 for method, path in (("GET", "/v2/trace/setting"), ("POST", "/v2/trace/setting"),
                      ("GET", "/v2/models/id_FP32/trace/setting"), ("POST", "/v2/models/id_FP32/generate"),
                      ("GET", "/v2/models/id_FP32/generate"), ("POST", "/v2/models/id_FP32/generate_stream"),
