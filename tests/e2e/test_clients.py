@@ -1,4 +1,4 @@
-"""Programs and libraries that people use: curl, http.client, aiohttp; two servers on one port; addresses of both kinds."""
+"""Programs and libraries that people use, two servers on one port, addresses of both kinds."""
 import asyncio, gzip, http.client, json, shutil, socket, subprocess, zlib
 
 import aiohttp
@@ -6,12 +6,15 @@ import pytest
 from conftest import free_port, read_response, request
 
 PATH = "/v2/models/identity_fp32/infer"
-BODY = json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [2], "data": [1.5, -2]}]}).encode()
-LARGE = json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [50000], "data": [0.5] * 50000}]}).encode()
+BODY = json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [2],
+                               "data": [1.5, -2]}]}).encode()
+LARGE = json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [50000],
+                                "data": [0.5] * 50000}]}).encode()
 
 
 def curl(url, *arguments, data=None):
-    r = subprocess.run(["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", *arguments, url], input=data, capture_output=True)
+    r = subprocess.run(["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", *arguments, url],
+                       input=data, capture_output=True)
     assert r.returncode == 0, r.stderr
     body, _, status = r.stdout.rpartition(b"\n")
     return int(status), body
@@ -19,9 +22,13 @@ def curl(url, *arguments, data=None):
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize("arguments,pack", [
-    ((), bytes), (("-H", "Transfer-Encoding: chunked"), bytes), (("-H", "Expect: 100-continue"), bytes), (("-0",), bytes),
-    (("--compressed",), bytes), (("-H", "Content-Encoding: gzip"), gzip.compress), (("-H", "Connection: close"), bytes),
-    (("-H", "Content-Encoding: deflate", "--compressed"), zlib.compress)], ids=lambda value: "".join(value) if isinstance(value, tuple) else "")
+    ((), bytes), (("-H", "Transfer-Encoding: chunked"), bytes), (("-H", "Expect: 100-continue"), bytes),
+                                            (("-0",), bytes), (("--compressed",), bytes),
+                                            (("-H", "Content-Encoding: gzip"), gzip.compress),
+                                            (("-H", "Connection: close"), bytes),
+                                            (("-H", "Content-Encoding: deflate", "--compressed"),
+                                             zlib.compress)],
+                         ids=lambda value: "".join(value) if isinstance(value, tuple) else "")
 @pytest.mark.parametrize("data", [BODY, LARGE], ids=["small", "large"])
 def test_curl_posts(server, arguments, pack, data):
     data = pack(data)
@@ -68,7 +75,8 @@ def test_aiohttp(server):
 
             assert await asyncio.gather(*(infer(data=BODY) for _ in range(20))) == [[2]] * 20
             assert await infer(data=pieces()) == [50000]
-            assert await infer(data=LARGE, compress="gzip") == await infer(data=LARGE, compress="deflate") == [50000]
+            assert await infer(data=LARGE, compress="gzip") == await infer(data=LARGE,
+                compress="deflate") == [50000]
             assert await infer(json=json.loads(BODY), expect100=True) == [2]
 
     asyncio.run(run())
@@ -76,7 +84,8 @@ def test_aiohttp(server):
 
 def test_two_servers_share_a_port(start, repository):
     port = free_port()
-    servers = [start(repository, f"--http-port={port}", "--reuse-http-port=true", f"--id=server-{i}", wait=False) for i in range(2)]
+    servers = [start(repository, f"--http-port={port}", "--reuse-http-port=true", f"--id=server-{i}",
+                     wait=False) for i in range(2)]
     for s in servers:
         s.port = port
         s.wait_ready()

@@ -17,10 +17,12 @@ def test_counters_follow_requests(server):
     after = server.metrics()
     assert after[key] - before == 5
     assert after['nv_inference_count{model="identity_fp32",version="1"}'] >= 5
-    failures = [v for k, v in after.items() if k.startswith("nv_inference_request_failure") and "identity_fp32" in k]
+    failures = [v for k, v in after.items() if k.startswith("nv_inference_request_failure")
+                and "identity_fp32" in k]
     assert sum(failures) >= 1
-    for name in ("nv_inference_request_duration_us", "nv_inference_queue_duration_us", "nv_inference_compute_infer_duration_us",
-                 "nv_inference_pending_request_count", "nv_inference_exec_count"):
+    for name in ("nv_inference_request_duration_us", "nv_inference_queue_duration_us",
+                 "nv_inference_compute_infer_duration_us", "nv_inference_pending_request_count",
+                 "nv_inference_exec_count"):
         assert f'{name}{{model="identity_fp32",version="1"}}' in after, name
     assert any(k.startswith("modeld_request_duration_seconds_bucket") and "identity_fp32" in k for k in after)
     assert any(k.startswith("modeld_build_info") for k in after)
@@ -30,7 +32,8 @@ def test_counters_follow_requests(server):
 def test_histograms_are_cumulative(server):
     server.infer("identity_fp32", ONE)
     buckets = [(k, v) for k, v in server.metrics().items()
-               if k.startswith("modeld_request_duration_seconds_bucket") and 'model="identity_fp32"' in k and 'phase="total"' in k]
+               if k.startswith("modeld_request_duration_seconds_bucket") and 'model="identity_fp32"' in k
+               and 'phase="total"' in k]
     assert len(buckets) > 5
     values = [v for _, v in buckets]
     assert values == sorted(values) and 'le="+Inf"' in buckets[-1][0]
@@ -53,13 +56,15 @@ def test_content_type(server):
     assert r.status == 200 and r.headers["content-type"].startswith("text/plain")
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian package prometheus)")
+@pytest.mark.skipif(not shutil.which("promtool"),
+                    reason="promtool is not installed (Debian package prometheus)")
 def test_promtool_finds_nothing_in_our_names(server):
     server.infer("identity_fp32", ONE)
     page = server.request("GET", "/metrics", port=server.metrics_port).body
     r = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
     assert r.returncode != 1, r.stderr
-    complaints = [l for l in (r.stdout + r.stderr).decode().splitlines() if l.startswith(("modeld_", "process_"))]
+    complaints = [l for l in (r.stdout + r.stderr).decode().splitlines() if l.startswith(("modeld_",
+        "process_"))]
     assert complaints == []
 
 
@@ -92,7 +97,8 @@ def test_page_is_compressed_for_who_asks(start, tmp_path, coding):
 def value(server, name, **labels):
     """Of the one series with that name and at least those labels."""
     found = [v for k, v in server.metrics().items()
-             if k.partition("{")[0] == name and all(f'{label}="{text}"' in k for label, text in labels.items())]
+             if k.partition("{")[0] == name and all(f'{label}="{text}"' in k for label,
+                 text in labels.items())]
     assert len(found) == 1, (name, labels, found)
     return found[0]
 
@@ -112,7 +118,8 @@ def test_failures_by_reason(server):
     before = failures()
     server.infer("slow", [])
     with server.connect() as s:
-        s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(SLOW), SLOW))
+        s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
+            len(SLOW), SLOW))
         until(lambda: value(server, "modeld_requests_in_flight", model="slow") == 1)
     until(lambda: failures()["CANCELED"] > before["CANCELED"])
     assert failures() == {**before, "OTHER": before["OTHER"] + 1, "CANCELED": before["CANCELED"] + 1}
@@ -124,7 +131,8 @@ def test_durations_follow_the_work(server):
     before = [value(server, f"nv_inference_{name}_duration_us", model="slow") for name in names]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:  # the second waits for the one instance
         assert [r.status for r in pool.map(lambda _: server.infer("slow", ONE), range(2))] == [200, 200]
-    total, queue, compute = (value(server, f"nv_inference_{name}_duration_us", model="slow") - b for name, b in zip(names, before))
+    total, queue, compute = (value(server, f"nv_inference_{name}_duration_us", model="slow") - b for name,
+                             b in zip(names, before))
     assert 600_000 <= compute < 6_000_000 and 50_000 <= queue < 3_000_000 and queue + compute <= total
 
 
@@ -137,15 +145,17 @@ def test_machine_is_measured(server):
 def test_settings(start, tmp_path):
     for name in ("a", "b", "c", "d"):
         write_model(tmp_path, name, identity_config())
-    s = start(tmp_path, "--metrics-config=max_models=2", "--metrics-config=detail=b", "--metrics-config=detail=x*",
-              "--metrics-config=counter_latencies=false", "--metrics-config=summary_latencies=true", "--allow-cpu-metrics=false")
+    s = start(tmp_path, "--metrics-config=max_models=2", "--metrics-config=detail=b",
+              "--metrics-config=detail=x*", "--metrics-config=counter_latencies=false",
+              "--metrics-config=summary_latencies=true", "--allow-cpu-metrics=false")
     for name in ("a", "b", "c", "d", "d"):
         assert s.infer(name, ONE).status == 200
     assert "--metrics-config summary_latencies=true has no effect" in s.log()
     assert [value(s, "nv_inference_request_success", model=m) for m in ("a", "b", "other")] == [1, 1, 3]
     page = get_page(s).body.decode()
     assert 'model="c"' not in page and "duration_us" not in page and "nv_cpu" not in page
-    detailed = {line.split('"')[1] for line in page.splitlines() if line.startswith("modeld_request_duration_seconds_bucket")}
+    detailed = {line.split('"')[1] for line in page.splitlines() if line.startswith(
+        "modeld_request_duration_seconds_bucket")}
     assert detailed == {"b", "other"}
 
 
@@ -157,12 +167,14 @@ def test_wrong_settings_are_refused(start, tmp_path, setting):
 
 def test_labels_are_escaped(start, tmp_path):
     text = "".join(f'metric_tags {{ key: "{k}" value: "{v}" }}\n' for k, v in
-                   (("a key", 'say \\"a\\\\b\\"\\tnow\\n'), ("a_key", "the same label"), ("plain", "h\u00e4user")))
+                   (("a key", 'say \\"a\\\\b\\"\\tnow\\n'), ("a_key", "the same label"),
+                    ("plain", "h\u00e4user")))
     write_model(tmp_path, 'odd "name"', identity_config(extra=text))
     s = start(tmp_path)
     assert s.infer("odd%20%22name%22", ONE).status == 200
     page = get_page(s).body.decode()
-    assert ('nv_inference_request_success{model="odd \\"name\\"",_a_key="say \\"a\\\\b\\"\tnow\\n",_plain="h\u00e4user",version="1"} 1'
+    assert ('nv_inference_request_success{model="odd \\"name\\"",_a_key="say \\"a\\\\b\\"\tnow\\n",'
+            '_plain="h\u00e4user",version="1"} 1'
             in page.splitlines()), page[:3000]
     if shutil.which("promtool"):
         r = subprocess.run(["promtool", "check", "metrics"], input=page.encode(), capture_output=True)

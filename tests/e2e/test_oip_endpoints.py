@@ -107,12 +107,14 @@ def test_log_format_changes_while_running(start, repository):
 
 @pytest.mark.parametrize("path,status,sentence", [
     ("/v2/models/nope/stats", 400, "requested model 'nope' is not available"),
-    ("/v2/models/batched/versions/9/stats", 400, "requested model version is not available for model 'batched'"),
+    ("/v2/models/batched/versions/9/stats", 400,
+     "requested model version is not available for model 'batched'"),
     ("/v2/models/nope/ready", 404, "Request for unknown model: 'nope' is not found"),
-    ("/v2/models/batched/versions/1/ready", 404, "Request for unknown model: 'batched' version 1 is not found"),
+    ("/v2/models/batched/versions/1/ready", 404,
+     "Request for unknown model: 'batched' version 1 is not found"),
     ("/v2/models/batched/versions/99999999999999999999", 400,
-     "failed to get model version from specified version string '99999999999999999999' (details: stol), version should be an "
-     "integral value > 0")])
+     "failed to get model version from specified version string '99999999999999999999' (details: stol), "
+     "version should be an integral value > 0")])
 def test_sentences_on_unknown_models(server, path, status, sentence):
     r = server.get(path)
     assert (r.status, r.json()["error"]) == (status, sentence)

@@ -232,11 +232,14 @@ STRINGS = struct.pack("<I", 1) + b"a"
 
 
 @pytest.mark.parametrize("shape,data,sentence", [
-    ([2], STRINGS, "expected 2 string elements for inference input 'INPUT0' for model 'identity_bytes', got 1"),
-    ([1], STRINGS * 2, "unexpected number of string elements 2 for inference input 'INPUT0' for model 'identity_bytes', expecting 1"),
-    ([1], STRINGS[:-1], "incomplete string data for inference input 'INPUT0', expecting string of length 1 but only 0 bytes available"),
-    ([1], STRINGS[:2], "incomplete string length indicator for inference input 'INPUT0' for model 'identity_bytes', expecting 4 bytes "
-     "but only 2 bytes available.")])
+    ([2], STRINGS,
+     "expected 2 string elements for inference input 'INPUT0' for model 'identity_bytes', got 1"),
+    ([1], STRINGS * 2, "unexpected number of string elements 2 for inference input 'INPUT0' for model "
+     "'identity_bytes', expecting 1"),
+    ([1], STRINGS[:-1], "incomplete string data for inference input 'INPUT0', expecting string of length 1 "
+     "but only 0 bytes available"),
+    ([1], STRINGS[:2], "incomplete string length indicator for inference input 'INPUT0' for model "
+     "'identity_bytes', expecting 4 bytes but only 2 bytes available.")])
 def test_binary_strings_are_checked(server, shape, data, sentence):
     body, headers = binary_body({"inputs": [{"name": "INPUT0", "datatype": "BYTES", "shape": shape,
                                              "parameters": {"binary_data_size": len(data)}}]}, data)
@@ -248,8 +251,8 @@ def test_binary_strings_are_checked(server, shape, data, sentence):
     ("-1", "inference header size should be in range (0, 2), got: -1"),
     ("99999", "inference header size should be in range (0, 2), got: 99999"),
     (2**70, f"inference header size should be in range (0, 2), got: {2**70}"),
-    ("abc", "Unable to parse Inference-Header-Content-Length 'abc'"), ("", "Unable to parse"), ("+2", "Unable to parse"),
-    ("2 ,3", "Unable to parse"), ("-", "Unable to parse")])
+    ("abc", "Unable to parse Inference-Header-Content-Length 'abc'"), ("", "Unable to parse"),
+    ("+2", "Unable to parse"), ("2 ,3", "Unable to parse"), ("-", "Unable to parse")])
 def test_bad_inference_header_length(server, value, sentence):
     r = server.request("POST", "/v2/models/identity_fp32/infer", b"{}", {"Inference-Header-Content-Length": value})
     assert r.status == 400 and sentence in r.json()["error"], r
@@ -258,7 +261,8 @@ def test_bad_inference_header_length(server, value, sentence):
 def test_classes_of_strings_are_refused(server):
     r = server.infer("identity_bytes", [{"name": "INPUT0", "datatype": "BYTES", "shape": [1], "data": ["a"]}],
                      outputs=[{"name": "OUTPUT0", "parameters": {"classification": 1}}])
-    assert r.status == 400 and r.json()["error"] == "class result not available for output due to unsupported type 'BYTES'"
+    assert r.status == 400
+    assert r.json()["error"] == "class result not available for output due to unsupported type 'BYTES'"
 
 
 def test_unknown_model(server):

@@ -35,14 +35,16 @@ def test_control_plane(client):
     assert client.get_log_settings()["log_info"] is True
 
 
-@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.int32, np.int64, np.uint64, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.int32, np.int64, np.uint64, np.float16,
+                                   np.float32, np.float64])
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False])
 def test_infer(client, dtype, binary_in, binary_out):
     if dtype == np.float16 and not (binary_in and binary_out):
         pytest.skip("the client itself refuses FP16 as JSON")
     values = (np.arange(12) % 2).astype(dtype) if dtype == np.bool_ else np.arange(12).astype(dtype)
-    name = {"bool": "bool", "float16": "fp16", "float32": "fp32", "float64": "fp64"}.get(np.dtype(dtype).name, np.dtype(dtype).name)
+    name = {"bool": "bool", "float16": "fp16", "float32": "fp32", "float64": "fp64"}.get(np.dtype(dtype).name,
+        np.dtype(dtype).name)
     r = client.infer(f"identity_{name}", [make(values, binary_in)],
                      outputs=[http.InferRequestedOutput("OUTPUT0", binary_data=binary_out)], request_id="7")
     assert np.array_equal(r.as_numpy("OUTPUT0"), values) and r.get_response()["id"] == "7"
@@ -85,7 +87,8 @@ def test_asyncio(server):
     async def run():
         async with http_aio.InferenceServerClient(f"127.0.0.1:{server.port}") as c:
             assert await c.is_server_ready()
-            results = await asyncio.gather(*(c.infer("identity_fp32", [make(np.full(2, i, np.float32))]) for i in range(20)))
+            results = await asyncio.gather(*(c.infer("identity_fp32", [make(np.full(2, i, np.float32))])
+                                             for i in range(20)))
             for i, r in enumerate(results):
                 assert (r.as_numpy("OUTPUT0") == i).all()
 
@@ -107,14 +110,16 @@ OFFERED = [
     ("get_inference_statistics", (), lambda r: len(r["model_stats"]) > 10),
     ("get_inference_statistics", ("batched", "3"), lambda r: len(r["model_stats"]) == 1),
     ("get_log_settings", (), lambda r: r["log_info"] is True),
-    ("update_log_settings", ({"log_verbose_level": 0, "log_info": True},), lambda r: r["log_verbose_level"] == 0),
+    ("update_log_settings", ({"log_verbose_level": 0, "log_info": True},),
+     lambda r: r["log_verbose_level"] == 0),
 ]
 LATER = [
-    ("load_model", ("batched",)), ("unload_model", ("batched",)), ("get_trace_settings", ()), ("get_trace_settings", ("batched",)),
-    ("update_trace_settings", ("batched", {"trace_rate": "1"})), ("get_system_shared_memory_status", ()), ("get_cuda_shared_memory_status", ()),
-    ("register_system_shared_memory", ("r", "/k", 8)), ("register_cuda_shared_memory", ("r", b"x" * 64, 0, 8)),
-    ("unregister_system_shared_memory", ("r",)), ("unregister_system_shared_memory", ()), ("unregister_cuda_shared_memory", ("r",)),
-]
+    ("load_model", ("batched",)), ("unload_model", ("batched",)), ("get_trace_settings", ()),
+         ("get_trace_settings", ("batched",)), ("update_trace_settings", ("batched", {"trace_rate": "1"})),
+         ("get_system_shared_memory_status", ()), ("get_cuda_shared_memory_status", ()),
+         ("register_system_shared_memory", ("r", "/k", 8)), ("register_cuda_shared_memory",
+             ("r", b"x" * 64, 0, 8)), ("unregister_system_shared_memory", ("r",)),
+         ("unregister_system_shared_memory", ()), ("unregister_cuda_shared_memory", ("r",)), ]
 
 
 @pytest.mark.parametrize("name,arguments,is_right", OFFERED, ids=[f"{o[0]}{o[1]}" for o in OFFERED])
@@ -134,15 +139,18 @@ def test_calls_that_come_later(server, client, name, arguments):
             return await getattr(c, name)(*arguments)
 
     for call in (lambda: getattr(client, name)(*arguments), lambda: asyncio.run(run())):
-        with pytest.raises(InferenceServerException, match="(?i)not implemented yet|at start for now") as raised:
+        with pytest.raises(InferenceServerException,
+                           match="(?i)not implemented yet|at start for now") as raised:
             call()
         assert raised.value.status() == "501"
 
 
 def test_all_arguments_of_infer(client):
-    r = client.infer("batched", [make(np.ones((2, 4), np.float32))], model_version="3", outputs=[http.InferRequestedOutput("OUTPUT0", True)],
-                     request_id="r", sequence_id=5, sequence_start=True, sequence_end=True, priority=1, timeout=10_000_000,
-                     headers={"X-Mine": "1"}, query_params={"a": "b c"}, parameters={"mine": 1, "text": "x", "flag": True, "real": 0.5},
+    r = client.infer("batched", [make(np.ones((2, 4), np.float32))], model_version="3",
+                     outputs=[http.InferRequestedOutput("OUTPUT0", True)], request_id="r", sequence_id=5,
+                     sequence_start=True, sequence_end=True, priority=1, timeout=10_000_000,
+                     headers={"X-Mine": "1"}, query_params={"a": "b c"},
+                     parameters={"mine": 1, "text": "x", "flag": True, "real": 0.5},
                      request_compression_algorithm="gzip", response_compression_algorithm="deflate")
     assert (r.as_numpy("OUTPUT0") == 1).all() and r.get_response()["model_version"] == "3"
     assert r.get_output("OUTPUT0")["shape"] == [2, 4] and r.get_output("nope") is None
@@ -154,8 +162,10 @@ def test_without_outputs_named(client):
 
 def test_bodies_made_and_parsed_apart(server):
     body, length = http.InferenceServerClient.generate_request_body([make(X)])
-    r = server.request("POST", "/v2/models/identity_fp32/infer", body, {"Inference-Header-Content-Length": str(length)})
-    result = http.InferenceServerClient.parse_response_body(r.body, header_length=int(r.headers["inference-header-content-length"]))
+    r = server.request("POST", "/v2/models/identity_fp32/infer", body,
+                       {"Inference-Header-Content-Length": str(length)})
+    result = http.InferenceServerClient.parse_response_body(r.body,
+        header_length=int(r.headers["inference-header-content-length"]))
     assert np.array_equal(result.as_numpy("OUTPUT0"), X)
 
 
@@ -174,7 +184,8 @@ def test_asyncio_errors_and_compression(server):
             with pytest.raises(InferenceServerException, match="unknown model: 'nope'"):
                 await c.infer("nope", [make(X)])
             for algorithm in ("gzip", "deflate"):
-                r = await c.infer("identity_fp32", [make(np.zeros(5000, np.float32), False)], request_compression_algorithm=algorithm,
+                r = await c.infer("identity_fp32", [make(np.zeros(5000, np.float32), False)],
+                                  request_compression_algorithm=algorithm,
                                   response_compression_algorithm=algorithm)
                 assert r.as_numpy("OUTPUT0").shape == (5000,)
 

@@ -10,7 +10,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from conftest import Server, free_port, request, write_model  # noqa: E402
 
 PEERS = pathlib.Path(os.environ["MODELD_PEERS"])
-DTYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES")
+DTYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32",
+          "FP64", "BYTES")
 
 # The same model for the field: output k is input k, where both are there.
 MODEL_PY = """import json, time
@@ -20,14 +21,16 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self.pairs = [(i["name"], o["name"]) for i, o in zip(config["input"], config["output"])]
         delay = config["parameters"].get("execute_delay_ms")
-        self.delay = int(delay["string_value"]) / 1000 if delay else 0  # a word there fails the load, as with modeld
+        # what is no number fails the load, as with modeld
+        self.delay = int(delay["string_value"]) / 1000 if delay else 0
     def execute(self, requests):
         time.sleep(self.delay)
         answers = []
         for r in requests:
             wanted = r.requested_output_names()
             given = [(pb.get_input_tensor_by_name(r, i), o) for i, o in self.pairs if o in wanted]
-            answers.append(pb.InferenceResponse([pb.Tensor(o, t.as_numpy()) for t, o in given if t is not None]))
+            answers.append(pb.InferenceResponse(
+                [pb.Tensor(o, t.as_numpy()) for t, o in given if t is not None]))
         return answers
 """
 
@@ -42,7 +45,8 @@ def config(*tensors, batch=0, extra=""):
     text = f"max_batch_size: {batch}\ninstance_group [ {{ count: 1 kind: KIND_CPU }} ]\n{extra}\n"
     for i, (dtype, dims, *extras) in enumerate(tensors):
         of_input, of_output = (extras + ["", ""])[:2]
-        text += tensor("input", f"INPUT{i}", dtype, dims, of_input) + tensor("output", f"OUTPUT{i}", dtype, dims, of_output)
+        text += tensor("input", f"INPUT{i}", dtype, dims, of_input) + tensor("output", f"OUTPUT{i}", dtype,
+            dims, of_output)
     return text
 
 
@@ -53,8 +57,10 @@ MODELS = {
     "wild": config(("FP32", "-1, -1")),
     "choice": config(("FP32", "-1"), ("INT32", "-1", "optional: true")),
     "labelled": config(("FP32", "4", "", 'label_filename: "labels.txt"'), batch=4),
-    "slow": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "20" } }'),
-    "broken": config(("FP32", "-1"), extra='parameters { key: "execute_delay_ms" value { string_value: "x" } }'),
+    "slow": config(("FP32", "-1"),
+                   extra='parameters { key: "execute_delay_ms" value { string_value: "20" } }'),
+    "broken": config(("FP32", "-1"),
+                     extra='parameters { key: "execute_delay_ms" value { string_value: "x" } }'),
     "unversioned": config(("FP32", "-1")),
     "dotted.name-1": config(("FP32", "-1"), extra="version_policy { all {} }"),
 }
@@ -86,9 +92,10 @@ class Triton:
         self.log = open(self.log_path, "wb")
         self.process = subprocess.Popen(
             [str(site / "pytriton/tritonserver/bin/tritonserver"), f"--model-repository={folder / 'models'}",
-             f"--backend-directory={PEERS / 'backends'}", *TOLERANT, "--http-address=127.0.0.1", "--grpc-address=127.0.0.1",
-             "--metrics-address=127.0.0.1", f"--http-port={self.port}", f"--grpc-port={grpc}",
-             f"--metrics-port={self.metrics_port}"], env=env, stdout=self.log, stderr=self.log)
+             f"--backend-directory={PEERS / 'backends'}", *TOLERANT, "--http-address=127.0.0.1",
+             "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", f"--http-port={self.port}",
+             f"--grpc-port={grpc}", f"--metrics-port={self.metrics_port}"], env=env, stdout=self.log,
+                                        stderr=self.log)
 
     def wait_ready(self):
         deadline = time.time() + 120
@@ -124,6 +131,7 @@ def triton(tmp_path_factory):
 def ours(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modeld")
     write_repository(folder, "identity")
-    server = Server(folder, "--compat=triton", *TOLERANT, "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
+    server = Server(folder, "--compat=triton", *TOLERANT, "--http-address=127.0.0.1",
+                    "--metrics-address=127.0.0.1")
     yield server
     assert server.stop() == 0, server.log()

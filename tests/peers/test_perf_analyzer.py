@@ -6,9 +6,10 @@ from field import PEERS, ours  # noqa: F401 (fixture)
 
 SHAPE = ("--shape", "INPUT0:4")
 FILES = {
-    "pair.json": {"data": [{"INPUT0": {"content": [1.5, 2.0, 3.0], "shape": [3]}, "INPUT1": [4, 5]}, {"INPUT0": {"content": [1.0], "shape": [1]}, "INPUT1": [4, 5]}]},
-    "word.json": {"data": [{"INPUT0": {"content": ["h\u00e4user"], "shape": [1]}}]},  # it puts two into one as JSON
+    "pair.json": {"data": [{"INPUT0": {"content": [1.5, 2.0, 3.0], "shape": [3]}, "INPUT1": [4, 5]},
+                           {"INPUT0": {"content": [1.0], "shape": [1]}, "INPUT1": [4, 5]}]},
     "text.json": {"data": [{"INPUT0": {"content": ["abc", "h\u00e4user"], "shape": [2]}}]},
+    "word.json": {"data": [{"INPUT0": {"content": ["h\u00e4user"], "shape": [1]}}]},  # as JSON it mixes two up
 }
 MODES = [
     ("pair", *SHAPE, "--concurrency-range", "1:3:2"),
@@ -21,16 +22,18 @@ MODES = [
     ("id_INT64", *SHAPE, "--sync"),
     ("id_BYTES", "--shape", "INPUT0:2", "--string-length", "8"),
     ("id_BYTES", "--input-data", "text.json"),
-    ("id_BYTES", "--input-data", "word.json", "--input-tensor-format", "json", "--output-tensor-format", "json"),
+    ("id_BYTES", "--input-data", "word.json", "--input-tensor-format", "json", "--output-tensor-format",
+     "json"),
     ("dotted.name-1", *SHAPE, "-x", "1"),
     ("pair", *SHAPE, "-v", "--measurement-mode", "count_windows", "--measurement-request-count", "100"),
 ]
 
 
 def perf_analyzer(server, model, *arguments, folder):
-    r = subprocess.run([str(PEERS / "bin/perf_analyzer"), "-m", model, "-u", f"127.0.0.1:{server.port}", "-p", "300", "-s", "999", "-r", "3",
-                        *arguments], env={**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")}, cwd=folder, capture_output=True,
-                       text=True, timeout=60)
+    r = subprocess.run([str(PEERS / "bin/perf_analyzer"), "-m", model, "-u", f"127.0.0.1:{server.port}",
+                        "-p", "300", "-s", "999", "-r", "3", *arguments],
+                       env={**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")}, cwd=folder,
+                       capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
     return r.stdout + r.stderr
 
@@ -59,7 +62,8 @@ def test_figures_of_the_server(ours, tmp_path):
 
 
 def test_collected_metrics(ours, tmp_path):
-    output = perf_analyzer(ours, "pair", *SHAPE, "--collect-metrics", "--metrics-url", f"127.0.0.1:{ours.metrics_port}/metrics",
-                           "--metrics-interval", "100", folder=tmp_path)
+    output = perf_analyzer(ours, "pair", *SHAPE, "--collect-metrics", "--metrics-url",
+                           f"127.0.0.1:{ours.metrics_port}/metrics", "--metrics-interval", "100",
+                           folder=tmp_path)
     complaints = [line for line in output.splitlines() if re.search("(?i)warning|error|failed", line)]
     assert complaints and all("nv_gpu_" in line for line in complaints), complaints  # there is no GPU

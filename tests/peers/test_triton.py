@@ -12,30 +12,35 @@ Y = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 2], "data": [1, 2, 3, 4
 
 def reason_of(name):
     """(status, reason) of the documented difference, or None."""
-    return next(((status, reason) for pattern, status, reason in DIFFERENCES if re.fullmatch(pattern, name)), None)
+    return next(((status, reason) for pattern, status, reason in DIFFERENCES if re.fullmatch(pattern, name)),
+                None)
 
 
 def without_numbers(document):
     """Durations and counters differ from run to run; FP32 has the digits of a double in the field."""
     for stats in document.get("model_stats", []):
         stats["inference_stats"] = {key: sorted(value) for key, value in stats["inference_stats"].items()}
-        stats.update(last_inference=0, inference_count=0, execution_count=0, batch_stats=0, memory_usage=0, response_stats=0)
+        stats.update(last_inference=0, inference_count=0, execution_count=0, batch_stats=0, memory_usage=0,
+                     response_stats=0)
     for output in document.get("outputs", []):
         if output.get("datatype") == "FP32" and "data" in output:
             output["data"] = [struct.pack("<f", value).hex() for value in output["data"]]
     if "platform" in document:
-        document.update(platform="", backend="", instance_group=[], default_model_filename="", optimization={})
+        document.update(platform="", backend="", instance_group=[], default_model_filename="",
+                        optimization={})
     return document
 
 
 def without_reasons(index):
-    """Each server has its own sentence on what failed; the field says nothing of a model without a version."""
-    return [{**entry, "reason": bool(entry["reason"])} if "reason" in entry else entry for entry in index if entry["name"] != "unversioned"]
+    """Each has its own sentence on what failed; the field says nothing of a model without a version."""
+    return [{**entry, "reason": bool(entry["reason"])} if "reason" in entry else entry
+            for entry in index if entry["name"] != "unversioned"]
 
 
 def view(response):
     """What a client sees of an answer: headers, JSON with its order of keys, binary tail."""
-    headers = {key: response.headers.get(key) for key in ("content-type", "content-encoding", "inference-header-content-length")}
+    headers = {key: response.headers.get(key) for key in ("content-type", "content-encoding",
+        "inference-header-content-length")}
     body, tail = response.body, b""
     if headers["content-encoding"]:
         body = zlib.decompress(body, 47)
@@ -48,7 +53,8 @@ def view(response):
         document = json.loads(body)
     except ValueError:
         return headers, body, tail
-    return headers, json.dumps((without_numbers if isinstance(document, dict) else without_reasons)(document)), tail
+    return headers, json.dumps((without_numbers if isinstance(document,
+        dict) else without_reasons)(document)), tail
 
 
 def check_error(response, head_only):
@@ -70,7 +76,8 @@ def test_answer(triton, ours, name, method, path, body, headers):
         assert mine.status == request(ours.port, "GET", path).status and not mine.body
     else:
         assert (mine.status, view(mine)) == (theirs.status, view(theirs))
-        if path.endswith("/infer") and b'"FP' not in theirs.body and not theirs.headers.get("content-encoding"):
+        if path.endswith("/infer") and b'"FP' not in theirs.body and not theirs.headers.get(
+            "content-encoding"):
             assert mine.body == theirs.body  # to the byte, but for the digits of floats
 
 
@@ -98,10 +105,12 @@ def damaged(body, dice):
 def test_damaged_requests(triton, ours, seed):
     """A request that both can read has the same answer; what one cannot read, the other does not either."""
     dice = random.Random(seed)
-    body = json.dumps({"id": "x", "inputs": [X, Y], "outputs": [{"name": "OUTPUT1"}], "parameters": {"a": 1.5}}).encode()
+    body = json.dumps({"id": "x", "inputs": [X, Y], "outputs": [{"name": "OUTPUT1"}],
+                       "parameters": {"a": 1.5}}).encode()
     for _ in range(200):
         wrong = damaged(body, dice)
-        theirs, mine = (request(server.port, "POST", "/v2/models/pair/infer", wrong) for server in (triton, ours))
+        theirs, mine = (request(server.port, "POST", "/v2/models/pair/infer", wrong) for server in (triton,
+            ours))
         assert mine.status in (200, 400), (wrong, mine)
         if theirs.status == 200 and mine.status == 200:
             assert view(mine) == view(theirs), wrong
@@ -113,7 +122,8 @@ def test_damaged_requests(triton, ours, seed):
 
 # --- what is counted
 
-DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit",
+             "cache_miss")
 
 
 def statistics(server):
@@ -129,29 +139,36 @@ def test_statistics_count_alike(triton, ours):
         for _ in range(3):
             assert request(server.port, "POST", "/v2/models/pair/infer", {"inputs": [X, Y]}).status == 200
         after = statistics(server)
-        took = {key: after["inference_stats"][key]["ns"] - before["inference_stats"][key]["ns"] for key in DURATIONS}
-        assert took["success"] >= took["queue"] + took["compute_input"] + took["compute_infer"] + took["compute_output"] > 0
+        took = {key: after["inference_stats"][key]["ns"] - before["inference_stats"][key]["ns"]
+                for key in DURATIONS}
+        assert took["success"] >= took["queue"] + took["compute_input"] + took["compute_infer"] + took[
+            "compute_output"] > 0
         assert after["last_inference"] >= before["last_inference"]
         batches = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in after["batch_stats"]}
-        batches_before = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in before["batch_stats"]}
+        batches_before = {batch["batch_size"]: batch["compute_infer"]["count"]
+                          for batch in before["batch_stats"]}
         grown.append((
             [after[key] - before[key] for key in ("inference_count", "execution_count")],
-            {key: after["inference_stats"][key]["count"] - before["inference_stats"][key]["count"] for key in DURATIONS},
+            {key: after["inference_stats"][key]["count"] - before["inference_stats"][key]["count"]
+             for key in DURATIONS},
             batches[2] - batches_before.get(2, 0), list(after), list(after["batch_stats"][0])))
     assert grown[0] == grown[1]
 
 
 def families(server):
     page = request(server.metrics_port, "GET", "/metrics").body.decode()
-    return page, {line.split()[2]: line.split()[3] for line in page.splitlines() if line.startswith("# TYPE nv_")}
+    return page, {line.split()[2]: line.split()[3] for line in page.splitlines() if line.startswith(
+        "# TYPE nv_")}
 
 
 def counted(page, name):
-    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(rf'{name}{{.*model="pair"', line))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(
+        rf'{name}{{.*model="pair"', line))
 
 
 def test_metrics_count_alike(triton, ours):
-    names = ("nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count", "nv_inference_pending_request_count")
+    names = ("nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count",
+             "nv_inference_pending_request_count")
     grown = []
     for server in (triton, ours):
         before, _ = families(server)
@@ -164,8 +181,11 @@ def test_metrics_count_alike(triton, ours):
 
 def test_metrics_have_the_same_names(triton, ours):
     (page, theirs), (our_page, mine) = families(triton), families(ours)
-    pinned = {"nv_pinned_memory_pool_total_bytes", "nv_pinned_memory_pool_used_bytes"}  # there is no such pool
-    assert {name: kind for name, kind in theirs.items() if name not in pinned} == {name: mine.get(name) for name in theirs if name not in pinned}
+    pinned = {"nv_pinned_memory_pool_total_bytes",
+              "nv_pinned_memory_pool_used_bytes"}  # there is no such pool
+    assert {name: kind for name, kind in theirs.items() if name not in pinned} == {name: mine.get(name)
+        for name in theirs if name not in pinned}
     for name in theirs.keys() - pinned:
-        series = [re.findall(r'(\w+)="', line) for p in (page, our_page) for line in p.splitlines() if re.match(rf'{name}[ {{].*', line)]
+        series = [re.findall(r'(\w+)="', line) for p in (page, our_page)
+                  for line in p.splitlines() if re.match(rf'{name}[ {{].*', line)]
         assert len({tuple(sorted(labels)) for labels in series}) == 1, name

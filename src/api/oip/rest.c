@@ -548,6 +548,11 @@ static void no_load(struct md_exchange *x)
         "models are loaded at start for now: restart the server with --load-model to change them");
 }
 
+static void no_repository(struct md_exchange *x)
+{
+    md_oip_reply_sentence(x, 501, "'repository_name' specification is not supported");
+}
+
 static void no_generate(struct md_exchange *x)
 {
     md_oip_reply_sentence(
@@ -583,6 +588,7 @@ SIMPLE(not_found_handler, not_found);
 SIMPLE(wrong_method_handler, wrong_method);
 SIMPLE(no_memory_handler, no_memory);
 SIMPLE(no_load_handler, no_load);
+SIMPLE(no_repository_handler, no_repository);
 SIMPLE(no_generate_handler, no_generate);
 SIMPLE(no_shared_memory_handler, no_shared_memory);
 SIMPLE(no_trace_handler, no_trace);
@@ -611,6 +617,8 @@ static const struct md_route routes[] = {
     {"/v2/drain", BOTH, &drain_handler, NULL},
     {"/v2/repository/models/{0}/load", MD_ROUTE_POST, &no_load_handler, NULL},
     {"/v2/repository/models/{0}/unload", MD_ROUTE_POST, &no_load_handler, NULL},
+    {"/v2/repository/{0}/models/{2}/load", MD_ROUTE_POST, &no_repository_handler, NULL},
+    {"/v2/repository/{0}/models/{2}/unload", MD_ROUTE_POST, &no_repository_handler, NULL},
     {"/v2/models/{0}/generate", MD_ROUTE_POST, &no_generate_handler, NULL},
     {"/v2/models/{0}/generate_stream", MD_ROUTE_POST, &no_generate_handler, NULL},
     {"/v2/models/{0}/versions/{1}/generate", MD_ROUTE_POST, &no_generate_handler, NULL},
