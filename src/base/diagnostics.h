@@ -2,8 +2,8 @@
  * Diagnostics: errors, warnings and notes with their place, collected so that one run shows all of
  * them.
  *
- * One owner, one thread. Names and texts live in the arena given at init. Bounded: beyond MD_DIAGNOSTICS_MAX
- * only the counts grow.
+ * One owner, one thread. Names and texts live in the arena given at init. Bounded: beyond
+ * MD_DIAGNOSTICS_MAX only the counts grow.
  */
 #ifndef MD_BASE_DIAGNOSTICS_H
 #define MD_BASE_DIAGNOSTICS_H
