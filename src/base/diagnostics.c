@@ -12,6 +12,17 @@ void md_diagnostics_init(struct md_diagnostics *diagnostics, struct md_arena *ar
     diagnostics->count = diagnostics->error_count = diagnostics->warning_count = 0;
 }
 
+/* A copy of the name; mostly it is that of the diagnostic before. NULL when out of memory. */
+static const char *keep_name(const struct md_diagnostics *diagnostics, const char *file)
+{
+    const char *last = diagnostics->count ? diagnostics->items[diagnostics->count - 1].file : NULL;
+
+    if (!file || (last && strcmp(last, file) == 0)) {
+        return file ? last : NULL;
+    }
+    return md_arena_strdup(diagnostics->arena, file);
+}
+
 bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, const char *file,
                  unsigned line, unsigned column, const char *format, ...)
 {
@@ -27,9 +38,10 @@ bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, 
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     const char *copy = md_arena_strdup(diagnostics->arena, text);
+    const char *name = keep_name(diagnostics, file);
     diagnostics->items[diagnostics->count++] =
         (struct md_diagnostic){.severity = severity,
-                               .file = file,
+                               .file = name,
                                .line = line,
                                .column = column,
                                .text = copy ? copy : "out of memory"};

@@ -2,8 +2,8 @@
  * Diagnostics: errors, warnings and notes with their place, collected so that one run shows all of
  * them.
  *
- * One owner, one thread. Texts live in the arena given at init. Bounded: beyond MD_DIAGNOSTICS_MAX
- * only the counts grow.
+ * One owner, one thread. Names and texts live in the arena given at init. Bounded: beyond
+ * MD_DIAGNOSTICS_MAX only the counts grow.
  */
 #ifndef MD_BASE_DIAGNOSTICS_H
 #define MD_BASE_DIAGNOSTICS_H
@@ -29,7 +29,7 @@ struct md_diagnostics {
 };
 
 void md_diagnostics_init(struct md_diagnostics *diagnostics, struct md_arena *arena);
-/* `file` is not copied. Returns false, so that callers can return it. */
+/* File and text are copied. Returns false, so that callers can return it. */
 bool md_diagnose(struct md_diagnostics *diagnostics, enum md_severity severity, const char *file,
                  unsigned line, unsigned column, const char *format, ...) MD_PRINTF(6, 7);
 /* "file:line:column: error: text" */

@@ -6,6 +6,7 @@
 #include "os/cgroup.h"
 
 #include <malloc.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 /* What is smaller stays in the heap, which a trim gives back too. At the C library's first 128 KiB
@@ -17,9 +18,17 @@ void md_os_memory_setup(void)
     (void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 }
 
+/* One thread at a time: a second would find little to do, and where another allocator stands in
+ * for the C library's (the address sanitizer's) the first call sets that one up, which is no work
+ * for two. */
 void md_os_memory_trim(void)
 {
-    (void)malloc_trim(0);
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+
+    if (!atomic_flag_test_and_set(&busy)) {
+        (void)malloc_trim(0);
+        atomic_flag_clear(&busy);
+    }
 }
 
 size_t md_os_memory_limit(void)

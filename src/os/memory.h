@@ -11,7 +11,8 @@
  * thing in main. */
 void md_os_memory_setup(void);
 
-/* Gives free heap memory back to the system. Any thread; takes milliseconds. */
+/* Gives free heap memory back to the system; nothing while another thread does. Any thread; takes
+ * milliseconds. */
 void md_os_memory_trim(void);
 
 /* The smaller of the machine's memory and this process's control group limit, in bytes. */

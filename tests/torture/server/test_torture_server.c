@@ -6,6 +6,7 @@
 #include "torture/torture.h"
 
 #include "os/clock.h"
+#include "os/memory.h"
 #include "os/signal.h"
 #include "os/thread.h"
 #include "server/server.h"
@@ -105,6 +106,7 @@ static void serve(const struct torture *t, const struct request *request, int sa
     (void)snprintf(socket, sizeof socket, "--http-unix-socket=%s/socket", folder);
     (void)dup2(say, 1);
     (void)dup2(say, 2);
+    md_os_memory_setup();
     md_os_signal_setup();
     md_os_clock_install();
     torture_arm(t);

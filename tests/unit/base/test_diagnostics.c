@@ -52,6 +52,29 @@ static void test_diagnostics_are_bounded_but_counted(void **state)
     md_arena_deinit(&arena);
 }
 
+/* Whoever complains may be gone when it is read. */
+static void test_diagnostics_keep_names_and_texts(void **state)
+{
+    static struct md_diagnostics diagnostics;
+    static const char *const names[] = {"one", "one", "two", NULL, "one"};
+    struct md_arena arena = {0};
+
+    (void)state;
+    md_diagnostics_init(&diagnostics, &arena);
+    for (size_t i = 0; i < MD_COUNT_OF(names); i++) {
+        char name[8] = "", text[8] = "text";
+        (void)strncpy(name, names[i] ? names[i] : "", sizeof name - 1);
+        md_diagnose(&diagnostics, MD_SEVERITY_ERROR, names[i] ? name : NULL, 1, 0, "%s", text);
+        memset(name, 'x', sizeof name);
+        memset(text, 'x', sizeof text);
+    }
+    for (size_t i = 0; i < MD_COUNT_OF(names); i++) {
+        assert_true(md_str_eq(md_str_of(diagnostics.items[i].file), md_str_of(names[i])));
+        assert_string_equal(diagnostics.items[i].text, "text");
+    }
+    md_arena_deinit(&arena);
+}
+
 static void test_diagnostics_without_memory_still_say_something(void **state)
 {
     static struct md_diagnostics diagnostics;
@@ -99,6 +122,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_diagnostics_print),
         cmocka_unit_test(test_diagnostics_are_bounded_but_counted),
+        cmocka_unit_test(test_diagnostics_keep_names_and_texts),
         cmocka_unit_test(test_diagnostics_without_memory_still_say_something),
         cmocka_unit_test(test_dtype_table),
     };
