@@ -72,7 +72,7 @@ class Bench:
             return servers.modeld(self.build, self.identity, "--inline=off")
         if name == "echo":
             port = servers.free_port()
-            return Server([self.build / "bench/bench_echo", port], port, ready=None)
+            return Server([self.build / "bench/bench_echo", port], port)
         request = self.requests[name.removeprefix("nginx ")]  # answers what modeld answers to it
         url = f"http://127.0.0.1:{self.server('modeld').port}{request.path}"
         answer = urllib.request.urlopen(urllib.request.Request(url, request.body, request.headers))

@@ -15,8 +15,6 @@
 enum {
     TENSOR_ALIGNMENT = 64,
     LAZY_COUNT_BYTES = 256 * 1024,
-    RECV_A_STEP =
-        1024 * 1024, /* at most, and no more than has come: what is asked for is counted */
     CHUNKED_FIRST_BYTES = 16 * 1024,
     RETRY_MS = 10,
     LINGER_MS = 2000,
@@ -89,6 +87,7 @@ static bool after_recv(struct md_session *session, enum md_io outcome, size_t co
     switch (outcome) {
     case MD_IO_OK:
         md_counter_add(&session->counters->received_bytes, count);
+        session->turn_bytes += count;
         return true;
     case MD_IO_AGAIN:
         md_conn_want(session->conn, MD_LOOP_READ);
@@ -282,7 +281,9 @@ static void take_from_buffer(struct md_session *session, size_t wanted)
 
 static bool receive_direct(struct md_session *session, size_t wanted)
 {
-    size_t step = md_size_min(md_size_max(session->body_bytes, LAZY_COUNT_BYTES), RECV_A_STEP);
+    /* no more than has come already: what is asked for is counted */
+    size_t step = md_size_min(md_size_max(session->body_bytes, LAZY_COUNT_BYTES),
+                              MD_SESSION_TURN_BYTES - session->turn_bytes);
     size_t room = md_size_min(wanted, step);
     struct md_error err;
     size_t count;
