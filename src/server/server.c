@@ -609,6 +609,7 @@ static int run(struct server *server)
     md_log(MD_LOG_INFO, "ready: %zu of %zu models, %.1f ms after start",
            md_models_count(server->models) - failed, md_models_count(server->models),
            (double)(md_clock_monotonic_ns() - begin_ns) / MD_NS_PER_MS);
+    md_os_memory_trim(); /* of what only loading needed */
     serve(server);
     status = end_sessions(server);
 out:
