@@ -8,7 +8,8 @@ Installs what it needs (tools/install_packages.sh bench), builds release, and pr
 each case, then those whose goal was missed. Servers have CPU 0, the load generator CPU 1. Rounds of
 modeld and of what it is compared with alternate; figures are medians, ratios are taken within a
 round. CPU for each request is the server process's own, all its threads: the steady figure on a
-machine that does other things too. --case runs the cases whose name contains the word.
+machine that does other things too. --case runs the cases whose name contains the word; --markdown
+renews the section of results in a page such as docs/benchmarks.md.
 """
 import argparse
 import datetime
@@ -32,6 +33,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "modeld"
 INFER = "/v2/models/identity/infer"
 STARTS, MANY_MODELS = 9, 10000
+RESULTS = "## Results\n\n"
 
 
 def median(rounds, key):
@@ -72,7 +74,7 @@ class Bench:
             return servers.modeld(self.build, self.identity, "--inline=off")
         if name == "echo":
             port = servers.free_port()
-            return Server([self.build / "bench/bench_echo", port], port, ready=None)
+            return Server([self.build / "bench/bench_echo", port], port)
         request = self.requests[name.removeprefix("nginx ")]  # answers what modeld answers to it
         url = f"http://127.0.0.1:{self.server('modeld').port}{request.path}"
         answer = urllib.request.urlopen(urllib.request.Request(url, request.body, request.headers))
@@ -256,16 +258,19 @@ def start_engine_ms(build, models):
 
 def start_models(bench):
     """Both load all models at the same time, with as many engine threads as there are CPUs."""
-    repository, ours, engine = CACHE / "repository", [], []
+    repository, ours, engine, sizes = CACHE / "repository", [], [], []
     models = sorted(repository.glob("*/1/model.onnx"))
     for _ in range(STARTS):
         engine.append(start_engine_ms(bench.build, models))
         spent, server = start_ms(bench.build, repository)
         ours.append(spent)
+        time.sleep(0.1)  # it trims its heap when it is ready
+        sizes.append(server.rss_mib())
         server.stop()
     figure = statistics.median(a - b for a, b in zip(ours, engine))
     bench.row("start to ready, the quickstart's models", figure, "ms more", 20,
-              f"{statistics.median(ours):.0f} ms; engine alone {statistics.median(engine):.0f} ms")
+              f"{statistics.median(ours):.0f} ms; engine alone {statistics.median(engine):.0f} ms; "
+              f"resident {statistics.median(sizes):.0f} MiB")
 
 
 def many_models(bench):
@@ -314,8 +319,10 @@ def machine():
             f"{commit.stdout.strip() or 'unknown'}; load average before {os.getloadavg()[0]:.1f}")
 
 
-def markdown(rows, about):
-    text = f"`bench/run.py {' '.join(sys.argv[1:])}`, {about}.\n\n| case | measured | goal | | figures |\n|---|---|---|---|---|\n"
+def markdown(rows, about, before):
+    """The page with its section of results renewed."""
+    text = before.split(RESULTS)[0] + RESULTS + f"`bench/run.py {' '.join(sys.argv[1:])}` on {about}.\n\n"
+    text += "| case | measured | goal | | figures |\n|---|---|---|---|---|\n"
     for row in rows:
         goal = "" if row["goal"] is None else f"{'≥' if row['at_least'] else '≤'} {row['goal']:g}"
         verdict = {True: "ok", False: "**missed**", None: ""}[row["met"]]
@@ -350,7 +357,8 @@ def main():
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"about": about, "rows": bench.rows}, indent=1))
     if options.markdown:
-        pathlib.Path(options.markdown).write_text(markdown(bench.rows, about))
+        page = pathlib.Path(options.markdown)
+        page.write_text(markdown(bench.rows, about, page.read_text() if page.is_file() else ""))
     return 1 if missed else 0
 
 

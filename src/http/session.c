@@ -469,8 +469,9 @@ void md_session_run(struct md_session *session)
         return;
     }
     session->running = true;
+    session->turn_bytes = 0;
     while (!session->peer_gone && step(session)) {
-        if (++steps == STEPS_A_TURN) {
+        if (++steps == STEPS_A_TURN || session->turn_bytes >= MD_SESSION_TURN_BYTES) {
             md_session_yield(session);
             break;
         }

@@ -15,7 +15,6 @@
 enum {
     TENSOR_ALIGNMENT = 64,
     RECV_FIRST = 256 * 1024,
-    RECV_MOST = 1024 * 1024,
     CHUNKED_FIRST_BYTES = 4 * 1024,
     WAITING_BYTES = 4 * 1024, /* read buffer of a connection that is slow to send */
     RETRY_MS = 10,
@@ -114,6 +113,7 @@ static bool after_recv(struct md_session *session, enum md_io outcome, size_t co
     case MD_IO_OK:
         md_counter_add(&session->counters->received_bytes, count);
         session->retry_ms = 0;
+        session->turn_bytes += count;
         return true;
     case MD_IO_AGAIN:
         shrink_buffer(session);
@@ -325,7 +325,9 @@ static void take_from_buffer(struct md_session *session, size_t wanted)
 
 static bool receive_direct(struct md_session *session, size_t wanted)
 {
-    size_t step = md_size_min(md_size_max(session->body_bytes, RECV_FIRST), RECV_MOST);
+    /* no more than has come already: what is asked for is counted */
+    size_t step = md_size_min(md_size_max(session->body_bytes, RECV_FIRST),
+                              MD_SESSION_TURN_BYTES - session->turn_bytes);
     size_t room = md_size_min(wanted, step);
     struct md_error err;
     size_t count;

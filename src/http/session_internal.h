@@ -28,6 +28,8 @@ enum {
     MD_SESSION_DISCARD_MAX =
         1024 * 1024, /* unread body that is worth reading to keep the connection */
     MD_SESSION_SLICE_BYTES = 64 * 1024, /* of compression work between looks at other connections */
+    MD_SESSION_TURN_BYTES = 512 * 1024, /* received and sent between them: the kernel copies that in
+                                           a tenth of a millisecond */
 };
 
 enum md_session_state {
@@ -82,6 +84,7 @@ struct md_session {
     size_t reply_part_count, part_at, part_offset;
     size_t reply_left;
     uint64_t reply_bytes; /* sent */
+    size_t turn_bytes;    /* received and sent since other connections had their turn */
     struct md_deflate *deflate;
     struct md_chain deflated;
     const char *deflate_coding;

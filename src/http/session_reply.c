@@ -531,10 +531,12 @@ bool md_session_step_reply(struct md_session *session)
 {
     struct iovec parts[PARTS_A_SEND];
     struct md_error err;
+    const size_t room = MD_SESSION_TURN_BYTES - session->turn_bytes;
     size_t sent = 0, offered = 0;
 
     int count = gather(session, parts);
     for (int i = 0; i < count; i++) {
+        parts[i].iov_len = md_size_min(parts[i].iov_len, room - offered);
         offered += parts[i].iov_len;
     }
     if (count) {
@@ -551,6 +553,7 @@ bool md_session_step_reply(struct md_session *session)
         advance(session, sent);
         session->reply_left -= session->streaming ? 0 : sent;
         session->reply_bytes += sent;
+        session->turn_bytes += sent;
         md_session_set_deadline(session, session->config->body_timeout_ns);
     }
     if (sent < offered) { /* the socket is full */

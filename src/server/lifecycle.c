@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "os/log_file.h"
+#include "os/memory.h"
 #include "os/process.h"
 #include "os/signal.h"
 

@@ -808,6 +808,39 @@ static void test_session_large_bodies_go_straight_and_aligned(void **state)
     }
 }
 
+/* However much has come and fits: other connections of the loop have their turn in between. */
+static void test_session_large_bodies_move_in_pieces(void **state)
+{
+    enum { BYTES = 900000, EXTRA = MD_SESSION_IN_BYTES };
+    struct rig rig;
+    struct md_conn peer;
+    struct answer answer = {0};
+    size_t most = 0;
+
+    (void)state;
+    rig_open(&rig, BUDGET);
+    peer_open(&peer, &rig);
+    md_bytes_append_c(&peer.in, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 900000\r\n\r\n");
+    for (size_t i = 0; i < BYTES; i++) {
+        md_bytes_append_char(&peer.in, 'x');
+    }
+    for (int turn = 0; turn < 40; turn++) {
+        size_t before = peer.in_at + peer.out.len;
+        if (turn % 2) {
+            rig_turn(&rig);
+        } else if ((peer.want & MD_LOOP_READ) && peer.in_at < peer.in.len) {
+            peer.handler->ready(peer.handler_arg, MD_LOOP_READ);
+        }
+        most = md_size_max(most, peer.in_at + peer.out.len - before);
+    }
+    peer_only_answer(&peer, &answer);
+    assert_int_equal(answer.body.len, BYTES);
+    assert_in_range(most, MD_SESSION_TURN_BYTES / 2, MD_SESSION_TURN_BYTES + EXTRA);
+    peer_hang_up(&peer, &rig);
+    peer_free(&peer);
+    rig_close(&rig);
+}
+
 static void test_session_early_answer_drops_the_body(void **state)
 {
     static const struct {
@@ -1156,6 +1189,7 @@ int main(void)
         cmocka_unit_test(test_session_compresses_if_the_client_likes),
         cmocka_unit_test(test_session_leaves_small_answers_as_they_are),
         cmocka_unit_test(test_session_large_bodies_go_straight_and_aligned),
+        cmocka_unit_test(test_session_large_bodies_move_in_pieces),
         cmocka_unit_test(test_session_early_answer_drops_the_body),
         cmocka_unit_test(test_session_slow_reader_gets_all),
         cmocka_unit_test(test_session_cancels_what_nobody_waits_for),
