@@ -8,7 +8,7 @@
 #include "base/log.h"
 
 /* Holds all of a small inference, so that it takes nothing from the heap. */
-enum { ARENA_CHUNK_BYTES = 8192 - 64, SPARES_MAX = 32 };
+enum { ARENA_CHUNK_BYTES = 8192 - 64, SPARES_MAX = 32, LATE_MS = 500 };
 
 static const char *const refusal_names[] = {
     [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size",
@@ -294,12 +294,26 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     list->first = session;
     list->count++;
     md_conn_set_handler(conn, &conn_handler, session);
-    md_session_set_deadline(session, config->idle_timeout_ns);
+    md_session_set_deadline(session, list->draining ? LATE_MS * (uint64_t)MD_NS_PER_MS
+                                                    : config->idle_timeout_ns);
 }
 
 static bool is_idle(const struct md_session *session)
 {
     return session->state == MD_SESSION_HEAD && !session->in;
+}
+
+/* A request that has arrived but was not read yet is still served. */
+static void close_if_idle(struct md_session *session)
+{
+    session->pinned = true;
+    md_session_run(session);
+    session->pinned = false;
+    if (is_idle(session)) {
+        session_close(session);
+    } else {
+        md_session_release_when_unused(session);
+    }
 }
 
 void md_session_list_drain(struct md_session_list *list)
@@ -308,7 +322,7 @@ void md_session_list_drain(struct md_session_list *list)
     for (struct md_session *session = list->first, *next; session; session = next) {
         next = session->next;
         if (is_idle(session)) {
-            session_close(session);
+            close_if_idle(session);
         }
     }
 }

@@ -76,10 +76,9 @@ static void arrive(struct md_loop_task *task)
     listener->options.accepted(listener->options.arg, conn);
 }
 
-static void take_connection(struct watch *watch, int fd, const char *peer)
+static void take_connection(struct watch *watch, struct md_loop *loop, int fd, const char *peer)
 {
     struct md_listener *listener = watch->listener;
-    struct md_loop *loop = least_loaded(listener, watch->loop);
     struct md_conn *conn = NULL;
     bool full = atomic_load_explicit(&listener->open_count, memory_order_relaxed) >=
                 listener->options.max_connections;
@@ -126,7 +125,7 @@ static void accept_some(struct md_loop_fd *self, uint32_t events)
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         enum md_os_accept outcome = md_os_socket_accept(watch->fd.fd, &fd, peer);
         if (outcome == MD_OS_ACCEPT_OK) {
-            take_connection(watch, fd, peer);
+            take_connection(watch, least_loaded(watch->listener, watch->loop), fd, peer);
             continue;
         }
         if (outcome == MD_OS_ACCEPT_EXHAUSTED) {
@@ -192,6 +191,19 @@ static void close_socket(struct md_listener *listener)
     }
 }
 
+/* Connections that the kernel has accepted would be reset with the socket. */
+static void take_the_rest(struct watch *watch)
+{
+    char peer[MD_OS_PEER_MAX];
+    int fd;
+
+    for (size_t i = 0; i < watch->listener->options.max_connections &&
+                       md_os_socket_accept(watch->fd.fd, &fd, peer) == MD_OS_ACCEPT_OK;
+         i++) {
+        take_connection(watch, watch->loop, fd, peer); /* they are there when this has returned */
+    }
+}
+
 static void end_watch(struct md_loop_task *task)
 {
     struct watch *watch = MD_CONTAINER_OF(task, struct watch, end);
@@ -203,6 +215,7 @@ static void end_watch(struct md_loop_task *task)
         md_loop_timer_unreserve(watch->loop);
     }
     if (atomic_fetch_sub(&listener->watching, 1) == 1) {
+        take_the_rest(watch);
         close_socket(listener);
     }
 }
