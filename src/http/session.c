@@ -11,7 +11,7 @@
 enum { ARENA_CHUNK_BYTES = 8192 - 64 };
 
 /* A connection that comes while the server drains: time for the request that it came for. */
-enum { LATE_IDLE_NS = MD_NS_PER_S };
+enum { LATE_IDLE_NS = 500 * MD_NS_PER_MS };
 
 static const char *const refusal_names[] = {
     [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size",

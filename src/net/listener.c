@@ -11,7 +11,7 @@
 #include "net/conn_internal.h"
 #include "os/poll.h"
 
-enum { ACCEPTS_A_TURN = 32, ACCEPTS_AT_STOP = 4096 /* the backlog */, PAUSE_MS = 100 };
+enum { ACCEPTS_A_TURN = 32, PAUSE_MS = 100 };
 
 /* One loop's watch on the socket. */
 struct watch {
@@ -76,10 +76,9 @@ static void arrive(struct md_loop_task *task)
     listener->options.accepted(listener->options.arg, conn);
 }
 
-static void take_connection(struct watch *watch, int fd, const char *peer)
+static void take_connection(struct watch *watch, struct md_loop *loop, int fd, const char *peer)
 {
     struct md_listener *listener = watch->listener;
-    struct md_loop *loop = least_loaded(listener, watch->loop);
     struct md_conn *conn = NULL;
     bool full = atomic_load_explicit(&listener->open_count, memory_order_relaxed) >=
                 listener->options.max_connections;
@@ -126,7 +125,7 @@ static void accept_some(struct md_loop_fd *self, uint32_t events)
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         enum md_os_accept outcome = md_os_socket_accept(watch->fd.fd, &fd, peer);
         if (outcome == MD_OS_ACCEPT_OK) {
-            take_connection(watch, fd, peer);
+            take_connection(watch, least_loaded(watch->listener, watch->loop), fd, peer);
             continue;
         }
         if (outcome == MD_OS_ACCEPT_EXHAUSTED) {
@@ -192,17 +191,16 @@ static void close_socket(struct md_listener *listener)
     }
 }
 
-/* Whoever the kernel has connected already is served: closing the socket would cut them off. */
-static void accept_rest(struct watch *watch)
+/* Connections that the kernel has accepted would be reset with the socket. */
+static void take_the_rest(struct watch *watch)
 {
     char peer[MD_OS_PEER_MAX];
     int fd;
 
-    for (int i = 0; i < ACCEPTS_AT_STOP; i++) {
-        if (md_os_socket_accept(watch->fd.fd, &fd, peer) != MD_OS_ACCEPT_OK) {
-            return;
-        }
-        take_connection(watch, fd, peer);
+    for (size_t i = 0; i < watch->listener->options.max_connections &&
+                       md_os_socket_accept(watch->fd.fd, &fd, peer) == MD_OS_ACCEPT_OK;
+         i++) {
+        take_connection(watch, watch->loop, fd, peer); /* they are there when this has returned */
     }
 }
 
@@ -217,7 +215,7 @@ static void end_watch(struct md_loop_task *task)
         md_loop_timer_unreserve(watch->loop);
     }
     if (atomic_fetch_sub(&listener->watching, 1) == 1) {
-        accept_rest(watch);
+        take_the_rest(watch);
         close_socket(listener);
     }
 }

@@ -274,7 +274,9 @@ def test_slow_readers(start, repository):
         c.sendall(request)
         clients.append(c)
     slow, dead = clients
-    received, began = b"", time.time()
+    received = slow.recv(1)
+    assert dead.recv(1) == received  # both answers have begun
+    began = time.time()
     while time.time() - began < 2.5:  # longer than the limit, with progress
         received += slow.recv(100000)
         time.sleep(0.1)
@@ -289,7 +291,7 @@ def test_slow_readers(start, repository):
             data += piece
     except ConnectionError:
         pass
-    assert not data.endswith(b"]}]}")
+    assert not data.endswith(b"]}]}"), "not cut off"
 
 
 # Stop signals
@@ -330,3 +332,19 @@ def test_a_second_signal_ends_at_once(queue):
     s.process.send_signal(signal.SIGINT)
     assert s.process.wait(10) == 1
     assert time.time() - begin < 1
+
+
+def test_sigterm_answers_those_that_were_not_accepted_yet(start, repository):
+    s = start(repository)
+    for _ in range(3):
+        s.process.send_signal(signal.SIGSTOP)
+        clients = [s.connect() for _ in range(30)]
+        for c in clients:
+            c.sendall(post(GOOD))
+        s.process.send_signal(signal.SIGTERM)
+        s.process.send_signal(signal.SIGCONT)
+        for c in clients:
+            assert read_response(c.makefile("rb")).status == 200
+            c.close()
+        assert s.process.wait(10) == 0
+        s = start(repository, port=s.port)
