@@ -46,8 +46,9 @@ def prepare(build):
 
 def machine():
     cpu = next(l for l in open("/proc/cpuinfo") if l.startswith("model name")).split(":")[1].strip()
+    kernel = platform.release().split("-")[0]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return (f"{os.cpu_count()} x {cpu}, Linux {platform.release()}; {datetime.date.today()}; commit "
+    return (f"{os.cpu_count()} x {cpu}, Linux {kernel}; {datetime.date.today()}; commit "
             f"{commit.stdout.strip() or 'unknown'}; load average before {os.getloadavg()[0]:.1f}")
 
 
