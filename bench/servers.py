@@ -84,8 +84,8 @@ class Server:
 def modeld(build, repository, *flags, loops=1, cpus="0", ready="/v2/health/ready"):
     port, metrics = free_port(), free_port()
     threads = ["--http-thread-count", str(loops)] if loops else []
-    server = Server([build / "modeld", "--model-repository", repository, "--http-port", port, "--metrics-port",
-                     metrics, *threads, *flags], port, ready, cpus)
+    server = Server([build / "modeld", "--model-repository", repository, "--http-port", port,
+                     "--metrics-port", metrics, *threads, *flags], port, ready, cpus)
     server.metrics_port = metrics
     return server
 

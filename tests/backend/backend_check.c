@@ -1064,7 +1064,7 @@ static int parse_option(const char *name, char *value)
 int main(int argc, char **argv)
 {
     /* As the server does first thing: large blocks go back to the system when they are freed. */
-    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
     int at = 1;
     if (argc == 2 && !strcmp(argv[1], "--help")) {
         fputs(usage, stdout);

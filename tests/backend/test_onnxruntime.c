@@ -544,7 +544,7 @@ static void test_onnxruntime_cancels_a_batch_when_all_have_left(void **state)
 
 int main(void)
 {
-    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
     models = getenv("MODELD_TEST_MODELS");
     if (!models) {
         puts("skipped: MODELD_TEST_MODELS does not name the folder that make_models.py has filled");
