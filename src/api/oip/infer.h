@@ -1,6 +1,6 @@
 /*
- * Inference over REST: decode (infer_decode.c), submit, encode (infer_encode.c). On the loop of the
- * exchange.
+ * Inference over REST: from the head to the submission (infer.c), the document of the request
+ * (infer_read.c), the answer (infer_encode.c). On the loop of the exchange.
  */
 #ifndef MD_API_OIP_INFER_H
 #define MD_API_OIP_INFER_H
@@ -62,7 +62,7 @@ struct md_oip_infer {
     struct md_json json;
     size_t json_bytes; /* of the body; the rest is binary */
     bool raw;          /* the body is one tensor */
-    unsigned place;    /* where in the document, see infer_decode.c */
+    unsigned place;    /* where in the document, see infer_read.c */
     unsigned keys;     /* of the document that were read, a bit each */
     struct md_oip_input *inputs;
     size_t input_count, input_capacity;
@@ -87,6 +87,16 @@ struct md_oip_infer {
 
 extern const struct md_http_handler md_oip_infer_handler;
 extern const struct md_responder md_oip_responder;
+
+/* Reads on for a slice. DONE: inputs, outputs and parameters are complete, but for binary data.
+ * ERROR: infer->json.error. */
+enum md_progress md_oip_read_step(struct md_oip_infer *infer) MD_MUST_CHECK;
+
+/* Sets infer->json.error (INVALID_ARGUMENT) unless there is one already; returns false. */
+bool md_oip_fail(struct md_oip_infer *infer, const char *format, ...) MD_PRINTF(2, 3);
+
+/* Aligned memory of the exchange for a tensor; NULL with infer->json.error. */
+char *md_oip_tensor_memory(struct md_oip_infer *infer, size_t bytes) MD_MUST_CHECK;
 
 /* The next slice of the answer to infer->response; the last one answers. */
 void md_oip_encode_step(struct md_oip_infer *infer);

@@ -1,14 +1,10 @@
 /*
- * Decoding of inference requests.
+ * Reading the document of an inference request.
  *
- * The document is read with the pull reader; `place` says in which part of it the reader stands.
- * Numbers of `data` go straight into the tensor's memory. After a slice the work yields to the
- * loop's other connections.
+ * The pull reader hands out tokens; `place` says in which part of the document they stand. Numbers
+ * of `data` go straight into the tensor's memory.
  */
 #include "api/oip/infer.h"
-
-#include "api/oip/reply.h"
-#include "infer/statistics.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,29 +12,9 @@
 enum { PLACE_BEGIN, PLACE_TOP, PLACE_INPUTS, PLACE_INPUT, PLACE_OUTPUTS, PLACE_OUTPUT, PLACE_END };
 enum { SMALL_TENSOR_BYTES = 1024, TENSOR_ALIGNMENT = 64 };
 
-/* Values of json_bytes before the body is there. */
-static const size_t NO_LENGTH = SIZE_MAX, BEYOND_ANY_BODY = SIZE_MAX - 1;
-
 /* --- errors -------------------- */
 
-static void drop_target(void *arg)
-{
-    struct md_oip_infer *infer = arg;
-
-    md_target_unref(&infer->version->target, md_loop_index(infer->x->loop));
-    md_chain_deinit(&infer->document);
-}
-
-static void refuse(struct md_oip_infer *infer, const struct md_error *err)
-{
-    md_statistics_record_refusal(&infer->version->target, md_loop_index(infer->x->loop),
-                                 err->reason, md_loop_now_ns(infer->x->loop) - infer->x->begin_ns);
-    md_oip_reply_error(infer->x, err);
-}
-
-static bool fail(struct md_oip_infer *infer, const char *format, ...) MD_PRINTF(2, 3);
-
-static bool fail(struct md_oip_infer *infer, const char *format, ...)
+bool md_oip_fail(struct md_oip_infer *infer, const char *format, ...)
 {
     char text[512];
     va_list args;
@@ -89,7 +65,7 @@ static struct md_block *tensor_block(struct md_oip_infer *infer, size_t bytes, s
 }
 
 /* Memory of a tensor: small from the arena, large from the loop's pool. */
-static char *tensor_memory(struct md_oip_infer *infer, size_t bytes)
+char *md_oip_tensor_memory(struct md_oip_infer *infer, size_t bytes)
 {
     if (bytes <= SMALL_TENSOR_BYTES) {
         char *data = md_arena_alloc(&infer->x->arena, bytes + TENSOR_ALIGNMENT);
@@ -115,7 +91,7 @@ static bool begin_strings(struct md_oip_infer *infer)
         return true;
     }
     if (bytes <= SMALL_TENSOR_BYTES) {
-        data = tensor_memory(infer, bytes);
+        data = md_oip_tensor_memory(infer, bytes);
     } else {
         infer->string_block = tensor_block(infer, bytes, md_size_min(bytes, MD_OIP_SLICE_BYTES));
         data = infer->string_block ? infer->string_block->data : NULL;
@@ -168,7 +144,7 @@ static bool once(struct md_oip_infer *infer, unsigned *seen, enum md_oip_key key
     const bool twice = *seen & bit;
 
     *seen |= bit;
-    return !twice || fail(infer, "the key '%s' stands twice in one object", name);
+    return !twice || md_oip_fail(infer, "the key '%s' stands twice in one object", name);
 }
 
 /* --- parameters -------------------- */
@@ -207,7 +183,7 @@ static bool read_parameter_value(struct md_oip_infer *infer, struct md_parameter
         }
         out->kind = MD_PARAMETER_DOUBLE;
         return md_json_to_f64(infer->json.text, &out->value.number) ||
-               fail(infer, "a parameter is not a number");
+               md_oip_fail(infer, "a parameter is not a number");
     case MD_JSON_ARRAY_BEGIN:
     case MD_JSON_OBJECT_BEGIN:
         out->kind = MD_PARAMETER_NONE;
@@ -226,7 +202,7 @@ static bool read_parameters(struct md_oip_infer *infer, parameter_taker take)
     enum md_json_token token = md_json_next(&infer->json);
 
     if (token != MD_JSON_OBJECT_BEGIN) {
-        return token == MD_JSON_NULL || fail(infer, "'parameters' must be an object");
+        return token == MD_JSON_NULL || md_oip_fail(infer, "'parameters' must be an object");
     }
     while ((token = md_json_next(&infer->json)) == MD_JSON_KEY) {
         struct md_parameter parameter;
@@ -272,17 +248,20 @@ static bool check_parameter(struct md_oip_infer *infer, const struct md_paramete
     for (size_t i = 0; i < MD_COUNT_OF(known); i++) {
         if (md_str_eq_c(parameter->name, known[i].name)) {
             return known[i].fits(parameter) ||
-                   fail(infer, "Unable to parse '%s': it must be %s", known[i].name, known[i].what);
+                   md_oip_fail(infer, "Unable to parse '%s': it must be %s", known[i].name,
+                               known[i].what);
         }
     }
     if (md_str_starts_with(parameter->name, MD_STR("triton_"))) {
-        return fail(infer, "parameter keys starting with 'triton_' are reserved for Triton usage "
+        return md_oip_fail(infer,
+                           "parameter keys starting with 'triton_' are reserved for Triton usage "
                            "and should not be specified.");
     }
     return parameter->kind != MD_PARAMETER_NONE ||
-           fail(infer,
-                "parameter '%s' has invalid type. It should be either 'int', 'bool', or 'string'.",
-                parameter->name.ptr);
+           md_oip_fail(
+               infer,
+               "parameter '%s' has invalid type. It should be either 'int', 'bool', or 'string'.",
+               parameter->name.ptr);
 }
 
 static bool take_request_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
@@ -319,7 +298,7 @@ static bool take_input_parameter(struct md_oip_infer *infer, const struct md_par
     }
     if (md_str_eq_c(parameter->name, "binary_data_size")) {
         if (!is_natural(parameter)) {
-            return fail(infer, "'binary_data_size' must be a natural number");
+            return md_oip_fail(infer, "'binary_data_size' must be a natural number");
         }
         input->has_binary_size = true;
         input->binary_size = (size_t)parameter->value.integer;
@@ -336,11 +315,12 @@ static bool take_output_parameter(struct md_oip_infer *infer, const struct md_pa
     }
     if (md_str_eq_c(parameter->name, "binary_data")) {
         output->binary = is_bool(parameter) && parameter->value.boolean;
-        return is_bool(parameter) || fail(infer, "'binary_data' must be a boolean");
+        return is_bool(parameter) || md_oip_fail(infer, "'binary_data' must be a boolean");
     }
     if (md_str_eq_c(parameter->name, "classification")) {
         output->class_count = is_natural(parameter) ? parameter->value.integer : 0;
-        return is_natural(parameter) || fail(infer, "'classification' must be a natural number");
+        return is_natural(parameter) ||
+               md_oip_fail(infer, "'classification' must be a natural number");
     }
     return true;
 }
@@ -354,14 +334,15 @@ static bool begin_tensor(struct md_oip_infer *infer, struct md_oip_input *input)
 
     if (!md_shape_elements(input->tensor.shape, input->tensor.rank, &elements) ||
         !md_size_mul(elements, md_size_max(md_dtype_size(input->tensor.dtype), 1), &bytes)) {
-        return fail(infer, "input '%s' has a shape with too many elements",
-                    input->tensor.name.ptr ? input->tensor.name.ptr : "");
+        return md_oip_fail(infer, "input '%s' has a shape with too many elements",
+                           input->tensor.name.ptr ? input->tensor.name.ptr : "");
     }
     /* An element takes a byte of JSON at least: a shape beyond the body is wrong before memory is
      * taken for it. */
     if (elements > infer->json_bytes) {
-        return fail(infer, "the data of input '%s' has fewer than the %zu elements of its shape",
-                    input->tensor.name.ptr ? input->tensor.name.ptr : "", elements);
+        return md_oip_fail(infer,
+                           "the data of input '%s' has fewer than the %zu elements of its shape",
+                           input->tensor.name.ptr ? input->tensor.name.ptr : "", elements);
     }
     if (input->tensor.dtype == MD_DTYPE_BYTES) {
         if (!begin_strings(infer)) {
@@ -369,7 +350,7 @@ static bool begin_tensor(struct md_oip_infer *infer, struct md_oip_input *input)
         }
         input->tensor.data = infer->strings.data + infer->strings.len;
     } else {
-        data = tensor_memory(infer, bytes);
+        data = md_oip_tensor_memory(infer, bytes);
         if (!data) {
             return false;
         }
@@ -401,21 +382,21 @@ static bool read_shape(struct md_oip_infer *infer, struct md_oip_input *input)
     enum md_json_token token;
 
     if (md_json_next(&infer->json) != MD_JSON_ARRAY_BEGIN) {
-        return fail(infer, "'shape' must be an array");
+        return md_oip_fail(infer, "'shape' must be an array");
     }
     while ((token = md_json_next(&infer->json)) == MD_JSON_NUMBER) {
         if (rank == MD_TENSOR_RANK_MAX) {
-            return fail(infer, "a shape has more than %d dimensions", MD_TENSOR_RANK_MAX);
+            return md_oip_fail(infer, "a shape has more than %d dimensions", MD_TENSOR_RANK_MAX);
         }
         if (!md_json_to_i64(infer->json.text, &shape[rank])) {
-            return fail(infer, "a dimension of a shape is not an integer");
+            return md_oip_fail(infer, "a dimension of a shape is not an integer");
         }
         if (shape[rank++] < 0) {
-            return fail(infer, "a dimension of a shape is negative");
+            return md_oip_fail(infer, "a dimension of a shape is negative");
         }
     }
     if (token != MD_JSON_ARRAY_END) {
-        return fail(infer, "'shape' must hold integers");
+        return md_oip_fail(infer, "'shape' must hold integers");
     }
     int64_t *copy = md_arena_alloc(&infer->x->arena, rank * sizeof *copy);
     if (!copy) {
@@ -431,13 +412,13 @@ static bool read_shape(struct md_oip_infer *infer, struct md_oip_input *input)
 static bool read_dtype(struct md_oip_infer *infer, struct md_oip_input *input)
 {
     if (md_json_next(&infer->json) != MD_JSON_STRING) {
-        return fail(infer, "'datatype' must be a string");
+        return md_oip_fail(infer, "'datatype' must be a string");
     }
     input->tensor.dtype = md_dtype_from_name(infer->json.text);
     input->has_dtype = true;
     return input->tensor.dtype != MD_DTYPE_INVALID ||
-           fail(infer, "invalid datatype for input %s",
-                input->tensor.name.ptr ? input->tensor.name.ptr : "");
+           md_oip_fail(infer, "invalid datatype for input %s",
+                       input->tensor.name.ptr ? input->tensor.name.ptr : "");
 }
 
 static bool read_data(struct md_oip_infer *infer, struct md_oip_input *input)
@@ -470,13 +451,13 @@ static bool end_input(struct md_oip_infer *infer)
 
     infer->place = PLACE_INPUTS;
     if (!input->has_name || !input->has_dtype || !input->has_shape) {
-        return fail(infer, "an input '%s' lacks its %s", name,
-                    !input->has_name    ? "'name'"
-                    : !input->has_dtype ? "'datatype'"
-                                        : "'shape'");
+        return md_oip_fail(infer, "an input '%s' lacks its %s", name,
+                           !input->has_name    ? "'name'"
+                           : !input->has_dtype ? "'datatype'"
+                                               : "'shape'");
     }
     if (input->has_data == input->has_binary_size) {
-        return fail(
+        return md_oip_fail(
             infer,
             "Input must set only one of the following fields: 'data', 'binary_data_size' in "
             "'parameters', 'shared_memory_region' in 'parameters'. But %s",
@@ -503,7 +484,7 @@ static bool input_field(struct md_oip_infer *infer)
         input->has_name = true;
         return once(infer, &input->keys, MD_OIP_KEY_NAME, "name") &&
                (md_json_next(&infer->json) == MD_JSON_STRING ||
-                fail(infer, "the 'name' of an input must be a string")) &&
+                md_oip_fail(infer, "the 'name' of an input must be a string")) &&
                copy_text(infer, &input->tensor.name);
     }
     if (md_str_eq_c(key, "datatype")) {
@@ -542,11 +523,11 @@ static bool end_output(struct md_oip_infer *infer)
 
     infer->place = PLACE_OUTPUTS;
     if (!output->name.ptr) {
-        return fail(infer, "an output lacks its 'name'");
+        return md_oip_fail(infer, "an output lacks its 'name'");
     }
     for (size_t i = 0; i + 1 < infer->output_count; i++) {
         if (md_str_eq(infer->outputs[i].name, output->name)) {
-            return fail(infer, "output '%s' already exists in request", output->name.ptr);
+            return md_oip_fail(infer, "output '%s' already exists in request", output->name.ptr);
         }
     }
     return true;
@@ -560,7 +541,7 @@ static bool output_field(struct md_oip_infer *infer)
     if (md_str_eq_c(key, "name")) {
         return once(infer, &output->keys, MD_OIP_KEY_NAME, "name") &&
                (md_json_next(&infer->json) == MD_JSON_STRING ||
-                fail(infer, "the 'name' of an output must be a string")) &&
+                md_oip_fail(infer, "the 'name' of an output must be a string")) &&
                copy_text(infer, &output->name);
     }
     if (md_str_eq_c(key, "parameters")) {
@@ -582,12 +563,12 @@ static bool top_field(struct md_oip_infer *infer)
         infer->place = inputs ? PLACE_INPUTS : PLACE_OUTPUTS;
         return once(infer, &infer->keys, inputs ? MD_OIP_KEY_INPUTS : MD_OIP_KEY_OUTPUTS, name) &&
                (md_json_next(&infer->json) == MD_JSON_ARRAY_BEGIN ||
-                fail(infer, "'%s' must be an array", name));
+                md_oip_fail(infer, "'%s' must be an array", name));
     }
     if (md_str_eq_c(key, "id")) {
         return once(infer, &infer->keys, MD_OIP_KEY_ID, "id") &&
                (md_json_next(&infer->json) == MD_JSON_STRING ||
-                fail(infer, "'id' must be a string")) &&
+                md_oip_fail(infer, "'id' must be a string")) &&
                copy_text(infer, &infer->request.id);
     }
     if (md_str_eq_c(key, "parameters")) {
@@ -608,7 +589,8 @@ static bool decode_step(struct md_oip_infer *infer)
     switch (infer->place) {
     case PLACE_BEGIN:
         infer->place = PLACE_TOP;
-        return token == MD_JSON_OBJECT_BEGIN || fail(infer, "the request must be a JSON object");
+        return token == MD_JSON_OBJECT_BEGIN ||
+               md_oip_fail(infer, "the request must be a JSON object");
     case PLACE_TOP:
         if (token == MD_JSON_KEY) {
             return top_field(infer);
@@ -622,8 +604,8 @@ static bool decode_step(struct md_oip_infer *infer)
             return true;
         }
         if (token != MD_JSON_OBJECT_BEGIN) {
-            return fail(infer, "'%s' must hold objects",
-                        infer->place == PLACE_INPUTS ? "inputs" : "outputs");
+            return md_oip_fail(infer, "'%s' must hold objects",
+                               infer->place == PLACE_INPUTS ? "inputs" : "outputs");
         }
         return infer->place == PLACE_INPUTS ? begin_input(infer) : begin_output(infer);
     case PLACE_INPUT:
@@ -633,311 +615,41 @@ static bool decode_step(struct md_oip_infer *infer)
     }
 }
 
-/* --- binary tensors and submit -------------------- */
-
-static bool take_binary(struct md_oip_infer *infer)
-{
-    struct md_str rest =
-        md_str_make(infer->x->body.ptr + infer->json_bytes, infer->x->body.len - infer->json_bytes);
-
-    for (size_t i = 0; i < infer->input_count; i++) {
-        struct md_oip_input *input = &infer->inputs[i];
-        if (!input->has_binary_size) {
-            continue;
-        }
-        if (input->binary_size > rest.len) {
-            return fail(
-                infer,
-                "unexpected size for input '%s', expecting %zu additional bytes for model '%s'",
-                input->tensor.name.ptr, input->binary_size - rest.len,
-                infer->request.target->model_name.ptr);
-        }
-        input->tensor.data = rest.ptr;
-        input->tensor.bytes = input->binary_size;
-        rest = md_str_make(rest.ptr + input->binary_size, rest.len - input->binary_size);
-    }
-    return rest.len == 0 || fail(infer, "unexpected additional input data for model '%s'",
-                                 infer->request.target->model_name.ptr);
-}
-
-static void submit(struct md_oip_infer *infer)
-{
-    struct md_request *request = &infer->request;
-    struct md_arena *arena = &infer->x->arena;
-    struct md_str *names = md_arena_alloc(arena, infer->output_count * sizeof *names);
-    struct md_error *err = &request->error; /* not in use yet */
-
-    request->inputs = md_arena_alloc(arena, infer->input_count * sizeof *request->inputs);
-    if (!names || !request->inputs) {
-        (void)md_error_no_memory(err, "the request");
-        refuse(infer, err);
-        return;
-    }
-    for (size_t i = 0; i < infer->input_count; i++) {
-        request->inputs[i] = infer->inputs[i].tensor;
-    }
-    for (size_t i = 0; i < infer->output_count; i++) {
-        names[i] = infer->outputs[i].name;
-    }
-    request->input_count = infer->input_count;
-    request->outputs = names;
-    request->output_count = infer->output_count;
-    request->parameters = infer->parameters;
-    request->parameter_count = infer->parameter_count;
-    request->begin_ns = infer->x->begin_ns;
-    infer->x->log.request_id = request->id.len ? request->id.ptr : NULL;
-    if (!md_request_check_outputs(request, err)) {
-        refuse(infer, err);
-        return;
-    }
-    if (!md_request_check(request, err)) {
-        refuse(infer, err);
-        return;
-    }
-    infer->phase = MD_OIP_IN_FLIGHT;
-    md_infer_submit(request);
-}
-
 /* --- slices -------------------- */
 
-static void run_slice(struct md_loop_task *task);
-
-static void yield(struct md_oip_infer *infer)
+/* A slice of the data that the reader stands in. */
+static enum md_progress read_data_slice(struct md_oip_infer *infer)
 {
-    md_loop_defer(infer->x->loop, &infer->task);
-}
+    struct md_json *json = infer->reads_late ? &infer->tensor_json : &infer->json;
+    enum md_progress progress = MD_PROGRESS_ERROR;
 
-static void finish_decode(struct md_oip_infer *infer)
-{
-    if (!take_binary(infer)) {
-        refuse(infer, &infer->json.error);
-        return;
+    if (count_strings(infer)) {
+        progress = md_tensor_reader_step(&infer->reader, json, MD_OIP_SLICE_BYTES);
     }
-    submit(infer);
+    if (progress == MD_PROGRESS_ERROR && json->failed && json != &infer->json) {
+        infer->json.failed = true;
+        infer->json.error = json->error;
+    }
+    return progress;
 }
 
-static void decode(struct md_oip_infer *infer)
+enum md_progress md_oip_read_step(struct md_oip_infer *infer)
 {
     const char *begin = infer->json.at;
 
     while (infer->place != PLACE_END) {
         if (infer->phase == MD_OIP_DECODE_TENSOR) {
-            struct md_json *json = infer->reads_late ? &infer->tensor_json : &infer->json;
-            enum md_progress progress =
-                count_strings(infer)
-                    ? md_tensor_reader_step(&infer->reader, json, MD_OIP_SLICE_BYTES)
-                    : MD_PROGRESS_ERROR;
-            if (progress == MD_PROGRESS_AGAIN) {
-                yield(infer);
-                return;
-            }
-            if (progress == MD_PROGRESS_ERROR) {
-                refuse(infer, json->failed ? &json->error : &infer->json.error);
-                return;
+            enum md_progress progress = read_data_slice(infer);
+            if (progress != MD_PROGRESS_DONE) {
+                return progress;
             }
             end_tensor(infer);
         } else if (!decode_step(infer)) {
-            refuse(infer, &infer->json.error);
-            return;
+            return MD_PROGRESS_ERROR;
         }
-        if (infer->json.at - begin > MD_OIP_SLICE_BYTES) {
-            yield(infer);
-            return;
+        if (infer->json.at - begin > MD_OIP_SLICE_BYTES && infer->place != PLACE_END) {
+            return MD_PROGRESS_AGAIN;
         }
     }
-    finish_decode(infer);
+    return MD_PROGRESS_DONE;
 }
-
-static void run_slice(struct md_loop_task *task)
-{
-    struct md_oip_infer *infer = MD_CONTAINER_OF(task, struct md_oip_infer, task);
-
-    if (infer->cancelled) {
-        md_oip_reply_empty(infer->x, 499);
-    } else if (infer->phase == MD_OIP_ENCODE) {
-        md_oip_encode_step(infer);
-    } else {
-        decode(infer);
-    }
-}
-
-/* --- raw binary: the body is the only input -------------------- */
-
-static void infer_raw(struct md_oip_infer *infer)
-{
-    const struct md_target *target = infer->request.target;
-    struct md_str body = infer->x->body;
-    const struct md_tensor_spec *spec = target->inputs;
-
-    if (target->input_count != 1) {
-        (void)fail(infer,
-                   "[request id: <id_unknown>] Raw request must only have 1 input (found 1) to be "
-                   "deduced but got %zu inputs in '%s' model configuration",
-                   target->input_count, target->model_name.ptr);
-        refuse(infer, &infer->json.error);
-        return;
-    }
-    if (spec->rank == MD_RANK_ANY) {
-        (void)fail(infer, "raw binary input needs an input with a shape, '%s' takes any",
-                   spec->name.ptr);
-        refuse(infer, &infer->json.error);
-        return;
-    }
-    int64_t *shape = md_arena_alloc(&infer->x->arena, (spec->rank + 1) * sizeof *shape);
-    size_t known = 1, variable = 0;
-    for (uint32_t i = 0; shape && i < spec->rank; i++) {
-        bool batch = i == 0 && target->max_batch_size > 0;
-        shape[i] = batch ? 1 : spec->shape[i];
-        variable += shape[i] < 0;
-        known *= shape[i] < 0 ? 1 : (size_t)shape[i];
-    }
-    if (!shape ||
-        !grow(infer, (void **)&infer->inputs, 0, &infer->input_capacity, sizeof *infer->inputs)) {
-        (void)no_memory(infer);
-    } else if (variable > 1) {
-        (void)fail(infer,
-                   "[request id: <id_unknown>] The shape of the raw input '%s' can not be deduced "
-                   "because there are more than one variable-sized dimension",
-                   spec->name.ptr);
-    } else if (spec->dtype == MD_DTYPE_BYTES) {
-        char *data = tensor_memory(infer, body.len + 4);
-        uint32_t len = (uint32_t)body.len;
-        if (data) {
-            memcpy(data, &len, 4);
-            memcpy(data + 4, body.ptr, body.len);
-            body = md_str_make(data, body.len + 4);
-        }
-        known = 1;
-    } else {
-        known *= md_dtype_size(spec->dtype);
-    }
-    if (infer->json.failed) {
-        refuse(infer, &infer->json.error);
-        return;
-    }
-    for (uint32_t i = 0; i < spec->rank; i++) {
-        bool bytes = spec->dtype == MD_DTYPE_BYTES;
-        shape[i] = shape[i] >= 0 ? shape[i] : bytes ? 1 : known ? (int64_t)(body.len / known) : 0;
-    }
-    infer->inputs[0].tensor = (struct md_tensor){.name = spec->name,
-                                                 .dtype = spec->dtype,
-                                                 .rank = spec->rank,
-                                                 .shape = shape,
-                                                 .data = body.ptr,
-                                                 .bytes = body.len};
-    infer->input_count = 1;
-    infer->binary_output = true;
-    submit(infer);
-}
-
-/* --- handler -------------------- */
-
-static bool is_integer(struct md_str text)
-{
-    size_t first = text.len && text.ptr[0] == '-', at = first;
-
-    while (at < text.len && text.ptr[at] >= '0' && text.ptr[at] <= '9') {
-        at++;
-    }
-    return at == text.len && at > first;
-}
-
-static bool read_header_length(struct md_oip_infer *infer, struct md_error *err)
-{
-    struct md_str text = md_exchange_header(infer->x, MD_OIP_LENGTH_HEADER);
-    uint64_t length;
-
-    infer->json_bytes = NO_LENGTH;
-    if (!text.ptr) {
-        return true;
-    }
-    if (!is_integer(text)) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                            "Unable to parse " MD_OIP_LENGTH_HEADER
-                            " '%.*s': a natural number was expected",
-                            MD_STR_ARG(text));
-    }
-    if (!md_str_to_u64(text, &length)) {
-        length = BEYOND_ANY_BODY;
-    }
-    infer->json_bytes = md_size_min(length, BEYOND_ANY_BODY);
-    infer->raw = length == 0;
-    return true;
-}
-
-static void on_head(struct md_exchange *x)
-{
-    const struct md_oip *oip = x->route_data;
-    struct md_oip_infer *infer = md_arena_calloc(&x->arena, 1, sizeof *infer);
-    struct md_error err;
-
-    if (!infer) {
-        (void)md_error_no_memory(&err, "a request");
-        md_oip_reply_error(x, &err);
-        return;
-    }
-    x->dialect = infer;
-    infer->x = x;
-    infer->task.run = run_slice;
-    infer->oip = oip;
-    infer->version = md_models_resolve(oip->models, x->captures[0], x->captures[1], &err);
-    if (!infer->version) {
-        md_oip_reply_error(x, &err);
-        return;
-    }
-    x->log.model = infer->version->model->name.ptr;
-    x->log.version = infer->version->number;
-    if (!md_arena_on_reset(&x->arena, drop_target, infer)) {
-        (void)md_error_no_memory(&err, "a request");
-        md_oip_reply_error(x, &err);
-        return;
-    }
-    struct md_target *target = &infer->version->target;
-    md_target_ref(target, md_loop_index(x->loop));
-    md_request_init(&infer->request, target, x->loop, &x->arena, &md_oip_responder, infer);
-    if (target->decoupled) {
-        (void)md_error_set(
-            &err, MD_REASON_UNSUPPORTED,
-            "HTTP end point doesn't support models with decoupled transaction policy");
-        refuse(infer, &err);
-    } else if (!read_header_length(infer, &err)) {
-        refuse(infer, &err);
-    } else if (infer->json_bytes != NO_LENGTH && !infer->raw) {
-        x->body_lead = infer->json_bytes;
-        x->body_max = oip->max_binary_bytes;
-    }
-}
-
-static void on_request(struct md_exchange *x)
-{
-    struct md_oip_infer *infer = x->dialect;
-
-    if (infer->json_bytes == NO_LENGTH) {
-        infer->json_bytes = x->body.len;
-    }
-    md_json_init(&infer->json,
-                 md_str_make(x->body.ptr, md_size_min(infer->json_bytes, x->body.len)), &x->arena,
-                 (uint32_t)infer->oip->options->json_max_depth);
-    if (infer->json_bytes > x->body.len) {
-        (void)fail(infer, "inference header size should be in range (0, %zu), got: %.*s",
-                   x->body.len, MD_STR_ARG(md_exchange_header(x, MD_OIP_LENGTH_HEADER)));
-        refuse(infer, &infer->json.error);
-    } else if (infer->raw) {
-        infer_raw(infer);
-    } else {
-        decode(infer);
-    }
-}
-
-static void on_cancel(struct md_exchange *x)
-{
-    struct md_oip_infer *infer = x->dialect;
-
-    infer->cancelled = true;
-    if (infer->phase == MD_OIP_IN_FLIGHT) {
-        md_infer_cancel(&infer->request);
-    }
-}
-
-const struct md_http_handler md_oip_infer_handler = {
-    .on_head = on_head, .on_request = on_request, .on_cancel = on_cancel};
