@@ -7,11 +7,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/json.h"
+#include "http/page.h"
 #include "os/process.h"
 
 #include <stdio.h>
 
-enum { SLICE_BYTES = 64 * 1024, MAX_MODELS_DEFAULT = 10000 };
+enum { MAX_MODELS_DEFAULT = 10000 };
 
 /* --- one version's values -------------------- */
 
@@ -158,9 +159,6 @@ static const struct family families[] = {
 
 struct page {
     struct md_metrics *metrics;
-    struct md_exchange *x;
-    struct md_loop_task task; /* the next slice */
-    bool is_busy, wants_more;
     size_t family, model, version;
     bool began_family;
     bool printed_process;
@@ -169,7 +167,7 @@ struct page {
     struct md_target_totals other; /* of the models beyond the bound */
     struct md_phase_totals other_phases;
     bool has_other;
-    struct md_bytes text;
+    struct md_bytes *text;                     /* the slice */
     struct md_bytes labels;                    /* of the samples that are being written */
     char bounds[MD_HISTOGRAM_BUCKETS + 1][16]; /* in seconds, as labels say them */
 };
@@ -259,11 +257,11 @@ static void append_failures(struct md_bytes *text, const struct family *family,
 static void append_whole(struct page *page, const struct family *family, const char *suffix,
                          double value)
 {
-    md_bytes_append_c(&page->text, family->name);
-    md_bytes_append_c(&page->text, suffix);
-    md_bytes_append_str(&page->text, md_bytes_view(&page->labels));
-    md_bytes_append_c(&page->text, "\"} ");
-    append_number(&page->text, value);
+    md_bytes_append_c(page->text, family->name);
+    md_bytes_append_c(page->text, suffix);
+    md_bytes_append_str(page->text, md_bytes_view(&page->labels));
+    md_bytes_append_c(page->text, "\"} ");
+    append_number(page->text, value);
 }
 
 /* All samples of a histogram bear the same labels: they are written once, then copied. */
@@ -271,7 +269,7 @@ static void append_histogram(struct page *page, const struct family *family,
                              const struct md_version *version, const char *phase,
                              const uint64_t *buckets, uint64_t sum_ns)
 {
-    struct md_bytes *text = &page->text, *labels = &page->labels;
+    struct md_bytes *text = page->text, *labels = &page->labels;
     uint64_t sum = 0;
 
     md_bytes_clear(labels);
@@ -350,7 +348,7 @@ static bool wants_detail(const struct page *page, const struct md_version *versi
 static void append_sample(struct page *page, const struct family *family,
                           const struct md_version *version, const struct md_target_totals *t)
 {
-    struct md_bytes *text = &page->text;
+    struct md_bytes *text = page->text;
 
     switch (family->shape) {
     case SHAPE_VALUE:
@@ -436,7 +434,7 @@ static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
 static void append_machine(struct page *page)
 {
     struct md_metrics *metrics = page->metrics;
-    struct md_bytes *text = &page->text;
+    struct md_bytes *text = page->text;
     struct md_os_machine_usage usage;
 
     md_os_machine_usage(&usage);
@@ -454,7 +452,7 @@ static void append_machine(struct page *page)
 static void append_process(struct page *page)
 {
     const struct md_metrics *metrics = page->metrics;
-    struct md_bytes *text = &page->text;
+    struct md_bytes *text = page->text;
     struct md_os_process_usage usage;
 
     if (metrics->has_machine) {
@@ -518,9 +516,11 @@ static bool next_sample(struct page *page)
     return false;
 }
 
-/* Fills a slice; false when nothing is left. */
-static bool fill(struct page *page)
+static bool fill(void *arg, struct md_bytes *out)
 {
+    struct page *page = arg;
+
+    page->text = out;
     if (!page->printed_process) {
         page->printed_process = true;
         append_process(page);
@@ -530,10 +530,10 @@ static bool fill(struct page *page)
         const bool is_left_out = family->shape == SHAPE_LATENCY && !page->metrics->has_latencies;
         if (!page->began_family && !is_left_out) {
             page->began_family = true;
-            append_head(&page->text, family->name, family->type, family->help);
+            append_head(page->text, family->name, family->type, family->help);
         }
         while (!is_left_out && next_sample(page)) {
-            if (page->text.len > SLICE_BYTES) {
+            if (page->text->len > MD_PAGE_SLICE_BYTES) {
                 return true;
             }
         }
@@ -544,51 +544,10 @@ static bool fill(struct page *page)
     return false;
 }
 
-/* While a slice is due or being written (`is_busy`), what happens meanwhile is only noted. */
-static void produce_slice(struct md_loop_task *task)
-{
-    struct page *page = MD_CONTAINER_OF(task, struct page, task);
-    struct md_exchange *x = page->x;
-
-    page->wants_more = false;
-    md_bytes_clear(&page->text);
-    bool is_last = x->cancelled || !fill(page);
-    if (!md_exchange_write(x, md_bytes_view(&page->text)) || is_last) {
-        md_exchange_end(x);
-    } else if (page->wants_more) {
-        md_loop_defer(x->loop, &page->task);
-    } else {
-        page->is_busy = false;
-    }
-}
-
-/* The next slice comes after the loop's other connections have had their turn. */
-static void produce(struct md_exchange *x)
-{
-    struct page *page = x->dialect;
-
-    page->wants_more = true;
-    if (!page->is_busy) {
-        page->is_busy = true;
-        md_loop_defer(x->loop, &page->task);
-    }
-}
-
-/* Nobody asks for more: the answer ends here, or with the slice that is under way. */
-static void abandon(struct md_exchange *x)
-{
-    struct page *page = x->dialect;
-
-    if (!page->is_busy) {
-        md_exchange_end(x);
-    }
-}
-
 static void free_page(void *arg)
 {
     struct page *page = arg;
 
-    md_bytes_deinit(&page->text);
     md_bytes_deinit(&page->labels);
     md_free(page->totals);
 }
@@ -628,12 +587,9 @@ static void get_metrics(struct md_exchange *x)
         return;
     }
     page->metrics = (struct md_metrics *)(uintptr_t)x->route_data;
-    page->x = x;
-    page->task.run = produce_slice;
-    x->dialect = page;
     print_bounds(page);
     sum_others(page);
-    md_exchange_begin(x, &response, produce);
+    md_page_respond(x, &response, fill, page);
 }
 
 static void refuse(struct md_exchange *x)
@@ -648,7 +604,7 @@ static void refuse(struct md_exchange *x)
 void md_metrics_route(void *arg, struct md_exchange *x)
 {
     static const struct md_http_handler page_handler = {.on_request = get_metrics,
-                                                        .on_cancel = abandon};
+                                                        .on_cancel = md_page_on_cancel};
     static const struct md_http_handler other_handler = {.on_request = refuse};
     bool is_page = md_str_eq_c(x->head.path, "/metrics") &&
                    (x->head.method == MD_HTTP_GET || x->head.method == MD_HTTP_HEAD);

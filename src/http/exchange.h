@@ -125,5 +125,8 @@ void md_exchange_begin(struct md_exchange *x, const struct md_http_response *res
                        void (*drained)(struct md_exchange *x));
 bool md_exchange_write(struct md_exchange *x, struct md_str bytes);
 void md_exchange_end(struct md_exchange *x);
+/* Instead of end: the rest cannot be produced. The connection is cut, so that nobody takes what
+ * went out for the whole. */
+void md_exchange_abort(struct md_exchange *x);
 
 #endif

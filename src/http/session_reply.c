@@ -167,6 +167,19 @@ void md_exchange_end(struct md_exchange *x)
     md_session_run(session);
 }
 
+void md_exchange_abort(struct md_exchange *x)
+{
+    struct md_session *session = session_of(x);
+
+    session->stream_ended = true;
+    if (session->state == MD_SESSION_CLOSED) {
+        session->handler_has_it = false;
+    } else {
+        md_session_lost(session);
+    }
+    md_session_run(session);
+}
+
 /* --- head -------------------- */
 
 /* A quality value, "0" to "1" with three decimals, in thousandths (RFC 9110 12.4.2). What is none

@@ -5,6 +5,7 @@
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
 #include "base/clock.h"
+#include "http/page.h"
 #include "http/router.h"
 #include "os/log_file.h"
 
@@ -161,6 +162,55 @@ static void get_config(struct md_exchange *x)
     }
 }
 
+/* --- pages over all models -------------------- */
+
+struct walk {
+    const char *open, *close;
+    void (*append)(struct walk *walk, const struct md_model *model, struct md_bytes *out);
+    bool ready_only;
+    const struct md_models *models;
+    size_t at;
+    bool began, has_entries;
+};
+
+static void append_comma(struct walk *walk, struct md_bytes *out)
+{
+    md_bytes_append_c(out, walk->has_entries ? "," : "");
+    walk->has_entries = true;
+}
+
+static bool fill_walk(void *arg, struct md_bytes *out)
+{
+    struct walk *walk = arg;
+
+    md_bytes_append_c(out, walk->began ? "" : walk->open);
+    walk->began = true;
+    while (walk->at < md_models_count(walk->models)) {
+        if (out->len > MD_PAGE_SLICE_BYTES) {
+            return true;
+        }
+        walk->append(walk, md_models_at(walk->models, walk->at++), out);
+    }
+    md_bytes_append_c(out, walk->close);
+    return false;
+}
+
+static void reply_walk(struct md_exchange *x, const struct walk *begin)
+{
+    const struct md_http_response response = {.status = 200, .content_type = "application/json"};
+    struct walk *walk = md_arena_alloc(&x->arena, sizeof *walk);
+    struct md_error err;
+
+    if (!walk) {
+        (void)md_error_no_memory(&err, "the answer");
+        md_oip_reply_error(x, &err);
+        return;
+    }
+    *walk = *begin;
+    walk->models = oip_of(x)->models;
+    md_page_respond(x, &response, fill_walk, walk);
+}
+
 /* --- statistics -------------------- */
 
 static void append_duration(struct md_bytes *text, const char *name, uint64_t count, uint64_t ns)
@@ -279,25 +329,21 @@ static void get_stats(struct md_exchange *x)
     md_oip_reply_json(x, 200, &text);
 }
 
-static void get_all_stats(struct md_exchange *x)
+static void append_model_stats(struct walk *walk, const struct md_model *model,
+                               struct md_bytes *out)
 {
-    const struct md_models *models = oip_of(x)->models;
-    struct md_bytes text = {0};
-    bool first = true;
-
-    md_bytes_append_c(&text, "{\"model_stats\":[");
-    for (size_t i = 0; i < md_models_count(models); i++) {
-        const struct md_model *model = md_models_at(models, i);
-        for (size_t k = 0; k < model->version_count; k++) {
-            if (is_ready(&model->versions[k])) {
-                md_bytes_append_c(&text, first ? "" : ",");
-                append_stats(&text, &model->versions[k]);
-                first = false;
-            }
+    for (size_t k = 0; k < model->version_count; k++) {
+        if (is_ready(&model->versions[k])) {
+            append_comma(walk, out);
+            append_stats(out, &model->versions[k]);
         }
     }
-    md_bytes_append_c(&text, "]}");
-    md_oip_reply_json(x, 200, &text);
+}
+
+static void get_all_stats(struct md_exchange *x)
+{
+    reply_walk(x, &(const struct walk){
+                      .open = "{\"model_stats\":[", .close = "]}", .append = append_model_stats});
 }
 
 /* --- repository index -------------------- */
@@ -305,7 +351,7 @@ static void get_all_stats(struct md_exchange *x)
 static void append_entry(struct md_bytes *text, struct md_str name, int64_t version,
                          const char *state, const char *reason)
 {
-    md_bytes_append_c(text, text->len > 1 ? ",{\"name\":" : "{\"name\":");
+    md_bytes_append_c(text, "{\"name\":");
     md_json_append_string(text, name);
     if (*state) {
         if (version) {
@@ -350,41 +396,45 @@ static bool wants_ready_only(struct md_exchange *x, bool *ready, struct md_error
     return true;
 }
 
+static void append_versions(struct walk *walk, const struct md_model *model, struct md_bytes *out)
+{
+    for (size_t k = 0; k < model->version_count; k++) {
+        const struct md_version *version = &model->versions[k];
+        enum md_version_state state =
+            (enum md_version_state)atomic_load(&((struct md_version *)(uintptr_t)version)->state);
+        if (!walk->ready_only || state == MD_VERSION_READY) {
+            append_comma(walk, out);
+            append_entry(out, model->name, version->number, md_version_state_name(state),
+                         version->reason);
+        }
+    }
+}
+
+static void append_model_entries(struct walk *walk, const struct md_model *model,
+                                 struct md_bytes *out)
+{
+    const bool is_unavailable = *model->reason != '\0';
+    const size_t count = model->version_count;
+
+    if (!is_unavailable && model->is_wanted) {
+        append_versions(walk, model, out);
+    } else if (!walk->ready_only) {
+        append_comma(walk, out);
+        append_entry(out, model->name, count ? model->versions[count - 1].number : 0,
+                     is_unavailable ? "UNAVAILABLE" : "", model->reason);
+    }
+}
+
 static void post_index(struct md_exchange *x)
 {
-    const struct md_models *models = oip_of(x)->models;
-    struct md_bytes text = {0};
+    struct walk walk = {.open = "[", .close = "]", .append = append_model_entries};
     struct md_error err;
-    bool ready_only;
 
-    if (!wants_ready_only(x, &ready_only, &err)) {
+    if (wants_ready_only(x, &walk.ready_only, &err)) {
+        reply_walk(x, &walk);
+    } else {
         md_oip_reply_error(x, &err);
-        return;
     }
-    md_bytes_append_char(&text, '[');
-    for (size_t i = 0; i < md_models_count(models); i++) {
-        const struct md_model *model = md_models_at(models, i);
-        if (!model->is_wanted && !ready_only) {
-            append_entry(&text, model->name, 0, "", "");
-        }
-        if (*model->reason && !ready_only) {
-            append_entry(&text, model->name,
-                         model->version_count ? model->versions[model->version_count - 1].number
-                                              : 0,
-                         "UNAVAILABLE", model->reason);
-        }
-        for (size_t k = 0; k < model->version_count && !*model->reason; k++) {
-            const struct md_version *version = &model->versions[k];
-            enum md_version_state state = (enum md_version_state)atomic_load(
-                &((struct md_version *)(uintptr_t)version)->state);
-            if (!ready_only || state == MD_VERSION_READY) {
-                append_entry(&text, model->name, version->number, md_version_state_name(state),
-                             version->reason);
-            }
-        }
-    }
-    md_bytes_append_char(&text, ']');
-    md_oip_reply_json(x, 200, &text);
 }
 
 /* --- logging -------------------- */
@@ -572,6 +622,9 @@ static void no_trace(struct md_exchange *x)
 }
 
 #define SIMPLE(name, function) static const struct md_http_handler name = {.on_request = function}
+#define PAGE(name, function)                                            \
+    static const struct md_http_handler name = {.on_request = function, \
+                                                .on_cancel = md_page_on_cancel}
 SIMPLE(live_handler, get_live);
 SIMPLE(ready_handler, get_ready);
 SIMPLE(drain_handler, drain);
@@ -580,8 +633,8 @@ SIMPLE(model_handler, get_model);
 SIMPLE(model_ready_handler, get_model_ready);
 SIMPLE(config_handler, get_config);
 SIMPLE(stats_handler, get_stats);
-SIMPLE(all_stats_handler, get_all_stats);
-SIMPLE(index_handler, post_index);
+PAGE(all_stats_handler, get_all_stats);
+PAGE(index_handler, post_index);
 SIMPLE(get_logging_handler, reply_log_settings);
 SIMPLE(post_logging_handler, post_logging);
 SIMPLE(not_found_handler, not_found);

@@ -29,6 +29,7 @@ struct fake_exchange {
     bool retry_after;
     struct md_bytes body; /* own */
     unsigned ends;        /* of a body that was written piece by piece */
+    unsigned aborts;
     void (*drained)(struct md_exchange *x);
 };
 
@@ -101,6 +102,11 @@ bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
 void md_exchange_end(struct md_exchange *x)
 {
     ((struct fake_exchange *)(void *)x)->ends++;
+}
+
+void md_exchange_abort(struct md_exchange *x)
+{
+    ((struct fake_exchange *)(void *)x)->aborts++;
 }
 
 /* --- models

@@ -95,9 +95,8 @@ static void test_metrics_page_ends_when_its_reader_goes(void **state)
     (void)state;
     for (int slice_is_due = 0; slice_is_due < 2; slice_is_due++) {
         begin_page(&fake);
-        fake.drained(&fake.x);
-        if (!slice_is_due) {
-            run_loop();
+        if (slice_is_due) {
+            fake.drained(&fake.x);
         }
         assert_int_equal(fake.ends, 0);
         fake.x.cancelled = true;
