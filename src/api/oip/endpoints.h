@@ -1,0 +1,26 @@
+/*
+ * The endpoints of the dialect that are no inference, for the table of routes in rest.c; each
+ * answers its exchange. On the exchange's loop.
+ */
+#ifndef MD_API_OIP_ENDPOINTS_H
+#define MD_API_OIP_ENDPOINTS_H
+
+#include "api/oip/oip.h"
+
+static inline const struct md_oip *md_oip_of(const struct md_exchange *x)
+{
+    return x->route_data;
+}
+
+/* statistics.c: GET of one model or version; of all models (a page, see http/page.h). */
+void md_oip_get_statistics(struct md_exchange *x);
+void md_oip_get_all_statistics(struct md_exchange *x);
+
+/* repository_index.c: POST (a page). */
+void md_oip_post_index(struct md_exchange *x);
+
+/* logging.c: GET and POST of the log's settings. */
+void md_oip_get_logging(struct md_exchange *x);
+void md_oip_post_logging(struct md_exchange *x);
+
+#endif
