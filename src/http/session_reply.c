@@ -493,7 +493,7 @@ static void end_exchange(struct md_session *session)
     session->state = MD_SESSION_HEAD;
     if (!session->in || session->in_at == session->in_end) {
         md_session_drop_buffer(session);
-        md_session_set_deadline(session, session->config->idle_timeout_ns);
+        md_session_set_idle_deadline(session);
         md_conn_want(session->conn, MD_LOOP_READ);
     }
 }

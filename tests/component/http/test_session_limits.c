@@ -381,6 +381,41 @@ static void test_session_drain_lets_requests_finish(void **state)
     rig_close(&rig);
 }
 
+/* Its answer promised to keep the connection, and was still going out when the drain began. */
+static void test_session_drain_ends_connections_that_were_promised_to_stay(void **state)
+{
+    struct rig rig;
+    struct md_conn silent, busy;
+    struct answer answer = {0};
+    size_t at = 0;
+
+    (void)state;
+    rig_open(&rig, BUDGET);
+    rig.config.idle_timeout_ns = 0;
+    struct md_conn *const peers[] = {&silent, &busy};
+    for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+        peer_open(peers[i], &rig);
+        peers[i]->send_room = 1000;
+        peer_say_c(peers[i], &rig, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    }
+    md_session_list_drain(&rig.list);
+    for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+        peers[i]->send_room = SIZE_MAX;
+        peer_run(peers[i], &rig);
+        assert_false(peers[i]->closed);
+    }
+    assert_true(peer_answer(&busy, &at, false, &answer));
+    assert_null(answer_header(&answer, "Connection").ptr);
+    peer_say_c(&busy, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    assert_true(peer_answer(&busy, &at, false, &answer));
+    assert_true(answer_says(&answer, "Connection", "close"));
+    rig_wait(&rig, 500);
+    assert_true(silent.closed);
+    peer_free(&silent);
+    peer_free(&busy);
+    rig_close(&rig);
+}
+
 static void test_session_abort_cancels(void **state)
 {
     struct rig rig;
@@ -532,6 +567,7 @@ int main(void)
         cmocka_unit_test(test_session_does_not_wait_for_ever),
         cmocka_unit_test(test_session_decoding_is_bounded_too),
         cmocka_unit_test(test_session_drain_lets_requests_finish),
+        cmocka_unit_test(test_session_drain_ends_connections_that_were_promised_to_stay),
         cmocka_unit_test(test_session_abort_cancels),
         cmocka_unit_test(test_session_refusals_have_names),
         cmocka_unit_test(test_session_every_allocation_may_fail),
