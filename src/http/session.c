@@ -10,8 +10,8 @@
 /* Holds all of a small inference, so that it takes nothing from the heap. */
 enum { ARENA_CHUNK_BYTES = 8192 - 64 };
 
-/* A connection that comes while the server drains, or that was promised to stay before: time for
- * the request that it came for, or that is on its way. */
+/* A connection that comes while the server drains or just before, or that was promised to stay:
+ * time for the request that it came for, or that is on its way. */
 enum { LATE_IDLE_NS = 500 * MD_NS_PER_MS };
 
 static const char *const refusal_names[] = {
@@ -277,10 +277,12 @@ static void drain_idle(struct md_session *session)
     session->pinned = true;
     md_session_run(session);
     session->pinned = false;
-    if (is_idle(session)) {
-        session_close(session);
-    } else {
+    if (!is_idle(session)) {
         md_session_release_when_unused(session);
+    } else if (session->x.begin_ns == 0) { /* it has just connected */
+        md_session_set_idle_deadline(session);
+    } else {
+        session_close(session);
     }
 }
 

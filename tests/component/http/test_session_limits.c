@@ -341,7 +341,7 @@ static void test_session_decoding_is_bounded_too(void **state)
 static void test_session_drain_lets_requests_finish(void **state)
 {
     struct rig rig;
-    struct md_conn idle, busy, begun, unread, later, silent;
+    struct md_conn idle, busy, begun, unread, fresh, later, silent;
     struct answer answer = {0};
     size_t at = 0;
 
@@ -353,21 +353,24 @@ static void test_session_drain_lets_requests_finish(void **state)
     peer_say_c(&idle, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&busy, &rig, "GET /slow HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&begun, &rig, "GET / HT");
+    peer_open(&fresh, &rig);
     peer_open(&unread, &rig);
     md_bytes_append_c(&unread.in, "GET / HTTP/1.1\r\n" HOST "\r\n"); /* nobody has looked yet */
     md_session_list_drain(&rig.list);
     assert_true(idle.closed);
     assert_false(busy.closed);
     assert_false(begun.closed);
+    assert_false(fresh.closed); /* nobody connects without a reason */
     peer_open(&silent, &rig);
     peer_open(&later, &rig);
+    peer_say_c(&fresh, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&later, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&begun, &rig, "TP/1.1\r\n" HOST "\r\n");
     respond_text(rig.held, 200, MD_STR("done"));
     assert_false(silent.closed);
     rig_wait(&rig, 500);
     assert_true(silent.closed);
-    struct md_conn *const rest[] = {&busy, &begun, &unread, &later};
+    struct md_conn *const rest[] = {&busy, &begun, &unread, &fresh, &later};
     for (size_t i = 0; i < MD_COUNT_OF(rest); i++) {
         at = 0;
         assert_true(peer_answer(rest[i], &at, false, &answer));
