@@ -476,8 +476,9 @@ static void end_exchange(struct md_session *session)
         session->config->access_log(session->config->access_log_arg, x, status,
                                     session->reply_bytes);
     }
-    bool linger = session->close_after &&
-                  (session->early || (session->in && session->in_at < session->in_end));
+    /* Who did not ask for the end may have sent more: a reset would take the answer with it. */
+    bool linger = session->close_after && (session->early || session->request.keep_alive ||
+                                           (session->in && session->in_at < session->in_end));
     md_arena_reset(&x->arena);
     md_arena_cache_take_back(md_loop_arenas(x->loop), &x->arena);
     md_session_release_body(session);

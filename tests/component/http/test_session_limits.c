@@ -376,6 +376,13 @@ static void test_session_drain_lets_requests_finish(void **state)
         assert_true(peer_answer(rest[i], &at, false, &answer));
         assert_int_equal(answer.status, 200);
         assert_true(answer_says(&answer, "Connection", "close"));
+        /* What was sent before that was read is taken off the wire: a reset would take the answer
+         * with it. */
+        assert_true(rest[i]->shut_down);
+        peer_say_c(rest[i], &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
+        assert_int_equal(rest[i]->in_at, rest[i]->in.len);
+        assert_int_equal(at, rest[i]->out.len);
+        peer_hang_up(rest[i], &rig);
         assert_true(rest[i]->closed);
         peer_free(rest[i]);
     }
@@ -412,6 +419,7 @@ static void test_session_drain_ends_connections_that_were_promised_to_stay(void 
     peer_say_c(&busy, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     assert_true(peer_answer(&busy, &at, false, &answer));
     assert_true(answer_says(&answer, "Connection", "close"));
+    peer_hang_up(&busy, &rig);
     rig_wait(&rig, 500);
     assert_true(silent.closed);
     peer_free(&silent);
