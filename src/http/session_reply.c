@@ -97,8 +97,21 @@ void md_exchange_begin(struct md_exchange *x, const struct md_http_response *res
     }
 }
 
+/* What has gone out makes room, once it is the larger part: each byte is moved once at most. */
+static void drop_sent(struct md_session *session)
+{
+    struct md_bytes *stream = &session->stream;
+
+    if (session->stream_at > stream->len / 2) {
+        stream->len -= session->stream_at;
+        memmove(stream->data, stream->data + session->stream_at, stream->len);
+        session->stream_at = 0;
+    }
+}
+
 static void append_piece(struct md_session *session, struct md_str piece)
 {
+    drop_sent(session);
     if (session->stream_chunked) {
         md_bytes_printf(&session->stream, "%zx\r\n", piece.len);
     }
