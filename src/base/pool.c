@@ -9,9 +9,10 @@
 
 enum {
     CLASS_SHIFT = 12,
-    CLASS_COUNT = 7, /* 4K 16K 64K 256K 1M 4M 16M */
-    LAZY_CLASS = 3,  /* from here on blocks may be counted as they fill */
-    CREDIT_STEP = 1 << 18,
+    CLASS_COUNT = 7,       /* 4K 16K 64K 256K 1M 4M 16M */
+    LAZY_CLASS = 3,        /* from here on blocks may be counted as they fill */
+    CREDIT_STEP = 1 << 18, /* at most; else a part of the limit: idle pools keep two of it */
+    CREDIT_PARTS = 1024,
     CHARGE_STEP = 1 << 12, /* a page */
     HEADER_BYTES = 64,
 };
@@ -22,12 +23,14 @@ struct md_pool {
     struct md_budget *budget; /* shared */
     struct md_block *free[CLASS_COUNT];
     size_t cached_bytes;
-    size_t cache_limit_bytes;
-    size_t credit_bytes; /* taken from the budget, not used by a block in use */
+    size_t cache_limit_bytes; /* immutable */
+    size_t credit_step;       /* immutable */
+    size_t credit_bytes;      /* taken from the budget, not used by a block in use */
 
     /* shared */
     _Alignas(MD_CACHE_LINE) _Atomic(struct md_block *) handed_back;
-    _Atomic(char *) owner; /* identity of the owner thread, set at first use */
+    atomic_size_t handed_back_bytes; /* lying there, not counted any more */
+    _Atomic(char *) owner;           /* identity of the owner thread, set at first use */
 };
 
 static _Thread_local char thread_identity;
@@ -40,14 +43,17 @@ void md_budget_init(struct md_budget *budget, size_t limit_bytes)
 
 static bool take_up_to(struct md_budget *budget, size_t bytes, size_t limit_bytes)
 {
-    /* relaxed: a counter, it orders nothing */
-    size_t before = atomic_fetch_add_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
+    /* relaxed: a counter, it orders nothing. What is refused is never added, not for a moment:
+     * another one would be refused for it. */
+    size_t used = atomic_load_explicit(&budget->used_bytes, memory_order_relaxed);
 
-    if (before <= limit_bytes && bytes <= limit_bytes - before) {
-        return true;
-    }
-    md_budget_give(budget, bytes);
-    return false;
+    do {
+        if (used > limit_bytes || bytes > limit_bytes - used) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&budget->used_bytes, &used, used + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
 }
 
 bool md_budget_take(struct md_budget *budget, size_t bytes)
@@ -67,8 +73,12 @@ bool md_pool_create(struct md_budget *budget, size_t cache_bytes, struct md_pool
     if (!pool) {
         return false;
     }
-    *pool = (struct md_pool){.budget = budget, .cache_limit_bytes = cache_bytes};
+    *pool = (struct md_pool){.budget = budget,
+                             .cache_limit_bytes = cache_bytes,
+                             .credit_step =
+                                 md_size_min(CREDIT_STEP, budget->limit_bytes / CREDIT_PARTS)};
     atomic_init(&pool->handed_back, NULL);
+    atomic_init(&pool->handed_back_bytes, 0);
     atomic_init(&pool->owner, NULL);
     *out = pool;
     return true;
@@ -89,7 +99,7 @@ static bool take_credit(struct md_pool *pool, size_t bytes, size_t limit_bytes)
     }
     /* a step in advance; near the limit just what is missing */
     size_t missing = bytes - pool->credit_bytes;
-    size_t step = md_size_max(missing, CREDIT_STEP);
+    size_t step = md_size_max(missing, pool->credit_step);
     if (!take_up_to(pool->budget, step, limit_bytes)) {
         step = missing;
         if (!take_up_to(pool->budget, step, limit_bytes)) {
@@ -103,8 +113,8 @@ static bool take_credit(struct md_pool *pool, size_t bytes, size_t limit_bytes)
 static void give_credit(struct md_pool *pool, size_t bytes)
 {
     pool->credit_bytes += bytes;
-    if (pool->credit_bytes > 2 * CREDIT_STEP) {
-        size_t excess = pool->credit_bytes - CREDIT_STEP;
+    if (pool->credit_bytes > 2 * pool->credit_step) {
+        size_t excess = pool->credit_bytes - pool->credit_step;
         pool->credit_bytes -= excess;
         md_budget_give(pool->budget, excess);
     }
@@ -133,6 +143,8 @@ static void collect_handed_back(struct md_pool *pool)
         atomic_exchange_explicit(&pool->handed_back, NULL, memory_order_acquire);
     while (block) {
         struct md_block *next = block->next;
+        /* relaxed: an estimate of what lies there */
+        atomic_fetch_sub_explicit(&pool->handed_back_bytes, block->capacity, memory_order_relaxed);
         block_retire(pool, block);
         block = next;
     }
@@ -273,6 +285,30 @@ void md_block_ref(struct md_block *block)
     atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
 }
 
+/* By another thread than the owner, which may not look for a long time: so the block is counted no
+ * longer at once, and waits for the owner only while little does. */
+static void hand_back(struct md_pool *pool, struct md_block *block)
+{
+    const size_t capacity = block->capacity;
+
+    md_budget_give(pool->budget, block->counted_bytes);
+    block->counted_bytes = 0;
+    /* relaxed: an estimate of what lies there */
+    size_t before =
+        atomic_fetch_add_explicit(&pool->handed_back_bytes, capacity, memory_order_relaxed);
+    if (before + capacity > pool->cache_limit_bytes) {
+        atomic_fetch_sub_explicit(&pool->handed_back_bytes, capacity, memory_order_relaxed);
+        md_free(block);
+        return;
+    }
+    struct md_block *head = atomic_load_explicit(&pool->handed_back, memory_order_relaxed);
+    do {
+        block->next = head;
+        /* release: the owner's acquire sees block->next */
+    } while (!atomic_compare_exchange_weak_explicit(&pool->handed_back, &head, block,
+                                                    memory_order_release, memory_order_relaxed));
+}
+
 void md_block_unref(struct md_block *block)
 {
     /* acq_rel: the last holder sees the writes of all others before the block is used again */
@@ -287,14 +323,9 @@ void md_block_unref(struct md_block *block)
     }
     if (is_owner(pool)) {
         block_retire(pool, block);
-        return;
+    } else {
+        hand_back(pool, block);
     }
-    struct md_block *head = atomic_load_explicit(&pool->handed_back, memory_order_relaxed);
-    do {
-        block->next = head;
-        /* release: the owner's acquire sees block->next */
-    } while (!atomic_compare_exchange_weak_explicit(&pool->handed_back, &head, block,
-                                                    memory_order_release, memory_order_relaxed));
 }
 
 void md_pool_trim(struct md_pool *pool, size_t keep_bytes)

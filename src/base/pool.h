@@ -4,12 +4,13 @@
  *
  * A pool belongs to one thread (its owner, a loop), which alone allocates from it. A block may be
  * released by any thread: the owner puts it on its free list, others hand it back through a
- * lock-free stack that the owner empties when it next allocates. So the pool must outlive its
- * blocks. Data is aligned to 64 bytes and not initialised.
+ * lock-free stack that the owner empties when it next allocates; it counts no longer from the
+ * release on, and no more lies there than the pool may cache. So the pool must outlive its blocks.
+ * Data is aligned to 64 bytes and not initialised.
  *
  * Every pool of the process draws on one md_budget (`--inflight-bytes`). To keep the shared counter
- * off the request path, a pool takes credit from the budget in steps and gives back what it has in
- * excess.
+ * off the request path, a pool takes credit from the budget in steps (a small part of it) and gives
+ * back what it has in excess.
  */
 #ifndef MD_BASE_POOL_H
 #define MD_BASE_POOL_H

@@ -10,7 +10,8 @@
 /* Holds all of a small inference, so that it takes nothing from the heap. */
 enum { ARENA_CHUNK_BYTES = 8192 - 64 };
 
-/* A connection that comes while the server drains: time for the request that it came for. */
+/* A connection that comes while the server drains or just before, or that was promised to stay:
+ * time for the request that it came for, or that is on its way. */
 enum { LATE_IDLE_NS = 500 * MD_NS_PER_MS };
 
 static const char *const refusal_names[] = {
@@ -49,6 +50,12 @@ void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
         (!session->timer.position || session->timer.deadline_ns > session->deadline_ns)) {
         md_loop_timer_set(loop, &session->timer, session->deadline_ns);
     }
+}
+
+void md_session_set_idle_deadline(struct md_session *session)
+{
+    md_session_set_deadline(session, session->list->draining ? LATE_IDLE_NS
+                                                             : session->config->idle_timeout_ns);
 }
 
 static void session_close(struct md_session *session);
@@ -256,7 +263,7 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     list->first = session;
     list->count++;
     md_conn_set_handler(conn, &conn_handler, session);
-    md_session_set_deadline(session, list->draining ? LATE_IDLE_NS : config->idle_timeout_ns);
+    md_session_set_idle_deadline(session);
 }
 
 static bool is_idle(const struct md_session *session)
@@ -270,10 +277,12 @@ static void drain_idle(struct md_session *session)
     session->pinned = true;
     md_session_run(session);
     session->pinned = false;
-    if (is_idle(session)) {
-        session_close(session);
-    } else {
+    if (!is_idle(session)) {
         md_session_release_when_unused(session);
+    } else if (session->x.begin_ns == 0) { /* it has just connected */
+        md_session_set_idle_deadline(session);
+    } else {
+        session_close(session);
     }
 }
 

@@ -64,8 +64,9 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
                       struct md_session_list *list);
 
 /* On the list's loop: idle connections are closed (when nothing has arrived that was not read yet),
- * busy ones after their current answer, which says `Connection: close`; new ones the same after
- * their first answer, for which they have half a second to ask. */
+ * busy ones after their current answer, which says `Connection: close`; those that have not asked
+ * yet, new ones, and those whose current answer has promised to keep the connection, the same after
+ * their next answer, for which they have half a second to ask. */
 void md_session_list_drain(struct md_session_list *list);
 /* On the list's loop: closes everything at once; exchanges in work are cancelled. */
 void md_session_list_abort(struct md_session_list *list);

@@ -104,7 +104,8 @@ struct md_session {
 
 void md_session_run(struct md_session *session);
 void md_session_set_deadline(struct md_session *session,
-                             uint64_t timeout_ns); /* from now; 0: none */
+                             uint64_t timeout_ns);             /* from now; 0: none */
+void md_session_set_idle_deadline(struct md_session *session); /* for the next request */
 /* An answer of the session itself: `{"error": sentence}`; the connection ends after it. */
 void md_session_refuse(struct md_session *session, unsigned status, unsigned cause,
                        const char *sentence);

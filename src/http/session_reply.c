@@ -97,8 +97,21 @@ void md_exchange_begin(struct md_exchange *x, const struct md_http_response *res
     }
 }
 
+/* What has gone out makes room, once it is the larger part: each byte is moved once at most. */
+static void drop_sent(struct md_session *session)
+{
+    struct md_bytes *stream = &session->stream;
+
+    if (session->stream_at > stream->len / 2) {
+        stream->len -= session->stream_at;
+        memmove(stream->data, stream->data + session->stream_at, stream->len);
+        session->stream_at = 0;
+    }
+}
+
 static void append_piece(struct md_session *session, struct md_str piece)
 {
+    drop_sent(session);
     if (session->stream_chunked) {
         md_bytes_printf(&session->stream, "%zx\r\n", piece.len);
     }
@@ -489,8 +502,9 @@ static void end_exchange(struct md_session *session)
         session->config->access_log(session->config->access_log_arg, x, status,
                                     session->reply_bytes);
     }
-    bool linger = session->close_after &&
-                  (session->early || (session->in && session->in_at < session->in_end));
+    /* Who did not ask for the end may have sent more: a reset would take the answer with it. */
+    bool linger = session->close_after && (session->early || session->request.keep_alive ||
+                                           (session->in && session->in_at < session->in_end));
     md_arena_reset(&x->arena);
     md_arena_cache_take_back(md_loop_arenas(x->loop), &x->arena);
     md_session_release_body(session);
@@ -506,7 +520,7 @@ static void end_exchange(struct md_session *session)
     session->state = MD_SESSION_HEAD;
     if (!session->in || session->in_at == session->in_end) {
         md_session_drop_buffer(session);
-        md_session_set_deadline(session, session->config->idle_timeout_ns);
+        md_session_set_idle_deadline(session);
         md_conn_want(session->conn, MD_LOOP_READ);
     }
 }

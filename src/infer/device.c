@@ -334,8 +334,9 @@ static bool executor_start(struct md_executor *executor, const char *name, struc
 
 static bool may_run_inline(const struct md_device *device, const struct md_target *target)
 {
-    if (!target->inline_safe || target->inline_mode == MD_INLINE_OFF || target->scheduler.length ||
-        !target->idle) {
+    /* Streamed responses take the mailbox: the end must not overtake them. */
+    if (!target->inline_safe || target->decoupled || target->inline_mode == MD_INLINE_OFF ||
+        target->scheduler.length || !target->idle) {
         return false;
     }
     /* relaxed: an estimate */

@@ -114,12 +114,26 @@ static void probe_sessions(struct md_loop_task *task)
     atomic_fetch_sub(&part->server->probes, 1);
 }
 
-/* Waits until no session is left, or the time is over. Every step asks the loops anew. */
+/* Also of those on their way from the loop that accepted them to the loop that serves them. */
+static size_t open_connections(const struct md_server *server)
+{
+    const struct md_listener *const listeners[] = {server->http, server->unix_socket,
+                                                   server->metrics_listener};
+    size_t count = 0;
+
+    for (size_t i = 0; i < MD_COUNT_OF(listeners); i++) {
+        count += listeners[i] ? md_listener_open_count(listeners[i]) : 0;
+    }
+    return count;
+}
+
+/* Waits until no session and no connection is left, or the time is over. Every step asks the loops
+ * anew: what one of them had accepted before it answered is counted by then. */
 static bool wait_for_sessions(struct md_server *server, uint64_t deadline_ns)
 {
     for (;;) {
-        size_t left = 0;
         if (atomic_load(&server->probes) == 0) {
+            size_t left = open_connections(server);
             for (size_t i = 0; i < server->loop_count; i++) {
                 left += atomic_load(&server->parts[i].sessions);
             }

@@ -80,6 +80,7 @@ struct md_oip_infer {
     /* encoding */
     const struct md_response *response;
     size_t output_at;
+    struct md_oip_classes *classes; /* of this output, while they are sought */
     struct md_tensor_writer writer;
     bool writes;
     struct md_chain document; /* the JSON */

@@ -2,16 +2,13 @@
  * Encoding of inference responses: the JSON head, then binary tensors straight from the memory that
  * the engine wrote.
  *
- * JSON data is printed in slices; between them other connections have their turn. The
- * classification extension turns an output into BYTES "value:index[:label]", the best first.
+ * Classes are sought and JSON data is printed in slices; between them other connections have their
+ * turn.
  */
 #include "api/oip/infer.h"
 
+#include "api/oip/classes.h"
 #include "api/oip/reply.h"
-#include "codec/number.h"
-
-#include <math.h>
-#include <stdio.h>
 
 static const struct md_oip_output *wanted(const struct md_oip_infer *infer, struct md_str name)
 {
@@ -28,179 +25,6 @@ static bool is_binary(const struct md_oip_infer *infer, struct md_str name)
     const struct md_oip_output *output = wanted(infer, name);
 
     return output ? output->binary : infer->output_count == 0 && infer->binary_output;
-}
-
-/* --- classification -------------------- */
-
-static double float_element(const struct md_tensor *tensor, size_t index)
-{
-    const char *at = tensor->data + index * md_dtype_size(tensor->dtype);
-    uint16_t half;
-    float single;
-    double number;
-
-    switch (tensor->dtype) {
-    case MD_DTYPE_FP16:
-    case MD_DTYPE_BF16:
-        memcpy(&half, at, sizeof half);
-        return (double)(tensor->dtype == MD_DTYPE_FP16 ? md_number_from_fp16(half)
-                                                       : md_number_from_bf16(half));
-    case MD_DTYPE_FP32:
-        memcpy(&single, at, sizeof single);
-        return (double)single;
-    default:
-        memcpy(&number, at, sizeof number);
-        return number;
-    }
-}
-
-static bool is_float(enum md_dtype dtype)
-{
-    return dtype >= MD_DTYPE_FP16 && dtype != MD_DTYPE_BYTES;
-}
-
-static bool is_signed(enum md_dtype dtype)
-{
-    return dtype >= MD_DTYPE_INT8 && dtype <= MD_DTYPE_INT64;
-}
-
-/* The element's 64 bits, sign extended if its type has one. */
-static uint64_t integer_element(const struct md_tensor *tensor, size_t index)
-{
-    const size_t size = md_dtype_size(tensor->dtype);
-    const unsigned shift = (unsigned)(64 - 8 * size);
-    uint64_t bits = 0;
-
-    memcpy(&bits, tensor->data + index * size, size);
-    return is_signed(tensor->dtype) ? (uint64_t)((int64_t)(bits << shift) >> shift) : bits;
-}
-
-/* Appends one class as an element of a BYTES tensor. */
-static void append_class(const struct md_tensor *tensor, size_t at, size_t index,
-                         const struct md_tensor_spec *spec, struct md_bytes *out)
-{
-    char text[512];
-    int len;
-
-    if (is_float(tensor->dtype)) {
-        len = snprintf(text, sizeof text, "%f:%zu", float_element(tensor, at), index);
-    } else if (is_signed(tensor->dtype)) {
-        len =
-            snprintf(text, sizeof text, "%lld:%zu", (long long)integer_element(tensor, at), index);
-    } else {
-        len = snprintf(text, sizeof text, "%llu:%zu",
-                       (unsigned long long)integer_element(tensor, at), index);
-    }
-    struct md_str label =
-        spec && index < spec->class_label_count ? spec->class_labels[index] : MD_STR("");
-    uint32_t total = (uint32_t)((size_t)len + (label.len ? label.len + 1 : 0));
-
-    md_bytes_append(out, &total, sizeof total);
-    md_bytes_append(out, text, (size_t)len);
-    if (label.len) {
-        md_bytes_append_char(out, ':');
-        md_bytes_append_str(out, label);
-    }
-}
-
-/* Order of classes: the larger value first, of equal ones the lower index; NaN comes last. */
-static bool is_better(const struct md_tensor *tensor, size_t first, size_t a, size_t b)
-{
-    if (!is_float(tensor->dtype)) {
-        /* with the top bit turned, signed numbers compare as unsigned ones */
-        const uint64_t turn = is_signed(tensor->dtype) ? 1ULL << 63 : 0;
-        uint64_t x = integer_element(tensor, first + a) ^ turn;
-        uint64_t y = integer_element(tensor, first + b) ^ turn;
-        return x > y || (x == y && a < b);
-    }
-    double x = float_element(tensor, first + a), y = float_element(tensor, first + b);
-
-    if (isnan(x) || isnan(y)) {
-        return isnan(x) == isnan(y) ? a < b : isnan(y);
-    }
-    return x > y || (x == y && a < b);
-}
-
-/* Restores the heap (worst on top) below `at`. */
-static void sink(const struct md_tensor *tensor, size_t first, size_t *heap, size_t count,
-                 size_t at)
-{
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        child += child + 1 < count && is_better(tensor, first, heap[child], heap[child + 1]);
-        if (!is_better(tensor, first, heap[at], heap[child])) {
-            return;
-        }
-        size_t swap = heap[at];
-        heap[at] = heap[child];
-        heap[child] = swap;
-    }
-}
-
-/* The k best of one row, best first; k is the client's to choose, so the heap keeps the cost at n
- * log k. */
-static void classify_row(const struct md_tensor *tensor, size_t first, size_t classes, size_t k,
-                         size_t *best, const struct md_tensor_spec *spec, struct md_bytes *out)
-{
-    for (size_t i = 0; i < k; i++) {
-        best[i] = i;
-    }
-    for (size_t at = k / 2; at-- > 0;) {
-        sink(tensor, first, best, k, at);
-    }
-    for (size_t i = k; k && i < classes; i++) {
-        if (is_better(tensor, first, i, best[0])) {
-            best[0] = i;
-            sink(tensor, first, best, k, 0);
-        }
-    }
-    for (size_t count = k; count > 1; count--) {
-        size_t worst = best[0];
-        best[0] = best[count - 1];
-        best[count - 1] = worst;
-        sink(tensor, first, best, count - 1, 0);
-    }
-    for (size_t i = 0; i < k; i++) {
-        append_class(tensor, first + best[i], best[i], spec, out);
-    }
-}
-
-static bool classify(struct md_oip_infer *infer, struct md_tensor *tensor, int64_t class_count,
-                     struct md_error *err)
-{
-    const struct md_target *target = infer->request.target;
-    bool batched = target->max_batch_size > 0 && tensor->rank > 0;
-    size_t rows = batched ? (size_t)tensor->shape[0] : 1;
-    size_t elements;
-    struct md_bytes out = {0};
-
-    if (tensor->dtype == MD_DTYPE_BYTES ||
-        !md_shape_elements(tensor->shape, tensor->rank, &elements)) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                            "class result not available for output due to unsupported type '%s'",
-                            md_dtype_name(tensor->dtype));
-    }
-    size_t classes = rows ? elements / rows : 0;
-    size_t k = md_size_min((size_t)class_count, classes);
-    size_t *best = md_arena_alloc(&infer->x->arena, k * sizeof *best);
-    int64_t *shape = md_arena_alloc(&infer->x->arena, 2 * sizeof *shape);
-    const struct md_tensor_spec *spec = md_target_find_output(target, tensor->name);
-    for (size_t row = 0; best && row < rows; row++) {
-        classify_row(tensor, row * classes, classes, k, best, spec, &out);
-    }
-    struct md_str copy = md_arena_copy(&infer->x->arena, md_bytes_view(&out));
-    bool ok = !out.failed && best && shape && copy.ptr;
-    md_bytes_deinit(&out);
-    if (!ok) {
-        return md_error_no_memory(err, "a classification");
-    }
-    shape[0] = batched ? (int64_t)rows : (int64_t)k;
-    shape[1] = (int64_t)k;
-    tensor->dtype = MD_DTYPE_BYTES;
-    tensor->rank = batched ? 2 : 1;
-    tensor->shape = shape;
-    tensor->data = copy.ptr;
-    tensor->bytes = copy.len;
-    return true;
 }
 
 /* --- document -------------------- */
@@ -292,12 +116,34 @@ static enum md_progress append_data(struct md_oip_infer *infer)
 
 /* --- answer -------------------- */
 
-static void refuse(struct md_oip_infer *infer)
+static bool over_budget(struct md_error *err)
 {
-    struct md_error err;
+    return md_error_set(err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
+}
 
-    (void)md_error_set(&err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
-    md_oip_reply_error(infer->x, &err);
+/* Turns the current output into its best classes, if the client wants that. */
+static enum md_progress classify(struct md_oip_infer *infer, struct md_error *err)
+{
+    struct md_tensor *tensor = &infer->response->outputs[infer->output_at];
+    const struct md_oip_output *output = wanted(infer, tensor->name);
+
+    if (!output || !output->class_count) {
+        return MD_PROGRESS_DONE;
+    }
+    if (!infer->classes) {
+        infer->classes =
+            md_oip_classes_begin(infer->x, infer->request.target, tensor, output->class_count, err);
+        if (!infer->classes) {
+            return MD_PROGRESS_ERROR;
+        }
+    }
+    enum md_progress progress = md_oip_classes_step(infer->classes);
+    if (progress == MD_PROGRESS_ERROR) {
+        (void)over_budget(err);
+    } else if (progress == MD_PROGRESS_DONE) {
+        infer->classes = NULL;
+    }
+    return progress;
 }
 
 static void answer(struct md_oip_infer *infer)
@@ -338,18 +184,21 @@ static void answer(struct md_oip_infer *infer)
     md_exchange_respond(infer->x, &answer);
 }
 
-void md_oip_encode_step(struct md_oip_infer *infer)
+/* The next part of the document; AGAIN: others first. */
+static enum md_progress encode(struct md_oip_infer *infer, struct md_error *err)
 {
-    const struct md_response *response = infer->response;
     const size_t yield_at = md_chain_bytes(&infer->document) + MD_OIP_SLICE_BYTES;
     bool ok = infer->document.part_count > 0 || begin_document(infer);
 
-    while (ok && infer->output_at < response->output_count) {
+    while (ok && infer->output_at < infer->response->output_count) {
         if (!infer->writes) {
-            ok = begin_output(infer, &response->outputs[infer->output_at]);
+            enum md_progress progress = classify(infer, err);
+            if (progress != MD_PROGRESS_DONE) {
+                return progress;
+            }
+            ok = begin_output(infer, &infer->response->outputs[infer->output_at]);
         } else if (md_chain_bytes(&infer->document) >= yield_at) {
-            md_loop_defer(infer->x->loop, &infer->task);
-            return;
+            return MD_PROGRESS_AGAIN;
         } else {
             enum md_progress progress = append_data(infer);
             infer->writes = progress != MD_PROGRESS_DONE;
@@ -357,10 +206,22 @@ void md_oip_encode_step(struct md_oip_infer *infer)
         }
         infer->output_at += !infer->writes;
     }
-    if (ok && append_end(infer)) {
+    return (ok && append_end(infer)) || over_budget(err) ? MD_PROGRESS_DONE : MD_PROGRESS_ERROR;
+}
+
+void md_oip_encode_step(struct md_oip_infer *infer)
+{
+    struct md_error err;
+
+    switch (encode(infer, &err)) {
+    case MD_PROGRESS_DONE:
         answer(infer);
-    } else {
-        refuse(infer);
+        break;
+    case MD_PROGRESS_AGAIN:
+        md_loop_defer(infer->x->loop, &infer->task);
+        break;
+    default:
+        md_oip_reply_error(infer->x, &err);
     }
 }
 
@@ -374,29 +235,14 @@ static void on_response(struct md_request *request, struct md_response *response
     infer->phase = MD_OIP_ENCODE;
 }
 
-static bool classify_all(struct md_oip_infer *infer, struct md_error *err)
-{
-    for (size_t i = 0; i < infer->response->output_count; i++) {
-        struct md_tensor *tensor = &infer->response->outputs[i];
-        const struct md_oip_output *output = wanted(infer, tensor->name);
-        if (output && output->class_count && !classify(infer, tensor, output->class_count, err)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void on_end(struct md_request *request, const struct md_error *error)
 {
     struct md_oip_infer *infer = request->dialect;
-    struct md_error err;
 
     if (error) {
         md_oip_reply_error(infer->x, error);
     } else if (infer->cancelled) {
         md_oip_reply_empty(infer->x, 499);
-    } else if (!classify_all(infer, &err)) {
-        md_oip_reply_error(infer->x, &err);
     } else {
         md_oip_encode_step(infer);
     }

@@ -299,14 +299,13 @@ static void test_oip_infer_bounds_the_depth_of_data(void **state)
 static void send_binary(struct fake_exchange *fake, const char *head, const void *tail,
                         size_t tail_len)
 {
-    char body[1024];
-    size_t len = strlen(head);
+    struct md_bytes body = {0};
 
-    assert_true(len + tail_len <= sizeof body);
-    memcpy(body, head, len);
-    memcpy(body + len, tail, tail_len);
-    fake_send(&server, fake, MD_HTTP_POST, "/v2/models/fp32/infer",
-              md_str_make(body, len + tail_len), (long)len);
+    md_bytes_append_c(&body, head);
+    md_bytes_append(&body, tail, tail_len);
+    fake_send(&server, fake, MD_HTTP_POST, "/v2/models/fp32/infer", md_bytes_view(&body),
+              (long)strlen(head));
+    md_bytes_deinit(&body);
 }
 
 static void test_oip_infer_passes_binary_tensors_through(void **state)
@@ -466,6 +465,77 @@ static void test_oip_infer_yields_over_a_large_body(void **state)
     md_bytes_deinit(&json);
 }
 
+/* Turns of the loop. */
+struct ticker {
+    struct md_loop_task task;
+    size_t count;
+    bool stop;
+};
+
+static void tick(struct md_loop_task *task)
+{
+    struct ticker *ticker = MD_CONTAINER_OF(task, struct ticker, task);
+
+    ticker->count++;
+    if (!ticker->stop) {
+        md_loop_defer(server.loop, task);
+    }
+}
+
+/* All classes of many elements, as the client may ask for. */
+static void send_many_classes(struct fake_exchange *fake, size_t count)
+{
+    struct md_bytes head = {0};
+    float *elements = calloc(count, sizeof *elements);
+
+    assert_non_null(elements);
+    md_bytes_printf(
+        &head,
+        "{\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[%zu],\"datatype\":\"FP32\","
+        "\"parameters\":{\"binary_data_size\":%zu}}],\"outputs\":[{\"name\":\"OUTPUT0\","
+        "\"parameters\":{\"classification\":%zu,\"binary_data\":true}}]}",
+        count, count * sizeof *elements, count);
+    md_bytes_append_char(&head, '\0');
+    send_binary(fake, head.data, elements, count * sizeof *elements);
+    md_bytes_deinit(&head);
+    free(elements);
+}
+
+static void test_oip_infer_yields_over_many_classes(void **state)
+{
+    struct fake_exchange fake;
+    struct ticker ticker = {.task = {.run = tick}};
+    struct md_error err;
+
+    (void)state;
+    md_loop_defer(server.loop, &ticker.task);
+    send_many_classes(&fake, IMAGE_ELEMENTS);
+    ticker.stop = true;
+    assert_true(md_loop_run_once(server.loop, 0, &err));
+    assert_int_equal(fake.status, 200);
+    assert_true(ticker.count > 20);
+    fake_free(&fake);
+}
+
+static void test_oip_infer_counts_the_memory_of_classes(void **state)
+{
+    struct fake_exchange fake;
+    bool over_budget;
+
+    (void)state;
+    struct md_block *hog =
+        md_pool_alloc(md_loop_pool(server.loop), INFLIGHT_BYTES - (1 << 20), &over_budget);
+    assert_non_null(hog);
+    send_many_classes(&fake, 2 * IMAGE_ELEMENTS);
+    assert_int_equal(fake.status, 503);
+    assert_true(fake.retry_after);
+    fake_free(&fake);
+    md_block_unref(hog);
+    send_many_classes(&fake, 2 * IMAGE_ELEMENTS);
+    assert_int_equal(fake.status, 200);
+    fake_free(&fake);
+}
+
 static void cancel_later(struct md_loop_task *task);
 
 struct canceller {
@@ -574,6 +644,8 @@ int main(void)
         cmocka_unit_test(test_oip_infer_finds_classes),
         cmocka_unit_test(test_oip_infer_orders_many_classes),
         cmocka_unit_test(test_oip_infer_yields_over_a_large_body),
+        cmocka_unit_test(test_oip_infer_yields_over_many_classes),
+        cmocka_unit_test(test_oip_infer_counts_the_memory_of_classes),
         cmocka_unit_test(test_oip_infer_answers_once_after_a_cancel),
         cmocka_unit_test(test_oip_infer_says_so_when_too_much_is_in_flight),
         cmocka_unit_test(test_oip_infer_survives_each_failed_allocation),

@@ -341,7 +341,7 @@ static void test_session_decoding_is_bounded_too(void **state)
 static void test_session_drain_lets_requests_finish(void **state)
 {
     struct rig rig;
-    struct md_conn idle, busy, begun, unread, later, silent;
+    struct md_conn idle, busy, begun, unread, fresh, later, silent;
     struct answer answer = {0};
     size_t at = 0;
 
@@ -353,31 +353,77 @@ static void test_session_drain_lets_requests_finish(void **state)
     peer_say_c(&idle, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&busy, &rig, "GET /slow HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&begun, &rig, "GET / HT");
+    peer_open(&fresh, &rig);
     peer_open(&unread, &rig);
     md_bytes_append_c(&unread.in, "GET / HTTP/1.1\r\n" HOST "\r\n"); /* nobody has looked yet */
     md_session_list_drain(&rig.list);
     assert_true(idle.closed);
     assert_false(busy.closed);
     assert_false(begun.closed);
+    assert_false(fresh.closed); /* nobody connects without a reason */
     peer_open(&silent, &rig);
     peer_open(&later, &rig);
+    peer_say_c(&fresh, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&later, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
     peer_say_c(&begun, &rig, "TP/1.1\r\n" HOST "\r\n");
     respond_text(rig.held, 200, MD_STR("done"));
     assert_false(silent.closed);
     rig_wait(&rig, 500);
     assert_true(silent.closed);
-    struct md_conn *const rest[] = {&busy, &begun, &unread, &later};
+    struct md_conn *const rest[] = {&busy, &begun, &unread, &fresh, &later};
     for (size_t i = 0; i < MD_COUNT_OF(rest); i++) {
         at = 0;
         assert_true(peer_answer(rest[i], &at, false, &answer));
         assert_int_equal(answer.status, 200);
         assert_true(answer_says(&answer, "Connection", "close"));
+        /* What was sent before that was read is taken off the wire: a reset would take the answer
+         * with it. */
+        assert_true(rest[i]->shut_down);
+        peer_say_c(rest[i], &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
+        assert_int_equal(rest[i]->in_at, rest[i]->in.len);
+        assert_int_equal(at, rest[i]->out.len);
+        peer_hang_up(rest[i], &rig);
         assert_true(rest[i]->closed);
         peer_free(rest[i]);
     }
     peer_free(&idle);
     peer_free(&silent);
+    rig_close(&rig);
+}
+
+/* Its answer promised to keep the connection, and was still going out when the drain began. */
+static void test_session_drain_ends_connections_that_were_promised_to_stay(void **state)
+{
+    struct rig rig;
+    struct md_conn silent, busy;
+    struct answer answer = {0};
+    size_t at = 0;
+
+    (void)state;
+    rig_open(&rig, BUDGET);
+    rig.config.idle_timeout_ns = 0;
+    struct md_conn *const peers[] = {&silent, &busy};
+    for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+        peer_open(peers[i], &rig);
+        peers[i]->send_room = 1000;
+        peer_say_c(peers[i], &rig, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    }
+    md_session_list_drain(&rig.list);
+    for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+        peers[i]->send_room = SIZE_MAX;
+        peer_run(peers[i], &rig);
+        assert_false(peers[i]->closed);
+    }
+    assert_true(peer_answer(&busy, &at, false, &answer));
+    assert_null(answer_header(&answer, "Connection").ptr);
+    peer_say_c(&busy, &rig, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    assert_true(peer_answer(&busy, &at, false, &answer));
+    assert_true(answer_says(&answer, "Connection", "close"));
+    peer_hang_up(&busy, &rig);
+    rig_wait(&rig, 500);
+    assert_true(silent.closed);
+    peer_free(&silent);
+    peer_free(&busy);
     rig_close(&rig);
 }
 
@@ -532,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_session_does_not_wait_for_ever),
         cmocka_unit_test(test_session_decoding_is_bounded_too),
         cmocka_unit_test(test_session_drain_lets_requests_finish),
+        cmocka_unit_test(test_session_drain_ends_connections_that_were_promised_to_stay),
         cmocka_unit_test(test_session_abort_cancels),
         cmocka_unit_test(test_session_refusals_have_names),
         cmocka_unit_test(test_session_every_allocation_may_fail),

@@ -318,6 +318,104 @@ static void test_pool_blocks_come_back_from_other_threads(void **state)
     destroy(pool, &budget);
 }
 
+static void *release_one(void *block)
+{
+    md_block_unref(block);
+    return NULL;
+}
+
+static void release_elsewhere(struct md_block *block)
+{
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, release_one, block), 0);
+    pthread_join(thread, NULL);
+}
+
+/* The owner may allocate next in an hour: what others released must not stand in everybody's way
+ * until then, and no more of it is kept than the pool may keep. */
+static void test_pool_released_elsewhere_counts_no_more(void **state)
+{
+    struct md_budget budget;
+    struct md_pool *pool = create(&budget, 4 * MIB, MIB);
+    struct md_block *blocks[4];
+    bool over_budget;
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(blocks); i++) {
+        blocks[i] = md_pool_alloc(pool, MIB, &over_budget);
+        assert_non_null(blocks[i]);
+    }
+    for (size_t i = 0; i < MD_COUNT_OF(blocks); i++) {
+        release_elsewhere(blocks[i]);
+    }
+    assert_int_equal(budget.used_bytes, 0);
+    md_block_unref(md_pool_alloc(pool, 1, &over_budget));
+    assert_int_equal(md_pool_cached_bytes(pool), MIB);
+    destroy(pool, &budget);
+}
+
+/* Idle pools hold credit; together it is little. */
+static void test_pool_credit_of_idle_pools_is_small(void **state)
+{
+    struct md_budget budget;
+    struct md_pool *pools[32];
+    bool over_budget;
+
+    (void)state;
+    md_budget_init(&budget, 4 * MIB);
+    for (size_t i = 0; i < MD_COUNT_OF(pools); i++) {
+        assert_true(md_pool_create(&budget, 0, &pools[i]));
+        md_block_unref(md_pool_alloc(pools[i], 1, &over_budget));
+    }
+    assert_true(budget.used_bytes < MIB / 2);
+    for (size_t i = 0; i < MD_COUNT_OF(pools); i++) {
+        md_pool_destroy(pools[i]);
+    }
+    assert_int_equal(budget.used_bytes, 0);
+}
+
+struct asker {
+    struct md_budget budget;
+    atomic_bool done;
+};
+
+static void *ask_for_too_much(void *arg)
+{
+    struct asker *asker = arg;
+    void *given = NULL;
+
+    for (unsigned i = 0; i < 100 * ROUNDS; i++) {
+        given = md_budget_take(&asker->budget, MIB + 1) ? arg : given;
+    }
+    atomic_store(&asker->done, true);
+    return given;
+}
+
+/* What is refused to one never makes another one fail. */
+static void test_pool_budget_is_not_taken_while_it_is_refused(void **state)
+{
+    static struct asker asker;
+    pthread_t thread;
+    void *given;
+    unsigned refused = 0;
+
+    (void)state;
+    md_budget_init(&asker.budget, MIB);
+    assert_int_equal(pthread_create(&thread, NULL, ask_for_too_much, &asker), 0);
+    while (!atomic_load(&asker.done)) {
+        if (md_budget_take(&asker.budget, 1)) {
+            md_budget_give(&asker.budget, 1);
+        } else {
+            refused++;
+        }
+    }
+    pthread_join(thread, &given);
+    assert_null(given);
+    assert_int_equal(refused, 0);
+    assert_int_equal(asker.budget.used_bytes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +430,9 @@ int main(void)
         cmocka_unit_test(test_pool_block_without_pool),
         cmocka_unit_test(test_pool_failed_allocation_gives_the_budget_back),
         cmocka_unit_test(test_pool_blocks_come_back_from_other_threads),
+        cmocka_unit_test(test_pool_released_elsewhere_counts_no_more),
+        cmocka_unit_test(test_pool_credit_of_idle_pools_is_small),
+        cmocka_unit_test(test_pool_budget_is_not_taken_while_it_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,9 +19,11 @@ static void test_device_runs_inline_what_may(void **state)
         bool safe;
         enum md_inline_mode mode;
         bool is_inline;
+        bool decoupled; /* its responses take the mailbox: the end must not overtake them */
     } cases[] = {
-        {true, MD_INLINE_ON, true},   {true, MD_INLINE_AUTO, true},   {true, MD_INLINE_OFF, false},
-        {false, MD_INLINE_ON, false}, {false, MD_INLINE_AUTO, false},
+        {true, MD_INLINE_ON, true, false},     {true, MD_INLINE_AUTO, true, false},
+        {true, MD_INLINE_OFF, false, false},   {false, MD_INLINE_ON, false, false},
+        {false, MD_INLINE_AUTO, false, false}, {true, MD_INLINE_ON, false, true},
     };
 
     (void)state;
@@ -30,6 +32,7 @@ static void test_device_runs_inline_what_may(void **state)
         target_init(&one, 1, FAKE_ANSWERS);
         one.target.inline_safe = cases[i].safe;
         one.target.inline_mode = cases[i].mode;
+        one.target.decoupled = cases[i].decoupled;
         target_attach(&one);
         atomic_store(&one.target.inline_ns, 0); /* it proved to be quick */
         call_submit(&calls[0], &one);
