@@ -101,6 +101,9 @@ static bool skip(struct reader *r)
         if (depth == 0) {
             return true;
         }
+        if (depth > DEPTH_MAX) { /* the parser's time grows with the square of the depth */
+            return report(r, "too many nested levels");
+        }
         if (!next(r)) {
             return false;
         }
