@@ -363,6 +363,17 @@ static void check_repository(const struct md_options *options, const char *direc
     }
 }
 
+/* Else each of its models would have its own name twice. */
+static bool is_scanned(const struct md_repository_scan *scans, size_t index)
+{
+    for (size_t i = 0; i < index; i++) {
+        if (strcmp(scans[i].root, scans[index].root) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostics,
                      struct md_error *err)
 {
@@ -375,6 +386,12 @@ static bool scan_all(struct md_models *models, struct md_diagnostics *diagnostic
         if (!md_repository_scan(options->model_repository.items[i], md_str_of(options->model_name),
                                 &models->arena, &scans[i], err)) {
             return false;
+        }
+        if (is_scanned(scans, i)) {
+            (void)md_diagnose(diagnostics, MD_SEVERITY_WARNING, options->model_repository.items[i],
+                              0, 0, "this folder is named twice; it counts once");
+            scans[i].model_count = 0;
+            continue;
         }
         check_repository(options, options->model_repository.items[i], &scans[i], diagnostics);
         total += scans[i].model_count;

@@ -195,6 +195,7 @@ bool md_repository_scan(const char *directory, struct md_str single_name, struct
     if (!md_os_real_path(directory, arena, &root, err) || !md_os_list(root, arena, &listing, err)) {
         return md_error_prefix(err, "model repository '%s'", directory);
     }
+    out->root = root;
     if (is_single_model(&listing)) {
         return scan_single(root, single_name, &listing, arena, out, err);
     }

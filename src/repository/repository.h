@@ -32,6 +32,7 @@ struct md_repository_model {
 };
 
 struct md_repository_scan {
+    const char *root;                   /* absolute, without links */
     struct md_repository_model *models; /* by name */
     size_t model_count;
 };

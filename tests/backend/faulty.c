@@ -318,7 +318,7 @@ static void instance_destroy(void *instance)
 
 const struct modeld_backend_api *modeld_backend_entry(const struct modeld_host_api *host_api)
 {
-    static const struct modeld_backend_api api = {
+    static struct modeld_backend_api api = {
         .struct_size = sizeof api,
         .abi_major = MODELD_ABI_MAJOR,
         .abi_minor = MODELD_ABI_MINOR,
@@ -334,6 +334,19 @@ const struct modeld_backend_api *modeld_backend_entry(const struct modeld_host_a
         .instance_destroy = instance_destroy,
         .execute = execute,
     };
+    /* What is reserved, and a function that is missing. */
+    const char *claim = getenv("FAULTY_CLAIM");
     host = host_api;
+    if (claim && !strcmp(claim, "TAKES_ROWS")) {
+        api.flags |= MODELD_BACKEND_TAKES_ROWS;
+    } else if (claim && !strcmp(claim, "OWN_PROCESS")) {
+        api.flags |= MODELD_BACKEND_OWN_PROCESS;
+    } else if (claim && !strcmp(claim, "sequence_start")) {
+        api.sequence_start = &api;
+    } else if (claim && !strcmp(claim, "warm_up")) {
+        api.warm_up = &api;
+    } else if (claim) {
+        api.execute = NULL;
+    }
     return &api;
 }

@@ -245,3 +245,11 @@ def test_gpu_fallback(start, tmp_path):
     s = start(tmp_path, "--gpu-fallback=error")
     assert "asks for a GPU and this server has none; use KIND_CPU, or start with --gpu-fallback=cpu" in s.log()
     assert index(s) == [("m", "1", "UNAVAILABLE")]
+
+
+def test_a_folder_that_is_named_twice_counts_once(start, tmp_path):
+    write_model(tmp_path / "r", "m", identity_config())
+    (tmp_path / "link").symlink_to(tmp_path / "r")
+    s = start([tmp_path / "r", tmp_path / "link"])
+    assert s.get("/v2/models/m/ready").status == 200
+    assert "named twice; it counts once" in s.log()
