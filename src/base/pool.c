@@ -39,6 +39,7 @@ void md_budget_init(struct md_budget *budget, size_t limit_bytes)
 {
     budget->limit_bytes = limit_bytes;
     atomic_init(&budget->used_bytes, 0);
+    atomic_init(&budget->stalled_bytes, 0);
 }
 
 static bool take_up_to(struct md_budget *budget, size_t bytes, size_t limit_bytes)
@@ -354,6 +355,17 @@ bool md_pool_is_crowded(const struct md_pool *pool)
     size_t used = atomic_load_explicit(&pool->budget->used_bytes, memory_order_relaxed);
 
     return used > pool->budget->limit_bytes + eighth(pool) / 2;
+}
+
+size_t md_pool_stall(struct md_pool *pool, size_t bytes)
+{
+    /* relaxed: of two that begin to wait the later one sees the other */
+    return atomic_fetch_add_explicit(&pool->budget->stalled_bytes, bytes, memory_order_relaxed);
+}
+
+void md_pool_unstall(struct md_pool *pool, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&pool->budget->stalled_bytes, bytes, memory_order_relaxed);
 }
 
 size_t md_pool_cached_bytes(const struct md_pool *pool)

@@ -23,6 +23,7 @@ struct md_budget {
     size_t limit_bytes; /* immutable */
     _Alignas(MD_CACHE_LINE)
         atomic_size_t used_bytes; /* shared: taken by all pools, credit included */
+    atomic_size_t stalled_bytes;  /* shared: of those, held by who waits for more */
 };
 
 void md_budget_init(struct md_budget *budget, size_t limit_bytes);
@@ -82,6 +83,12 @@ void md_pool_trim(struct md_pool *pool, size_t keep_bytes);
 size_t md_pool_limit_bytes(const struct md_pool *pool);
 /* Half of what lies beyond the limit is in use: who can do without memory should. */
 bool md_pool_is_crowded(const struct md_pool *pool);
+
+/* Who holds `bytes` waits for more from now on, and no longer. md_pool_stall returns what all
+ * others that wait hold: together with what it needs in the end more than the limit, they would
+ * wait for each other for ever. */
+size_t md_pool_stall(struct md_pool *pool, size_t bytes);
+void md_pool_unstall(struct md_pool *pool, size_t bytes);
 
 /* Bytes lying on free lists; owner only. */
 size_t md_pool_cached_bytes(const struct md_pool *pool);

@@ -224,6 +224,22 @@ static bool scan_string(struct md_json *json, struct md_str *raw, bool *escapes)
     return true;
 }
 
+/* The same for a string that nobody wants. */
+static bool check_escapes(struct md_json *json, struct md_str raw)
+{
+    const char *end = raw.ptr + raw.len, *backslash = NULL;
+
+    json->at = raw.ptr;
+    while ((backslash = memchr(json->at, '\\', (size_t)(end - json->at)))) {
+        char character[4], *out = character;
+        json->at = backslash + 1;
+        if (!unescape_one(json, end, &out)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool fail_no_memory(struct md_json *json)
 {
     json->failed = true;
@@ -241,14 +257,20 @@ static bool read_string(struct md_json *json)
         return true;
     }
     const char *behind = json->at;
-    char *text = md_arena_alloc(json->arena, json->text.len);
-    if (!text) {
-        return fail_no_memory(json);
+    if (json->skips) {
+        if (!check_escapes(json, json->text)) {
+            return false;
+        }
+    } else {
+        char *text = md_arena_alloc(json->arena, json->text.len);
+        if (!text) {
+            return fail_no_memory(json);
+        }
+        if (!unescape(json, json->text, text, &json->text.len)) {
+            return false;
+        }
+        json->text.ptr = text;
     }
-    if (!unescape(json, json->text, text, &json->text.len)) {
-        return false;
-    }
-    json->text.ptr = text;
     json->at = behind;
     return true;
 }
@@ -505,14 +527,16 @@ enum md_json_token md_json_peek(struct md_json *json)
 bool md_json_skip(struct md_json *json)
 {
     uint32_t depth = json->depth;
+    enum md_json_token token;
 
+    json->skips = true;
     do {
-        enum md_json_token token = md_json_next(json);
-        if (token == MD_JSON_ERROR || token == MD_JSON_END) {
-            return token == MD_JSON_END && md_json_fail(json, "the document ends too early");
-        }
-    } while (json->depth > depth || json->state == AFTER_KEY);
-    return true;
+        token = md_json_next(json);
+    } while (token != MD_JSON_ERROR && token != MD_JSON_END &&
+             (json->depth > depth || json->state == AFTER_KEY));
+    json->skips = false;
+    return token != MD_JSON_ERROR &&
+           (token != MD_JSON_END || md_json_fail(json, "the document ends too early"));
 }
 
 /* --- values -------------------- */

@@ -43,6 +43,7 @@ struct md_json {
     uint32_t max_depth;
     uint8_t state;
     bool failed;
+    bool skips;                                   /* strings are checked, but not decoded */
     uint64_t is_object[MD_JSON_DEPTH_LIMIT / 64]; /* one bit a level */
     struct md_error error;                        /* set when failed */
 };
@@ -59,8 +60,8 @@ enum md_json_token md_json_next(struct md_json *json) MD_MUST_CHECK;
  * here. */
 enum md_json_token md_json_peek(struct md_json *json);
 
-/* Skips the next value whole (an object or array with all that it holds). False on a syntax error
- * (json->error). */
+/* Skips the next value whole (an object or array with all that it holds); takes no memory. False on
+ * a syntax error (json->error). */
 bool md_json_skip(struct md_json *json) MD_MUST_CHECK;
 
 /* For readers that take a value's text themselves: `at` stands behind the value now. */

@@ -22,8 +22,17 @@ enum {
     LINGER_MS = 2000,
 };
 
+static void end_stall(struct md_session *session)
+{
+    if (session->stalled_bytes) {
+        md_pool_unstall(md_loop_pool(session->x.loop), session->stalled_bytes);
+        session->stalled_bytes = 0;
+    }
+}
+
 void md_session_release_body(struct md_session *session)
 {
+    end_stall(session);
     md_block_unref(session->body);
     md_block_unref(session->decoded);
     md_inflate_destroy(session->inflate);
@@ -269,11 +278,19 @@ static struct md_block *allocate(struct md_session *session, size_t bytes)
     return md_pool_alloc_lazy(md_loop_pool(session->x.loop), bytes, 1, &over_budget);
 }
 
-/* There is no memory for the body now. Those that wait hold what they have read already, so not all
- * may: then the request is refused. */
-static void wait_for_memory(struct md_session *session)
+/* There is no memory for the body now; `need` is what it must hold in the end, or soon. Those that
+ * wait hold what they have read already, so not all may, and none for each other: then the request
+ * is refused. */
+static void wait_for_memory(struct md_session *session, size_t need)
 {
-    if (md_pool_is_crowded(md_loop_pool(session->x.loop))) {
+    struct md_pool *pool = md_loop_pool(session->x.loop);
+    const size_t limit = md_pool_limit_bytes(pool);
+    const size_t unread = session->in ? session->in->counted_bytes : 0;
+
+    session->stalled_bytes = session->body ? session->body->counted_bytes + unread : 0;
+    size_t others = md_pool_stall(pool, session->stalled_bytes);
+    if (md_pool_is_crowded(pool) || (session->body && need + unread + others > limit)) {
+        end_stall(session);
         md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
                           "too many bytes are in flight: try again");
     } else {
@@ -297,7 +314,7 @@ static bool begin_sized(struct md_session *session, size_t length)
     struct md_block *body = allocate(session, length + session->body_lead);
     if (!body || !md_block_charge(body, session->body_lead + there)) {
         md_block_unref(body);
-        wait_for_memory(session);
+        wait_for_memory(session, 0);
         return false;
     }
     session->body = body;
@@ -334,7 +351,7 @@ static bool receive_direct(struct md_session *session, size_t wanted)
 
     /* Counted for what may come, then for what has come. */
     if (!md_block_charge(session->body, session->body_lead + session->body_bytes + room)) {
-        wait_for_memory(session);
+        wait_for_memory(session, session->body_lead + session->body_bytes + wanted);
         return false;
     }
     enum md_io outcome =
@@ -377,6 +394,15 @@ static bool step_sized(struct md_session *session)
 }
 
 /* --- chunked bodies -------------------- */
+
+/* What a body holds that has got `extra` more bytes; while it moves, it lies in two blocks. */
+static size_t need_of(const struct md_session *session, size_t extra)
+{
+    const struct md_block *body = session->body;
+    size_t need = lead_of(session) + session->body_bytes + extra;
+
+    return body && need > body->capacity ? need + body->counted_bytes : need;
+}
 
 /* Room for `extra` more bytes, counted against the budget. */
 static bool grow_body(struct md_session *session, size_t extra)
@@ -427,7 +453,7 @@ static bool step_chunked(struct md_session *session)
     if (piece.len) {
         if (!grow_body(session, piece.len)) {
             session->chunked = before; /* nothing was taken */
-            wait_for_memory(session);
+            wait_for_memory(session, need_of(session, piece.len));
             return session->state != MD_SESSION_BODY;
         }
         memcpy(session->body->data + session->body_lead + session->body_bytes, piece.ptr,
@@ -444,6 +470,7 @@ static bool step_chunked(struct md_session *session)
 
 bool md_session_step_body(struct md_session *session)
 {
+    end_stall(session);
     return session->request.chunked ? step_chunked(session) : step_sized(session);
 }
 

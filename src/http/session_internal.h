@@ -62,6 +62,7 @@ struct md_session {
     struct md_block *body; /* own: the raw body being received */
     size_t body_lead;      /* bytes before the body in its block, for alignment */
     size_t body_bytes;     /* received */
+    size_t stalled_bytes;  /* held by this body while it waits for memory */
     bool awaited;          /* the body's first byte: no memory is taken before */
     bool discard;          /* the answer is decided: read the rest of the body and drop it */
     struct md_inflate *inflate;

@@ -380,6 +380,7 @@ static inline void rig_close(struct rig *rig)
     assert_int_equal(rig->cleanups, 0);
     md_loop_destroy(rig->loop);
     assert_int_equal(rig->budget.used_bytes, 0);
+    assert_int_equal(rig->budget.stalled_bytes, 0);
 }
 
 static inline void rig_turn(struct rig *rig)

@@ -336,6 +336,49 @@ static void test_session_decoding_is_bounded_too(void **state)
     rig_close(&rig);
 }
 
+/* Together they are too large: one is told to try again, not both after a minute. */
+static void test_session_bodies_do_not_wait_for_each_other(void **state)
+{
+    (void)state;
+    for (int is_chunked = 0; is_chunked <= 1; is_chunked++) {
+        struct rig rig;
+        struct md_conn peers[2];
+        struct md_bytes part = {0};
+        size_t statuses[2] = {0};
+        const size_t half = 7 * MIB, rest = 4 * MIB;
+        rig_open(&rig, 16 * MIB);
+        rig.config.max_body_bytes = 64 * MIB;
+        fill(&part, half);
+        for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+            peer_open(&peers[i], &rig);
+            md_bytes_printf(&peers[i].in, "POST /echo HTTP/1.1\r\n" HOST "%s: ",
+                            is_chunked ? "Transfer-Encoding" : "Content-Length");
+            if (is_chunked) {
+                md_bytes_printf(&peers[i].in, "chunked\r\n\r\n%zx\r\n", half + rest);
+            } else {
+                md_bytes_printf(&peers[i].in, "%zu\r\n\r\n", half + rest);
+            }
+            peer_say(&peers[i], &rig, part.data, half);
+        }
+        for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+            md_bytes_append(&peers[i].in, part.data, rest);
+            peer_say_c(&peers[i], &rig, is_chunked ? "\r\n0\r\n\r\n" : "");
+        }
+        rig_wait(&rig, 640);
+        for (size_t i = 0; i < MD_COUNT_OF(peers); i++) {
+            struct answer answer = {0};
+            peer_run(&peers[i], &rig);
+            peer_only_answer(&peers[i], &answer);
+            statuses[i] = answer.status;
+            peer_hang_up(&peers[i], &rig);
+            peer_free(&peers[i]);
+        }
+        assert_int_equal(statuses[0] + statuses[1], 200 + 503);
+        md_bytes_deinit(&part);
+        rig_close(&rig);
+    }
+}
+
 /* --- shutdown -------------------- */
 
 static void test_session_drain_lets_requests_finish(void **state)
@@ -577,6 +620,7 @@ int main(void)
         cmocka_unit_test(test_session_waits_for_memory),
         cmocka_unit_test(test_session_does_not_wait_for_ever),
         cmocka_unit_test(test_session_decoding_is_bounded_too),
+        cmocka_unit_test(test_session_bodies_do_not_wait_for_each_other),
         cmocka_unit_test(test_session_drain_lets_requests_finish),
         cmocka_unit_test(test_session_drain_ends_connections_that_were_promised_to_stay),
         cmocka_unit_test(test_session_abort_cancels),

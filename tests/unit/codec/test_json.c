@@ -259,6 +259,34 @@ static void test_json_skip(void **state)
     }
 }
 
+/* Nobody counts the arena's memory: what is skipped takes none, and is checked all the same. */
+static void test_json_skip_takes_no_memory(void **state)
+{
+    static const struct {
+        const char *text;
+        bool ok;
+    } cases[] = {
+        {"[\"\\n\",{\"\\u00e4\":\"\\ud83d\\ude00 \\\\\"}]", true},
+        {"\"a\\tb\\\"\"", true},
+        {"[\"\\n\",\"\\x\"]", false},
+        {"\"\\ud83d\"", false},
+        {"\"\\u12", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        struct md_arena arena = {0};
+        struct md_json json;
+        md_json_init(&json, md_str_of(cases[i].text), &arena, 10);
+        assert_int_equal(md_json_skip(&json), cases[i].ok);
+        assert_null(arena.chunks);
+        if (cases[i].ok) {
+            assert_int_equal(md_json_next(&json), MD_JSON_END);
+        }
+        md_arena_deinit(&arena);
+    }
+}
+
 static void test_json_skip_takes_a_name_with_its_value(void **state)
 {
     struct md_arena arena = {0};
@@ -436,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_json_every_cut_of_a_document_is_an_error),
         cmocka_unit_test(test_json_depth_is_capped),
         cmocka_unit_test(test_json_skip),
+        cmocka_unit_test(test_json_skip_takes_no_memory),
         cmocka_unit_test(test_json_skip_takes_a_name_with_its_value),
         cmocka_unit_test(test_json_fail_keeps_the_first_error),
         cmocka_unit_test(test_json_views_are_into_the_document),
