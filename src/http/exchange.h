@@ -78,7 +78,9 @@ struct md_exchange {
     const void *route_data;                /* borrow: what the router's table says of the route */
     struct md_str captures[MD_HTTP_CAPTURES_MAX]; /* parts of the path, decoded, zero-terminated;
                                                      empty if absent */
-    void *dialect;                                /* the handler's own, from the arena */
+    const char *allow; /* borrow: the methods of this path, which an answer of 405 names; NULL: none
+                          are known */
+    void *dialect;     /* the handler's own, from the arena */
 
     /* Set by on_head, before the body is received. */
     size_t body_max;  /* larger bodies are refused with 413; default: the session's limit */

@@ -80,6 +80,7 @@ struct md_http1_response_head {
     const char *content_type;
     const char *content_encoding;
     int64_t content_length; /* of 204 it is not printed */
+    const char *allow;      /* NULL: none */
     const char *server;     /* NULL: none */
     const char *date;       /* NULL: none */
     bool close;

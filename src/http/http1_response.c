@@ -125,6 +125,9 @@ void md_http1_print_head(const struct md_http1_response_head *head, struct md_by
     if (head->content_type) {
         append_field(out, MD_STR("Content-Type"), md_str_of(head->content_type));
     }
+    if (head->allow) {
+        append_field(out, MD_STR("Allow"), md_str_of(head->allow));
+    }
     for (size_t i = 0; i < head->header_count; i++) {
         append_field(out, head->headers[i].name, head->headers[i].value);
     }

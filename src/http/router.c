@@ -69,10 +69,17 @@ static unsigned method_bit(enum md_http_method method)
                                                            : 0;
 }
 
+static const char *list_methods(unsigned methods)
+{
+    return methods == MD_ROUTE_GET    ? "GET, HEAD"
+           : methods == MD_ROUTE_POST ? "POST"
+                                      : "GET, HEAD, POST";
+}
+
 enum md_route_match md_router_match(const struct md_route *routes, size_t count,
                                     struct md_exchange *x)
 {
-    enum md_route_match outcome = MD_ROUTE_NOT_FOUND;
+    unsigned methods = 0;
 
     memset(x->captures, 0, sizeof x->captures);
     for (size_t i = 0; i < count; i++) {
@@ -82,7 +89,7 @@ enum md_route_match md_router_match(const struct md_route *routes, size_t count,
             continue;
         }
         if (!(routes[i].methods & method_bit(x->head.method))) {
-            outcome = MD_ROUTE_WRONG_METHOD;
+            methods |= routes[i].methods;
             continue;
         }
         for (int k = 0; k < MD_HTTP_CAPTURES_MAX; k++) {
@@ -95,5 +102,9 @@ enum md_route_match md_router_match(const struct md_route *routes, size_t count,
         x->route_data = routes[i].data;
         return MD_ROUTE_FOUND;
     }
-    return outcome;
+    if (!methods) {
+        return MD_ROUTE_NOT_FOUND;
+    }
+    x->allow = list_methods(methods);
+    return MD_ROUTE_WRONG_METHOD;
 }

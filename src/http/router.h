@@ -22,7 +22,7 @@ struct md_route {
 
 enum md_route_match { MD_ROUTE_FOUND, MD_ROUTE_NOT_FOUND, MD_ROUTE_WRONG_METHOD };
 
-/* On FOUND x->handler, route_data and captures are set. */
+/* On FOUND x->handler, route_data and captures are set, on WRONG_METHOD x->allow. */
 enum md_route_match md_router_match(const struct md_route *routes, size_t count,
                                     struct md_exchange *x);
 

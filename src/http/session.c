@@ -315,6 +315,7 @@ static void begin_exchange(struct md_session *session)
 
     md_arena_cache_lend(md_loop_arenas(x->loop), &x->arena);
     x->handler = NULL;
+    x->allow = NULL;
     x->dialect = NULL;
     x->log = (struct md_log_context){0};
     x->route_data = NULL;

@@ -321,6 +321,7 @@ static void print_head(struct md_session *session, int64_t content_length, const
         .content_type = session->response.content_type,
         .content_encoding = coding,
         .content_length = content_length,
+        .allow = session->response.status == 405 ? session->x.allow : NULL,
         .server = session->config->server_name,
         .date = date_of(session),
         .close = session->close_after,

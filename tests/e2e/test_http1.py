@@ -88,6 +88,8 @@ def test_routes(server, path, method, status):
     assert r.status == status, r
     if status >= 400:
         assert r.json()["error"] in ("Not Found", "Method Not Allowed")
+    allow = {"GET": "POST", "POST": "GET, HEAD"}[method] if status == 405 else None
+    assert r.headers.get("allow") == allow
 
 
 BAD_HEADS = [

@@ -465,6 +465,12 @@ static void test_http1_prints_heads(void **state)
                             "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
                             "Transfer-Encoding: chunked\r\n\r\n"));
     md_bytes_clear(&out);
+    head = (struct md_http1_response_head){.status = 405, .allow = "POST"};
+    md_http1_print_head(&head, &out);
+    assert_true(
+        md_str_eq_c(md_bytes_view(&out),
+                    "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n"));
+    md_bytes_clear(&out);
     head = (struct md_http1_response_head){.status = 204,
                                            .server = "s",
                                            .date = "d",

@@ -88,6 +88,27 @@ static void test_router_finds(void **state)
     }
 }
 
+static void test_router_names_the_methods_of_a_path(void **state)
+{
+    static const struct {
+        enum md_http_method method;
+        const char *path, *allow;
+    } cases[] = {
+        {MD_HTTP_DELETE, "/v2/models/a", "GET, HEAD, POST"},
+        {MD_HTTP_GET, "/v2/models/a/infer", "POST"},
+        {MD_HTTP_POST, "/nowhere", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        struct md_exchange x = {0};
+        assert_int_not_equal(match(&x, cases[i].method, cases[i].path), MD_ROUTE_FOUND);
+        assert_int_equal(x.allow != NULL, cases[i].allow != NULL);
+        assert_true(!x.allow || strcmp(x.allow, cases[i].allow) == 0);
+        md_arena_deinit(&x.arena);
+    }
+}
+
 static void test_router_gives_the_routes_data(void **state)
 {
     struct md_exchange x = {0};
@@ -114,6 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_router_finds),
+        cmocka_unit_test(test_router_names_the_methods_of_a_path),
         cmocka_unit_test(test_router_gives_the_routes_data),
         cmocka_unit_test(test_router_out_of_memory_is_noted_in_the_arena),
     };
