@@ -598,6 +598,7 @@ static void refuse(struct md_exchange *x)
     const struct md_http_response response = {.status = is_page ? 405 : 404,
                                               .content_type = "text/plain"};
 
+    x->allow = "GET, HEAD";
     md_exchange_respond(x, &response);
 }
 

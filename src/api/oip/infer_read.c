@@ -10,7 +10,12 @@
 #include <stdio.h>
 
 enum { PLACE_BEGIN, PLACE_TOP, PLACE_INPUTS, PLACE_INPUT, PLACE_OUTPUTS, PLACE_OUTPUT, PLACE_END };
-enum { SMALL_TENSOR_BYTES = 1024, TENSOR_ALIGNMENT = 64 };
+enum {
+    SMALL_TENSOR_BYTES = 1024,
+    TENSOR_ALIGNMENT = 64,
+    ITEMS_MAX = 1024, /* of a list in a request, where the target does not have more: each is
+                         compared with all others, and lies in memory that is not counted */
+};
 
 /* --- errors -------------------- */
 
@@ -110,10 +115,13 @@ static bool count_strings(struct md_oip_infer *infer)
            over_budget(infer);
 }
 
-/* Room for one more item in an arena array. */
-static bool grow(struct md_oip_infer *infer, void **items, size_t count, size_t *capacity,
-                 size_t size)
+/* Room for one more item in an arena array that holds `max` at most. */
+static bool grow(struct md_oip_infer *infer, void **items, size_t count, size_t max,
+                 size_t *capacity, size_t size)
 {
+    if (count == max) {
+        return md_oip_fail(infer, "a request has more than %zu inputs, outputs or parameters", max);
+    }
     if (count < *capacity) {
         return true;
     }
@@ -273,7 +281,7 @@ static bool take_request_parameter(struct md_oip_infer *infer, const struct md_p
         infer->binary_output = parameter->value.boolean;
         return true;
     }
-    if (!grow(infer, (void **)&infer->parameters, infer->parameter_count,
+    if (!grow(infer, (void **)&infer->parameters, infer->parameter_count, ITEMS_MAX,
               &infer->parameter_capacity, sizeof *infer->parameters)) {
         return false;
     }
@@ -435,7 +443,8 @@ static bool read_data(struct md_oip_infer *infer, struct md_oip_input *input)
 
 static bool begin_input(struct md_oip_infer *infer)
 {
-    if (!grow(infer, (void **)&infer->inputs, infer->input_count, &infer->input_capacity,
+    if (!grow(infer, (void **)&infer->inputs, infer->input_count,
+              md_size_max(infer->request.target->input_count, ITEMS_MAX), &infer->input_capacity,
               sizeof *infer->inputs)) {
         return false;
     }
@@ -508,7 +517,8 @@ static bool input_field(struct md_oip_infer *infer)
 
 static bool begin_output(struct md_oip_infer *infer)
 {
-    if (!grow(infer, (void **)&infer->outputs, infer->output_count, &infer->output_capacity,
+    if (!grow(infer, (void **)&infer->outputs, infer->output_count,
+              md_size_max(infer->request.target->output_count, ITEMS_MAX), &infer->output_capacity,
               sizeof *infer->outputs)) {
         return false;
     }

@@ -272,6 +272,32 @@ static void test_oip_infer_refuses_bad_requests(void **state)
     }
 }
 
+/* Each item of a list is compared with all others and lies in memory that is not counted. */
+static void test_oip_infer_bounds_the_lists_of_a_request(void **state)
+{
+    static const struct {
+        const char *begin, *before, *behind, *end;
+    } cases[] = {
+        {"{\"inputs\":[", "{\"shape\":[1],\"datatype\":\"FP32\",\"data\":[1],\"name\":\"", "\"}",
+         "]}"},
+        {"{\"outputs\":[", "{\"name\":\"", "\"}", "]}"},
+        {"{\"parameters\":{", "\"", "\":1", "}}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
+        struct md_bytes json = {0};
+        md_bytes_append_c(&json, cases[i].begin);
+        for (size_t k = 0; k < 1025; k++) {
+            md_bytes_printf(&json, "%s%s%zu%s", k ? "," : "", cases[i].before, k, cases[i].behind);
+        }
+        md_bytes_append_c(&json, cases[i].end);
+        md_bytes_append_char(&json, '\0');
+        expect_refusal("fp32", json.data, 400, "more than 1024 inputs, outputs or parameters");
+        md_bytes_deinit(&json);
+    }
+}
+
 static void test_oip_infer_bounds_the_depth_of_data(void **state)
 {
     char json[1024];
@@ -636,6 +662,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oip_infer_answers_json),
         cmocka_unit_test(test_oip_infer_refuses_bad_requests),
+        cmocka_unit_test(test_oip_infer_bounds_the_lists_of_a_request),
         cmocka_unit_test(test_oip_infer_bounds_the_depth_of_data),
         cmocka_unit_test(test_oip_infer_passes_binary_tensors_through),
         cmocka_unit_test(test_oip_infer_counts_binary_bytes),
