@@ -84,20 +84,6 @@ static bool open_log(struct md_server *server, struct md_error *err)
                           format, err);
 }
 
-void md_server_log_diagnostics(const struct md_diagnostics *diagnostics, size_t from)
-{
-    static const enum md_log_level levels[] = {MD_LOG_ERROR, MD_LOG_WARNING, MD_LOG_INFO};
-
-    for (size_t i = from; i < diagnostics->count; i++) {
-        struct md_bytes text = {0};
-        md_diagnostic_print(&diagnostics->items[i], &text);
-        struct md_str line =
-            text.failed ? md_str_of(diagnostics->items[i].text) : md_bytes_view(&text);
-        md_log(levels[diagnostics->items[i].severity], "%.*s", MD_STR_ARG(line));
-        md_bytes_deinit(&text);
-    }
-}
-
 /* --- what is asked for -------------------- */
 
 /* What is wrong goes to standard error, what there is to standard output. */

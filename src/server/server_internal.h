@@ -64,7 +64,7 @@ void md_server_unwire(struct md_server *server);
 /* Part of wiring, alone for --check-config. */
 bool md_server_create_backends(struct md_server *server, struct md_error *err) MD_MUST_CHECK;
 
-/* server.c: problems from `from` on, as lines of the log. */
+/* Problems from `from` on, as lines of the log. */
 void md_server_log_diagnostics(const struct md_diagnostics *diagnostics, size_t from);
 
 /* lifecycle.c: from start to end; the exit status. */

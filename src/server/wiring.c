@@ -18,6 +18,20 @@ enum {
     INFLIGHT_LEAST = 64 << 20,
 };
 
+void md_server_log_diagnostics(const struct md_diagnostics *diagnostics, size_t from)
+{
+    static const enum md_log_level levels[] = {MD_LOG_ERROR, MD_LOG_WARNING, MD_LOG_INFO};
+
+    for (size_t i = from; i < diagnostics->count; i++) {
+        struct md_bytes text = {0};
+        md_diagnostic_print(&diagnostics->items[i], &text);
+        struct md_str line =
+            text.failed ? md_str_of(diagnostics->items[i].text) : md_bytes_view(&text);
+        md_log(levels[diagnostics->items[i].severity], "%.*s", MD_STR_ARG(line));
+        md_bytes_deinit(&text);
+    }
+}
+
 /* --- HTTP -------------------- */
 
 static void access_log(void *arg, const struct md_exchange *x, unsigned status, uint64_t sent_bytes)
