@@ -218,6 +218,9 @@ static void serve(struct md_server *server)
 {
     while (atomic_load(&server->phase) < MD_SERVER_DRAINING) {
         bool loading = !md_models_are_loaded(server->models);
+        if (!loading) {
+            md_models_load_join(server->models); /* they have woken this thread as their last act */
+        }
         int number = md_os_signal_wait(loading ? PROGRESS_MS : -1);
         take_signal(server, number);
         if (!number) {
