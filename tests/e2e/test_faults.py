@@ -334,7 +334,7 @@ def test_a_second_signal_ends_at_once(queue):
     begin = time.time()
     s.process.send_signal(signal.SIGINT)
     assert s.process.wait(10) == 1
-    assert time.time() - begin < 1
+    assert time.time() - begin < (3 if SANITIZED else 1)  # the thread sanitizer sleeps for a second at the end
 
 
 def test_sigterm_answers_those_that_were_not_accepted_yet(start, repository):
