@@ -32,20 +32,6 @@ static uint64_t span(uint64_t from_ns, uint64_t to_ns)
     return to_ns > from_ns ? to_ns - from_ns : 0;
 }
 
-static void record_batch(struct md_target_shard *shard, const struct md_request *request,
-                         uint64_t input_ns, uint64_t infer_ns, uint64_t output_ns)
-{
-    struct md_batch_counters *batch = &shard->single;
-
-    if (shard->batches) {
-        batch = &shard->batches[md_size_min((size_t)request->batch_rows, MD_BATCH_SIZES)];
-    }
-    add(&batch->count, 1);
-    add(&batch->input_ns, input_ns);
-    add(&batch->infer_ns, infer_ns);
-    add(&batch->output_ns, output_ns);
-}
-
 void md_statistics_record(const struct md_request *request, const struct md_error *error,
                           uint64_t now_ns)
 {
@@ -75,7 +61,13 @@ void md_statistics_record(const struct md_request *request, const struct md_erro
     add(&shard->inference_count, (uint64_t)request->rows);
     if (request->leads_batch) {
         add(&shard->execution_count, 1);
-        record_batch(shard, request, input_ns, infer_ns, output_ns);
+        if (shard->batches) {
+            size_t size = md_size_min((size_t)request->batch_rows, MD_BATCH_SIZES);
+            add(&shard->batches[size].count, 1);
+            add(&shard->batches[size].input_ns, input_ns);
+            add(&shard->batches[size].infer_ns, infer_ns);
+            add(&shard->batches[size].output_ns, output_ns);
+        }
     }
     atomic_store_explicit(&shard->last_inference_ns, now_ns, memory_order_relaxed);
 }

@@ -141,14 +141,17 @@ bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint
     *count = *input_ns = *infer_ns = *output_ns = 0;
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
-        const struct md_batch_counters *batch = shard->batches    ? &shard->batches[batch_size]
-                                                : batch_size == 1 ? &shard->single
-                                                                  : NULL;
-        if (batch) {
+        if (shard->batches) {
+            const struct md_batch_counters *batch = &shard->batches[batch_size];
             *count += peek(&batch->count);
             *input_ns += peek(&batch->input_ns);
             *infer_ns += peek(&batch->infer_ns);
             *output_ns += peek(&batch->output_ns);
+        } else if (batch_size == 1) {
+            *count += peek(&shard->execution_count);
+            *input_ns += peek(&shard->compute_input_ns);
+            *infer_ns += peek(&shard->compute_infer_ns);
+            *output_ns += peek(&shard->compute_output_ns);
         }
     }
     return *count > 0;

@@ -47,9 +47,8 @@ struct md_target_shard {
     _Atomic uint64_t phases[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
     struct md_batch_counters {
         _Atomic uint64_t count, input_ns, infer_ns, output_ns;
-    } * batches; /* own: MD_BATCH_SIZES + 1 entries, or NULL for a target that takes no batches ([0]
-                    is used then) */
-    struct md_batch_counters single;
+    } * batches; /* own: MD_BATCH_SIZES + 1 entries; NULL for a target that takes no batches: its
+                    executions are all of size 1, and counted above */
     char padding[MD_CACHE_LINE];
 };
 

@@ -81,7 +81,7 @@ static void test_statistics_sum_over_loops(void **state)
     struct md_error error;
 
     (void)state;
-    open_target(0);
+    open_target(8);
     finish(0, 1, true, NULL);
     finish(1, 1, true, NULL);
     finish(1, 1, false, NULL); /* rode in another's batch */
