@@ -34,7 +34,7 @@ static bool inflate_all(enum md_coding coding, struct md_str text, size_t slice,
     enum md_progress progress = MD_PROGRESS_ERROR;
     size_t at = 0, consumed = 0, produced = 0;
 
-    if (!md_inflate_create(coding, &inflate, &err)) {
+    if (!md_inflate_create(coding, NULL, &inflate, &err)) {
         return false;
     }
     do {

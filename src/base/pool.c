@@ -15,6 +15,7 @@ enum {
     CREDIT_PARTS = 1024,
     CHARGE_STEP = 1 << 12, /* a page */
     HEADER_BYTES = 64,
+    MAPPED_BYTES = 1 << 20, /* from here on the C library maps each on its own (os/memory.c) */
 };
 _Static_assert(sizeof(struct md_block) <= HEADER_BYTES, "the header fits before the data");
 
@@ -167,7 +168,10 @@ static struct md_block *heap_block(struct md_pool *pool, uint32_t size_class, si
     struct md_block *block = NULL;
 
     if (md_size_add(capacity, HEADER_BYTES, &total)) {
-        block = md_alloc_aligned(HEADER_BYTES, total);
+        /* A large block that is freed must not stay as a hole in the heap; what it does not use of
+         * a mapping is address space alone. */
+        block = md_alloc_aligned(
+            HEADER_BYTES, size_class < LAZY_CLASS ? total : md_size_max(total, MAPPED_BYTES));
     }
     if (block) {
         *block = (struct md_block){.size_class = size_class, .pool = pool, .capacity = capacity};
@@ -269,7 +273,7 @@ struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *o
     if (*over_budget) {
         return NULL;
     }
-    struct md_block *block = heap_block(NULL, CLASS_COUNT, bytes);
+    struct md_block *block = heap_block(NULL, class_of(bytes), bytes);
     if (!block) {
         md_budget_give(budget, bytes);
         return NULL;
@@ -342,6 +346,11 @@ void md_pool_trim(struct md_pool *pool, size_t keep_bytes)
     }
     md_budget_give(pool->budget, pool->credit_bytes);
     pool->credit_bytes = 0;
+}
+
+struct md_budget *md_pool_budget(struct md_pool *pool)
+{
+    return pool->budget;
 }
 
 size_t md_pool_limit_bytes(const struct md_pool *pool)

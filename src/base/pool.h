@@ -79,6 +79,8 @@ void md_block_unref(struct md_block *block); /* any thread; NULL is fine */
 /* Frees what lies on the free lists above `keep_bytes` and returns the credit. Owner only. */
 void md_pool_trim(struct md_pool *pool, size_t keep_bytes);
 
+/* What it draws on. */
+struct md_budget *md_pool_budget(struct md_pool *pool);
 /* What all blocks of the process may take together. */
 size_t md_pool_limit_bytes(const struct md_pool *pool);
 /* Half of what lies beyond the limit is in use: who can do without memory should. */

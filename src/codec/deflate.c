@@ -7,6 +7,8 @@
 
 #include <zlib.h>
 
+/* What zlib takes at most for these settings (zconf.h: "memory requirements"). */
+enum { INFLATE_BYTES = 40 * 1024, DEFLATE_BYTES = 264 * 1024 };
 enum { WINDOW_BITS = 15, GZIP_FLAG = 16, LEVEL = 1 /* the network is near: speed counts */ };
 
 /* zlib's functions, under names that no variable of ours hides. */
@@ -23,10 +25,12 @@ static int deflate_zlib(z_stream *z, int flush)
 struct md_inflate {
     z_stream z;
     enum md_coding coding;
+    struct md_budget *budget; /* borrow, or NULL */
 };
 
 struct md_deflate {
     z_stream z;
+    struct md_budget *budget; /* borrow, or NULL */
 };
 
 static void *z_alloc(void *opaque, unsigned count, unsigned size)
@@ -46,17 +50,39 @@ static int window_bits(enum md_coding coding)
     return WINDOW_BITS + (coding == MD_CODING_GZIP ? GZIP_FLAG : 0);
 }
 
-bool md_inflate_create(enum md_coding coding, struct md_inflate **out, struct md_error *err)
+static bool count(struct md_budget *budget, size_t bytes, struct md_error *err)
 {
-    struct md_inflate *inflate = md_calloc(1, sizeof *inflate);
+    if (budget && !md_budget_take(budget, bytes)) {
+        md_error_set(err, MD_REASON_OUT_OF_MEMORY, "too many bytes are in flight: try again");
+        return false;
+    }
+    return true;
+}
 
+static void uncount(struct md_budget *budget, size_t bytes)
+{
+    if (budget) {
+        md_budget_give(budget, bytes);
+    }
+}
+
+bool md_inflate_create(enum md_coding coding, struct md_budget *budget, struct md_inflate **out,
+                       struct md_error *err)
+{
+    if (!count(budget, INFLATE_BYTES, err)) {
+        return false;
+    }
+    struct md_inflate *inflate = md_calloc(1, sizeof *inflate);
     if (!inflate) {
+        uncount(budget, INFLATE_BYTES);
         return md_error_no_memory(err, "decompression");
     }
+    inflate->budget = budget;
     inflate->coding = coding;
     inflate->z.zalloc = z_alloc;
     inflate->z.zfree = z_free;
     if (inflateInit2(&inflate->z, window_bits(coding)) != Z_OK) {
+        uncount(budget, INFLATE_BYTES);
         md_free(inflate);
         return md_error_no_memory(err, "decompression");
     }
@@ -68,6 +94,7 @@ void md_inflate_destroy(struct md_inflate *inflate)
 {
     if (inflate) {
         (void)inflateEnd(&inflate->z);
+        uncount(inflate->budget, INFLATE_BYTES);
         md_free(inflate);
     }
 }
@@ -102,17 +129,23 @@ enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, siz
     return MD_PROGRESS_ERROR;
 }
 
-bool md_deflate_create(enum md_coding coding, struct md_deflate **out, struct md_error *err)
+bool md_deflate_create(enum md_coding coding, struct md_budget *budget, struct md_deflate **out,
+                       struct md_error *err)
 {
+    if (!count(budget, DEFLATE_BYTES, err)) {
+        return false;
+    }
     struct md_deflate *deflate = md_calloc(1, sizeof *deflate);
-
     if (!deflate) {
+        uncount(budget, DEFLATE_BYTES);
         return md_error_no_memory(err, "compression");
     }
+    deflate->budget = budget;
     deflate->z.zalloc = z_alloc;
     deflate->z.zfree = z_free;
     if (deflateInit2(&deflate->z, LEVEL, Z_DEFLATED, window_bits(coding), 8, Z_DEFAULT_STRATEGY) !=
         Z_OK) {
+        uncount(budget, DEFLATE_BYTES);
         md_free(deflate);
         return md_error_no_memory(err, "compression");
     }
@@ -124,6 +157,7 @@ void md_deflate_destroy(struct md_deflate *deflate)
 {
     if (deflate) {
         (void)deflateEnd(&deflate->z);
+        uncount(deflate->budget, DEFLATE_BYTES);
         md_free(deflate);
     }
 }

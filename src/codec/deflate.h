@@ -2,14 +2,15 @@
  * gzip and deflate (zlib format, RFC 1950/1952), in slices. One owner, one thread.
  *
  * "deflate" is the zlib format, as RFC 9110 and the field have it; raw deflate is refused. So is a
- * second gzip member behind the first. Memory comes from base/alloc.h: about 40 KiB to decode, 260
- * KiB to encode.
+ * second gzip member behind the first. Memory comes from base/alloc.h, 40 KiB to decode and 264 KiB
+ * to encode, counted against the budget (borrowed; NULL: not counted) from create to destroy.
  */
 #ifndef MD_CODEC_DEFLATE_H
 #define MD_CODEC_DEFLATE_H
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/pool.h"
 #include "base/progress.h"
 
 enum md_coding { MD_CODING_GZIP, MD_CODING_DEFLATE };
@@ -17,8 +18,9 @@ enum md_coding { MD_CODING_GZIP, MD_CODING_DEFLATE };
 struct md_inflate;
 struct md_deflate;
 
-bool md_inflate_create(enum md_coding coding, struct md_inflate **out, struct md_error *err)
-    MD_MUST_CHECK;
+/* False: OUT_OF_MEMORY. */
+bool md_inflate_create(enum md_coding coding, struct md_budget *budget, struct md_inflate **out,
+                       struct md_error *err) MD_MUST_CHECK;
 void md_inflate_destroy(struct md_inflate *inflate);
 /* Decodes from in to out; *consumed and *produced say how far it came. DONE: the stream has ended,
  * and so must the input (bytes behind it are an error of the caller's input). AGAIN: it needs more
@@ -28,8 +30,8 @@ enum md_progress md_inflate_step(struct md_inflate *inflate, const void *in, siz
                                  void *out, size_t out_len, size_t *consumed, size_t *produced,
                                  struct md_error *err) MD_MUST_CHECK;
 
-bool md_deflate_create(enum md_coding coding, struct md_deflate **out, struct md_error *err)
-    MD_MUST_CHECK;
+bool md_deflate_create(enum md_coding coding, struct md_budget *budget, struct md_deflate **out,
+                       struct md_error *err) MD_MUST_CHECK;
 void md_deflate_destroy(struct md_deflate *deflate);
 /* `last`: no input follows; then call until DONE. */
 enum md_progress md_deflate_step(struct md_deflate *deflate, const void *in, size_t in_len,

@@ -173,19 +173,18 @@ static void body_complete(struct md_session *session)
     x->handler->on_request(x);
 }
 
-static bool begin_inflate(struct md_session *session)
+static bool begin_inflate(struct md_session *session, struct md_error *err)
 {
-    struct md_str coding = session->request.content_encoding;
-    struct md_error err;
+    bool gzip = md_str_eq_nocase(session->request.content_encoding, MD_STR("gzip"));
 
-    if (md_str_eq_nocase(coding, MD_STR("gzip"))) {
-        return md_inflate_create(MD_CODING_GZIP, &session->inflate, &err);
-    }
-    return md_inflate_create(MD_CODING_DEFLATE, &session->inflate, &err);
+    return md_inflate_create(gzip ? MD_CODING_GZIP : MD_CODING_DEFLATE,
+                             md_pool_budget(md_loop_pool(session->x.loop)), &session->inflate, err);
 }
 
 static void end_body(struct md_session *session)
 {
+    struct md_error err;
+
     /* a coding of nothing is nothing: some clients name one on every request */
     if (session->answered || session->body_bytes == 0 ||
         session->request.content_encoding.len == 0) {
@@ -196,8 +195,8 @@ static void end_body(struct md_session *session)
     session->deadline_ns = 0;
     md_conn_want(session->conn, 0);
     session->decoded_bytes = session->inflate_at = 0;
-    if (!begin_inflate(session)) {
-        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, "out of memory: decompression");
+    if (!begin_inflate(session, &err)) {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, err.text);
     }
 }
 

@@ -258,7 +258,8 @@ static bool begin_deflate(struct md_session *session)
     struct md_error err;
 
     if (!session->response.may_compress || !accept.len || !choose_coding(accept, &coding) ||
-        !md_deflate_create(coding, &session->deflate, &err)) {
+        !md_deflate_create(coding, md_pool_budget(md_loop_pool(session->x.loop)), &session->deflate,
+                           &err)) {
         return false;
     }
     session->deflate_coding = coding == MD_CODING_GZIP ? "gzip" : "deflate";

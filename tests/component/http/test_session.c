@@ -101,7 +101,7 @@ static void compress_into(struct md_bytes *out, enum md_coding coding, const voi
     struct md_error err;
     size_t consumed, produced;
 
-    assert_true(md_deflate_create(coding, &deflate, &err));
+    assert_true(md_deflate_create(coding, NULL, &deflate, &err));
     assert_true(md_bytes_reserve(out, len + 1024));
     assert_int_equal(md_deflate_step(deflate, data, len, true, out->data + out->len,
                                      out->capacity - out->len, &consumed, &produced),
@@ -723,8 +723,9 @@ static void test_session_compresses_if_the_client_likes(void **state)
             size_t consumed, produced;
             char *out = md_alloc(sizeof text);
             assert_non_null(out);
-            assert_true(md_inflate_create(
-                cases[i].coding[0] == 'g' ? MD_CODING_GZIP : MD_CODING_DEFLATE, &inflate, &err));
+            assert_true(
+                md_inflate_create(cases[i].coding[0] == 'g' ? MD_CODING_GZIP : MD_CODING_DEFLATE,
+                                  NULL, &inflate, &err));
             (void)!md_inflate_step(inflate, answer.body.ptr, answer.body.len, out, sizeof text,
                                    &consumed, &produced, &err);
             assert_int_equal(produced, sizeof text);
@@ -1117,7 +1118,7 @@ static void test_session_stream_is_compressed_piece_by_piece(void **state)
     peer_only_answer(&peer, &answer);
     assert_true(answer_says(&answer, "Content-Encoding", "gzip"));
     assert_true(answer_says(&answer, "Transfer-Encoding", "chunked"));
-    assert_true(md_inflate_create(MD_CODING_GZIP, &inflate, &err));
+    assert_true(md_inflate_create(MD_CODING_GZIP, NULL, &inflate, &err));
     assert_int_equal(unpack(inflate, answer.body, text, sizeof text), 11);
     assert_memory_equal(text, "firstsecond", 11);
     assert_false(peer.closed);

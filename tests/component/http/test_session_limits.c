@@ -310,7 +310,7 @@ static void test_session_decoding_is_bounded_too(void **state)
     rig_open(&rig, 16 * MIB);
     rig.config.max_body_bytes = 64 * MIB;
     fill(&zeros, 2 * MIB);
-    assert_true(md_deflate_create(MD_CODING_GZIP, &deflate, &err));
+    assert_true(md_deflate_create(MD_CODING_GZIP, NULL, &deflate, &err));
     size_t packed_bytes = 0;
     assert_int_equal(md_deflate_step(deflate, zeros.data, zeros.len, true, packed, sizeof packed,
                                      &consumed, &produced),
@@ -514,7 +514,7 @@ static void torture_requests(struct md_bytes *out)
     for (int i = 0; i < 5000; i++) {
         md_bytes_append_char(&text, (char)('a' + i % 7));
     }
-    assert_true(md_deflate_create(MD_CODING_GZIP, &deflate, &err));
+    assert_true(md_deflate_create(MD_CODING_GZIP, NULL, &deflate, &err));
     assert_int_equal(md_deflate_step(deflate, text.data, text.len, true, packed, sizeof packed,
                                      &consumed, &produced),
                      MD_PROGRESS_DONE);

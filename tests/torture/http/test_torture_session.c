@@ -91,7 +91,7 @@ static void pack(enum md_coding coding, struct md_str text, struct md_bytes *out
     struct md_error err;
     size_t consumed, produced;
 
-    assert_true(md_deflate_create(coding, &deflate, &err));
+    assert_true(md_deflate_create(coding, NULL, &deflate, &err));
     assert_true(md_bytes_reserve(out, text.len + 1024));
     assert_int_equal(md_deflate_step(deflate, text.ptr, text.len, true, out->data, out->capacity,
                                      &consumed, &produced),
@@ -232,7 +232,7 @@ static struct md_str plain_body(const struct answer *answer, struct md_bytes *ou
     md_bytes_clear(out);
     assert_true(md_bytes_reserve(out, OUT_BYTES));
     assert_true(md_inflate_create(md_str_eq_c(coding, "gzip") ? MD_CODING_GZIP : MD_CODING_DEFLATE,
-                                  &inflate, &err));
+                                  NULL, &inflate, &err));
     assert_int_equal(md_inflate_step(inflate, answer->body.ptr, answer->body.len, out->data,
                                      out->capacity, &consumed, &produced, &err),
                      MD_PROGRESS_DONE);

@@ -29,7 +29,7 @@ static void compress(enum md_coding coding, struct md_str plain, size_t in_slice
     enum md_progress progress;
     size_t at = 0, consumed, produced;
 
-    assert_true(md_deflate_create(coding, &deflate, &err));
+    assert_true(md_deflate_create(coding, NULL, &deflate, &err));
     do {
         size_t in_len = md_size_min(in_slice, plain.len - at);
         assert_true(md_bytes_reserve(out, out_slice));
@@ -56,7 +56,7 @@ static enum md_progress decompress(enum md_coding coding, struct md_str text, si
 
     *used = 0;
     md_bytes_clear(out);
-    assert_true(md_inflate_create(coding, &inflate, err));
+    assert_true(md_inflate_create(coding, NULL, &inflate, err));
     do {
         size_t in_len = md_size_min(in_slice, text.len - *used);
         assert_true(md_bytes_reserve(out, out_slice));
@@ -209,7 +209,7 @@ static void test_deflate_a_bomb_gets_only_the_room_it_is_given(void **state)
     assert_non_null(zeros);
     compress(MD_CODING_GZIP, md_str_make(zeros, HUGE_BYTES), HUGE_BYTES, 65536, &packed);
     free(zeros);
-    assert_true(md_inflate_create(MD_CODING_GZIP, &inflate, &err));
+    assert_true(md_inflate_create(MD_CODING_GZIP, NULL, &inflate, &err));
     assert_int_equal(md_inflate_step(inflate, packed.data, packed.len, room, sizeof room, &consumed,
                                      &produced, &err),
                      MD_PROGRESS_AGAIN);
@@ -222,23 +222,25 @@ static void test_deflate_a_bomb_gets_only_the_room_it_is_given(void **state)
 static void test_deflate_out_of_memory_is_said(void **state)
 {
     struct md_bytes packed = {0};
+    struct md_budget budget;
     char room[64];
     bool delivered = true;
 
     (void)state;
     compress(MD_CODING_GZIP, MD_STR("some text, some text, some text"), 100, 100, &packed);
+    md_budget_init(&budget, 1024 * 1024);
     for (long after = 0; delivered; after++) {
         struct md_inflate *inflate = NULL;
         struct md_deflate *deflate = NULL;
         struct md_error err = {0};
         size_t consumed, produced;
         md_fault_arm(MD_FAULT_ALLOC, after);
-        bool good = md_inflate_create(MD_CODING_GZIP, &inflate, &err) &&
+        bool good = md_inflate_create(MD_CODING_GZIP, &budget, &inflate, &err) &&
                     md_inflate_step(inflate, packed.data, 12, room, 5, &consumed, &produced,
                                     &err) == MD_PROGRESS_AGAIN &&
                     md_inflate_step(inflate, packed.data + consumed, packed.len - consumed, room,
                                     sizeof room, &consumed, &produced, &err) == MD_PROGRESS_DONE &&
-                    md_deflate_create(MD_CODING_DEFLATE, &deflate, &err) &&
+                    md_deflate_create(MD_CODING_DEFLATE, &budget, &deflate, &err) &&
                     md_deflate_step(deflate, "x", 1, true, room, sizeof room, &consumed,
                                     &produced) == MD_PROGRESS_DONE;
         delivered = md_fault_disarm(MD_FAULT_ALLOC);
@@ -248,8 +250,27 @@ static void test_deflate_out_of_memory_is_said(void **state)
         }
         md_inflate_destroy(inflate);
         md_deflate_destroy(deflate);
+        assert_int_equal(atomic_load(&budget.used_bytes), 0);
     }
     md_bytes_deinit(&packed);
+}
+
+static void test_deflate_counts_its_memory(void **state)
+{
+    struct md_inflate *inflate;
+    struct md_deflate *deflate;
+    struct md_budget budget;
+    struct md_error err;
+
+    (void)state;
+    md_budget_init(&budget, 300 * 1024);
+    assert_true(md_inflate_create(MD_CODING_GZIP, &budget, &inflate, &err));
+    assert_false(md_deflate_create(MD_CODING_GZIP, &budget, &deflate, &err));
+    assert_int_equal(err.reason, MD_REASON_OUT_OF_MEMORY);
+    md_inflate_destroy(inflate);
+    assert_true(md_deflate_create(MD_CODING_GZIP, &budget, &deflate, &err));
+    md_deflate_destroy(deflate);
+    assert_int_equal(atomic_load(&budget.used_bytes), 0);
 }
 
 /* What was appended so far can be read at once, before the end is there. */
@@ -264,8 +285,8 @@ static void test_deflate_append_leaves_nothing_behind(void **state)
     struct md_error err;
 
     (void)state;
-    assert_true(md_deflate_create(MD_CODING_GZIP, &deflate, &err));
-    assert_true(md_inflate_create(MD_CODING_GZIP, &inflate, &err));
+    assert_true(md_deflate_create(MD_CODING_GZIP, NULL, &deflate, &err));
+    assert_true(md_inflate_create(MD_CODING_GZIP, NULL, &inflate, &err));
     for (size_t i = 0; i < PIECE; i++) {
         text[i] = (char)(i * i * 2654435761U >> 13);
     }
@@ -306,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_deflate_other_formats_are_named),
         cmocka_unit_test(test_deflate_a_bomb_gets_only_the_room_it_is_given),
         cmocka_unit_test(test_deflate_out_of_memory_is_said),
+        cmocka_unit_test(test_deflate_counts_its_memory),
         cmocka_unit_test(test_deflate_append_leaves_nothing_behind),
     };
 
