@@ -1,9 +1,7 @@
 /*
  * The metrics page without a network: whole, and when its reader goes away in the middle.
  */
-#include "api/metrics.h"
-
-#include "component/api/fake_server.h"
+#include "component/api/fake_metrics.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,18 +10,9 @@
 enum { MODELS = 100 };
 
 static struct fake_server server;
-static struct md_http_counters counters;
-static struct md_metrics metrics;
-
-/* http/session.h: what the page needs of it. */
-const char *md_http_refusal_name(unsigned cause)
-{
-    return cause == 0 ? "malformed" : NULL;
-}
 
 static int start(void **state)
 {
-    static const struct md_options options = {.allow_cpu_metrics = true};
     char name[16];
 
     (void)state;
@@ -33,12 +22,7 @@ static int start(void **state)
         fake_model(&server, name, 0, "FP32", "-1", 1, "");
     }
     fake_server_start(&server, 64 << 20);
-    metrics = (struct md_metrics){.models = server.models,
-                                  .http = &counters,
-                                  .loop_count = 1,
-                                  .budget = &server.budget,
-                                  .version = "1.2.3"};
-    md_metrics_configure(&metrics, &options);
+    fake_metrics_init(&server);
     return 0;
 }
 

@@ -3,28 +3,17 @@
  * which is the right one or says that the server has no memory; the next request is served as ever;
  * no reference and no byte of the budget stays behind.
  */
-#include "api/metrics.h"
-
-#include "component/api/fake_server.h"
+#include "component/api/fake_metrics.h"
 #include "torture/torture.h"
 
 enum { INFLIGHT_BYTES = 64 << 20, MANY_ELEMENTS = 20000 };
 
 static struct fake_server server;
-static struct md_http_counters counters;
-static struct md_metrics metrics;
-
-/* http/session.h: what the metrics page needs of it. */
-const char *md_http_refusal_name(unsigned cause)
-{
-    return cause == 0 ? "malformed" : NULL;
-}
 
 static int start(void **state)
 {
     static const char on_executor[] =
         "parameters { key: \"modeld_inline\" value { string_value: \"off\" } }";
-    static const struct md_options options = {.allow_cpu_metrics = true};
 
     (void)state;
     fake_server_init(&server);
@@ -36,12 +25,7 @@ static int start(void **state)
     fake_model(&server, "fp32_executor", 0, "FP32", "-1", 1, on_executor);
     fake_model(&server, "text_executor", 0, "STRING", "-1", 1, on_executor);
     fake_server_start(&server, INFLIGHT_BYTES);
-    metrics = (struct md_metrics){.models = server.models,
-                                  .http = &counters,
-                                  .loop_count = 1,
-                                  .budget = &server.budget,
-                                  .version = "1.2.3"};
-    md_metrics_configure(&metrics, &options);
+    fake_metrics_init(&server);
     return 0;
 }
 

@@ -3,6 +3,7 @@
  * once, or all from one on: it is told, or refused with a sentence, never told wrong; afterwards
  * it works as ever. Serving sockets: see test_torture_sockets.
  */
+#include "torture/folder.h"
 #include "torture/torture.h"
 
 #include "base/clock.h"
@@ -21,25 +22,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/modeld-torture-XXXXXX";
-
-static const char *in_folder(const char *name)
-{
-    static char path[128];
-
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static void put(const char *name, const char *text)
-{
-    FILE *file = fopen(in_folder(name), "w");
-
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
 
 /* --- calls that succeed or say why -------------------- */
 

@@ -3,6 +3,7 @@
  * from one on: it ends in time, with the right status or one of its own for a failure, says why,
  * leaks nothing (where the sanitizer looks) and leaves no socket file.
  */
+#include "torture/folder.h"
 #include "torture/torture.h"
 
 #include "os/clock.h"
@@ -20,25 +21,6 @@
 #include <unistd.h>
 
 enum { EVERY = 24, SILENCE_MS = 300, PATIENCE_MS = 30000, DELIVERED = 16, STATUS_MAX = 2 };
-
-static char folder[] = "/tmp/modeld-server-XXXXXX";
-
-static const char *in_folder(const char *name)
-{
-    static char path[128];
-
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static void put(const char *name, const char *text)
-{
-    FILE *file = fopen(in_folder(name), "w");
-
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
 
 static int set_up(void **state)
 {
