@@ -57,6 +57,7 @@ struct md_http_head {
 enum { MD_HTTP_CAPTURES_MAX = 4 };
 
 struct md_exchange;
+struct md_exchange_calls;
 
 /* A dialect's handler for what a router has found. Set by on_head's caller; all callbacks on the
  * loop. */
@@ -64,15 +65,20 @@ struct md_http_handler {
     /* The head is there. May set x->body_max, x->body_lead; may answer at once (an error): the body
      * is then drained or the connection closed by the session. */
     void (*on_head)(struct md_exchange *x);
-    /* The whole body is in x->body (decoded from its content coding). */
+    /* The whole body is in x->body (decoded from its content coding); of a gRPC call: its one
+     * message. With on_message: the client has sent its last one. */
     void (*on_request)(struct md_exchange *x);
+    /* gRPC methods whose clients may send any number of messages: each is in x->body until this
+     * returns (keep a reference of x->body_block to keep it). Optional. */
+    void (*on_message)(struct md_exchange *x);
     /* After on_request: nobody waits for the answer any more. Optional. */
     void (*on_cancel)(struct md_exchange *x);
 };
 
 struct md_exchange {
-    struct md_loop *loop;  /* borrow */
-    struct md_arena arena; /* of this exchange */
+    const struct md_exchange_calls *calls; /* borrow: the session that it belongs to */
+    struct md_loop *loop;                  /* borrow */
+    struct md_arena arena;                 /* of this exchange */
     struct md_http_head head;
     const struct md_http_handler *handler; /* borrow */
     const void *route_data;                /* borrow: what the router's table says of the route */
@@ -98,6 +104,12 @@ struct md_exchange {
     struct md_log_context
         log; /* what it is about, as far as the handler knows; for the access log */
     bool cancelled;
+
+    /* Of a gRPC call, see http/grpc.h. */
+    bool is_grpc;
+    bool may_compress;    /* set by on_head: messages are compressed if the server is told to and
+                             the client takes it */
+    uint64_t deadline_ns; /* loop time by which the client wants its answer; 0: none */
 };
 
 /* Value of a header, or an empty view with NULL pointer. The first one, if there are several. */
@@ -113,6 +125,16 @@ struct md_http_response {
     bool close;        /* ask for the end of the connection */
     bool may_compress; /* compress if the client accepts it (Accept-Encoding) and it is worth it:
                           above 1 KiB, or produced piece by piece */
+};
+
+/* How a session takes answers: the functions below, by the exchange's version of HTTP. */
+struct md_exchange_calls {
+    void (*respond)(struct md_exchange *x, const struct md_http_response *response);
+    void (*begin)(struct md_exchange *x, const struct md_http_response *response,
+                  void (*drained)(struct md_exchange *x));
+    bool (*write)(struct md_exchange *x, struct md_str bytes);
+    void (*end)(struct md_exchange *x);
+    void (*abort)(struct md_exchange *x);
 };
 
 /* Answers with a body of known length. HEAD requests get the headers alone. */

@@ -25,18 +25,6 @@ const char *md_http_refusal_name(unsigned cause)
     return cause < MD_COUNT_OF(refusal_names) ? refusal_names[cause] : NULL;
 }
 
-struct md_str md_exchange_header(const struct md_exchange *x, const char *name)
-{
-    struct md_str wanted = md_str_of(name);
-
-    for (size_t i = 0; i < x->head.header_count; i++) {
-        if (md_str_eq_nocase(x->head.headers[i].name, wanted)) {
-            return x->head.headers[i].value;
-        }
-    }
-    return (struct md_str){NULL, 0};
-}
-
 /* --- time -------------------- */
 
 void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
@@ -248,6 +236,7 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
         md_conn_close(conn);
         return;
     }
+    session->x.calls = &md_session_calls;
     session->x.loop = loop;
     session->x.peer = md_conn_peer(conn);
     md_arena_init(&session->x.arena, ARENA_CHUNK_BYTES);

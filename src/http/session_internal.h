@@ -103,6 +103,8 @@ struct md_session {
     bool task_pending;
 };
 
+extern const struct md_exchange_calls md_session_calls; /* session_reply.c */
+
 void md_session_run(struct md_session *session);
 void md_session_set_deadline(struct md_session *session,
                              uint64_t timeout_ns);             /* from now; 0: none */

@@ -63,7 +63,7 @@ static struct md_session *session_of(struct md_exchange *x)
     return MD_CONTAINER_OF(x, struct md_session, x);
 }
 
-void md_exchange_respond(struct md_exchange *x, const struct md_http_response *response)
+static void respond(struct md_exchange *x, const struct md_http_response *response)
 {
     struct md_session *session = session_of(x);
 
@@ -77,8 +77,8 @@ void md_exchange_respond(struct md_exchange *x, const struct md_http_response *r
 
 static bool begin_deflate(struct md_session *session);
 
-void md_exchange_begin(struct md_exchange *x, const struct md_http_response *response,
-                       void (*drained)(struct md_exchange *x))
+static void stream_begin(struct md_exchange *x, const struct md_http_response *response,
+                         void (*drained)(struct md_exchange *x))
 {
     struct md_session *session = session_of(x);
 
@@ -141,7 +141,7 @@ static void append_body(struct md_session *session, struct md_str bytes, bool la
     }
 }
 
-bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
+static bool stream_write(struct md_exchange *x, struct md_str bytes)
 {
     struct md_session *session = session_of(x);
     const bool was_pinned = session->pinned;
@@ -161,7 +161,7 @@ bool md_exchange_write(struct md_exchange *x, struct md_str bytes)
     return wanted;
 }
 
-void md_exchange_end(struct md_exchange *x)
+static void stream_end(struct md_exchange *x)
 {
     struct md_session *session = session_of(x);
 
@@ -180,7 +180,7 @@ void md_exchange_end(struct md_exchange *x)
     md_session_run(session);
 }
 
-void md_exchange_abort(struct md_exchange *x)
+static void stream_abort(struct md_exchange *x)
 {
     struct md_session *session = session_of(x);
 
@@ -192,6 +192,12 @@ void md_exchange_abort(struct md_exchange *x)
     }
     md_session_run(session);
 }
+
+const struct md_exchange_calls md_session_calls = {.respond = respond,
+                                                   .begin = stream_begin,
+                                                   .write = stream_write,
+                                                   .end = stream_end,
+                                                   .abort = stream_abort};
 
 /* --- head -------------------- */
 
