@@ -44,10 +44,11 @@ struct md_enum_value {
 struct md_message_desc;
 
 struct md_field_desc {
+    unsigned number; /* in the wire format */
     const char *name;
     enum md_field_kind kind;
     bool repeated;
-    unsigned bits;                         /* of INT and UINT: 32 or 64 */
+    unsigned bits;                         /* of numbers: 32 or 64 */
     const struct md_message_desc *message; /* MESSAGE, MAP (its entry) */
     const struct md_enum_value *values;    /* ENUM, ended by a NULL name */
     unsigned oneof; /* group number; 0: none. Setting two fields of a group is an error */
@@ -164,6 +165,9 @@ bool md_message_parse_json(struct md_str text, const char *file, struct md_messa
 /* All fields that are no single messages and in no oneof are printed, set or not, as the field's
  * server does; int64 as numbers, NaN and infinities as strings. Out of memory: out->failed. */
 void md_message_print_json(const struct md_message *message, struct md_bytes *out);
+
+/* Appends the wire format of protobuf (proto3). Out of memory: out->failed. */
+void md_message_print_protobuf(const struct md_message *message, struct md_bytes *out);
 
 /* ModelConfig. */
 extern const struct md_message_desc md_model_config_desc;

@@ -389,17 +389,24 @@ bool md_mapping_complete_names(struct md_mapping_build *b)
            md_error_no_memory(b->err, "a model");
 }
 
+/* Keeps what has been printed, which is freed. NULL pointer: no memory. */
+static struct md_str keep(struct md_mapping_build *b, struct md_bytes *printed)
+{
+    struct md_str copy =
+        printed->failed ? (struct md_str){0} : md_arena_copy(b->arena, md_bytes_view(printed));
+
+    md_bytes_deinit(printed);
+    return copy;
+}
+
 bool md_mapping_publish_config(struct md_mapping_build *b)
 {
-    struct md_bytes json = {0};
+    struct md_bytes json = {0}, protobuf = {0};
 
     md_message_print_json(b->config, &json);
-    struct md_str copy = md_arena_copy(b->arena, md_bytes_view(&json));
-    bool ok = !json.failed && copy.ptr;
-    md_bytes_deinit(&json);
-    if (!ok) {
-        return md_error_no_memory(b->err, "a model's configuration");
-    }
-    b->version->config_json = copy;
-    return true;
+    md_message_print_protobuf(b->config, &protobuf);
+    b->version->config_json = keep(b, &json);
+    b->version->config_protobuf = keep(b, &protobuf);
+    return (b->version->config_json.ptr && b->version->config_protobuf.ptr) ||
+           md_error_no_memory(b->err, "a model's configuration");
 }

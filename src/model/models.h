@@ -37,6 +37,7 @@ struct md_version {
     const char *reason; /* why UNAVAILABLE; "" otherwise */
     const char *directory;
     struct md_str config_json;      /* the completed configuration as /config shows it */
+    struct md_str config_protobuf;  /* the same, a ModelConfig in wire format */
     _Atomic uint64_t load_begin_ns; /* of the last load */
     _Atomic uint64_t load_ns;       /* its duration */
     _Atomic uint64_t load_count, load_failure_count;

@@ -36,6 +36,31 @@ static const struct md_field_desc *walk_next(struct walk *w)
     return NULL;
 }
 
+static bool has_own_number(const struct md_message_desc *desc, const struct md_field_desc *field)
+{
+    for (size_t i = 0; i < desc->field_count; i++) {
+        if (&desc->fields[i] != field && desc->fields[i].number == field->number) {
+            return false;
+        }
+    }
+    return field->number > 0;
+}
+
+static void test_schema_fields_have_numbers_of_their_own(void **state)
+{
+    struct walk w = {.path = {&md_model_config_desc}, .depth = 1};
+
+    (void)state;
+    while (walk_next(&w)) {
+        const struct md_message_desc *desc = w.path[w.depth - 1];
+        for (size_t i = 0; w.next[w.depth - 1] == 0 && i < desc->field_count; i++) {
+            if (!has_own_number(desc, &desc->fields[i])) {
+                fail_msg("%s.%s", desc->name, desc->fields[i].name);
+            }
+        }
+    }
+}
+
 static void test_schema_tables_are_whole(void **state)
 {
     struct walk w = {.path = {&md_model_config_desc}, .depth = 1};
@@ -259,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schema_tables_are_whole),
+        cmocka_unit_test(test_schema_fields_have_numbers_of_their_own),
         cmocka_unit_test(test_schema_nearest_names),
         cmocka_unit_test(test_schema_values_by_name),
         cmocka_unit_test(test_schema_merge),
