@@ -59,9 +59,11 @@ const struct md_option md_option_table[] = {
            "How long requests in flight may take to finish at shutdown."),
     OPTION("drain-delay-secs", NUMBER, drain_delay_secs, "0", "0..3600",
            "How long to go on accepting after SIGTERM or /v2/drain while readiness says no."),
-    DIFFERS("management", CHOICE, management, "local", "open", "local|open",
-            "Who reaches what changes the server (/v2/drain, POST /v2/logging): callers on this "
-            "machine (loopback, unix socket), or everybody."),
+    DIFFERS("management", CHOICE, management, "unix", "open", "unix|key|open",
+            "How what changes the server is reached (/v2/drain, POST /v2/logging): over "
+            "--http-unix-socket alone, with the key of --management-key-file, or by everybody."),
+    OPTION("management-key-file", TEXT, management_key_file, NULL, NULL,
+           "File with the key that --management=key expects: Authorization: Bearer KEY."),
 
     GROUP("Models"),
     OPTION("model-repository", LIST, model_repository, NULL, NULL,
@@ -138,8 +140,11 @@ const struct md_option md_option_table[] = {
            "Origin whose pages may call this server, * for all."),
     REFUSED("http-header-forward-pattern", TEXT, "",
             "headers are not forwarded yet; send the values as request parameters"),
-    REFUSED("http-restricted-api", LIST, "",
-            "APIs cannot be closed yet; keep the port private, or close paths in a proxy"),
+    OPTION(
+        "http-restricted-api", LIST, http_restricted_api, NULL, NULL,
+        "GROUP[,GROUP...]:KEY=VALUE: these APIs answer requests with the header KEY: VALUE alone. "
+        "Groups: health, metadata, inference, shared-memory, model-config, model-repository, "
+        "statistics, trace, logging."),
 
     GROUP("Metrics"),
     OPTION("allow-metrics", BOOL, allow_metrics, "true", NULL, "Serve Prometheus metrics."),
@@ -203,7 +208,8 @@ const struct md_option md_option_table[] = {
     REFUSED("grpc-server-cert", TEXT, "", NO_GRPC_TLS),
     REFUSED("grpc-server-key", TEXT, "", NO_GRPC_TLS),
     REFUSED("grpc-root-cert", TEXT, "", NO_GRPC_TLS),
-    REFUSED("grpc-restricted-protocol", LIST, "", NO_GRPC "; leave it out"),
+    OPTION("grpc-restricted-protocol", LIST, grpc_restricted_protocol, NULL, NULL,
+           "As --http-restricted-api, for the metadata triton-grpc-protocol-KEY of gRPC calls."),
 
     GROUP("Other flags of Triton"),
     REFUSED("allow-client-shm", BOOL, "false",

@@ -8,6 +8,7 @@
  */
 #include "config/options.h"
 
+#include "config/api_restriction.h"
 #include "config/option_table.h"
 #include "config/option_value.h"
 #include "config/schema.h"
@@ -478,6 +479,35 @@ static void check_metrics_setting(struct parse *p, const char *given, struct md_
     }
 }
 
+static void check_restrictions(struct parse *p, const char *name,
+                               const struct md_string_list *values)
+{
+    struct md_api_restriction ignored[MD_API_GROUP_COUNT] = {0};
+    char given[ORIGIN_MAX];
+    struct md_error err;
+
+    if (!md_api_restrictions_read(values, ignored, &err)) {
+        COMPLAIN(p, "%s %s", given_name(p, name, given), err.text);
+    }
+}
+
+static void check_access(struct parse *p)
+{
+    const bool by_key = strcmp(p->out->management, "key") == 0;
+    char a[ORIGIN_MAX], b[ORIGIN_MAX];
+
+    check_restrictions(p, "http-restricted-api", &p->out->http_restricted_api);
+    check_restrictions(p, "grpc-restricted-protocol", &p->out->grpc_restricted_protocol);
+    if (by_key && !p->out->management_key_file) {
+        COMPLAIN(p, "%s is key and needs --management-key-file", given_name(p, "management", a));
+    }
+    if (!by_key && p->out->management_key_file) {
+        report(p, MD_SEVERITY_WARNING, "%s has no effect: %s is %s",
+               given_name(p, "management-key-file", a), given_name(p, "management", b),
+               p->out->management);
+    }
+}
+
 static void check_together(struct parse *p)
 {
     const struct md_options *o = p->out;
@@ -503,6 +533,7 @@ static void check_together(struct parse *p)
         COMPLAIN(p, "%s and %s are both %llu", given_name(p, "http-port", a),
                  given_name(p, "metrics-port", b), (unsigned long long)o->http_port);
     }
+    check_access(p);
     if (!o->allow_http && !o->http_unix_socket) {
         report(p, MD_SEVERITY_WARNING,
                "%s is false and there is no --http-unix-socket: nothing "

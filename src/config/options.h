@@ -40,7 +40,7 @@ struct md_options {
     const char *id, *compat, *config_file;
     bool check_config, help, version, help_markdown, help_schema;
     uint64_t exit_timeout_secs, drain_delay_secs;
-    const char *management;
+    const char *management, *management_key_file;
     /* HTTP */
     bool allow_http, reuse_http_port;
     const char *http_address, *http_unix_socket;
@@ -49,7 +49,7 @@ struct md_options {
     uint64_t http_idle_timeout_secs, http_header_timeout_secs, http_body_timeout_secs,
         json_max_depth;
     uint64_t max_connections, inflight_bytes;
-    struct md_string_list http_cors_allow_origin;
+    struct md_string_list http_cors_allow_origin, http_restricted_api, grpc_restricted_protocol;
     /* metrics */
     bool allow_metrics, allow_cpu_metrics;
     const char *metrics_address;

@@ -101,6 +101,7 @@ struct md_exchange {
     uint64_t begin_ns; /* first byte of the request seen */
     uint64_t body_ns;  /* last byte of the body seen */
     const char *peer;  /* who asks: "127.0.0.1:4711", "[::1]:4711", "unix:"; "" once it has gone */
+    bool over_unix_socket; /* as the listener knows */
     struct md_log_context
         log; /* what it is about, as far as the handler knows; for the access log */
     bool cancelled;

@@ -239,6 +239,7 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     session->x.calls = &md_session_calls;
     session->x.loop = loop;
     session->x.peer = md_conn_peer(conn);
+    session->x.over_unix_socket = md_conn_is_unix(conn);
     md_arena_init(&session->x.arena, ARENA_CHUNK_BYTES);
     session->conn = conn;
     session->config = config;

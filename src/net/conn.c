@@ -85,6 +85,11 @@ struct md_loop *md_conn_loop(const struct md_conn *conn)
     return conn->loop;
 }
 
+bool md_conn_is_unix(const struct md_conn *conn)
+{
+    return conn->is_unix;
+}
+
 const char *md_conn_peer(const struct md_conn *conn)
 {
     return conn->peer;

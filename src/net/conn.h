@@ -47,5 +47,7 @@ void md_conn_close(struct md_conn *conn);
 struct md_loop *md_conn_loop(const struct md_conn *conn);
 /* "127.0.0.1:51234", "[::1]:51234", "unix:"; for logs. Valid while the connection lives. */
 const char *md_conn_peer(const struct md_conn *conn);
+/* Whether it came over a unix socket; by its listener. */
+bool md_conn_is_unix(const struct md_conn *conn);
 
 #endif

@@ -14,7 +14,7 @@ struct md_conn {
     struct md_loop *loop; /* borrow: serves it for life */
     const struct md_conn_handler *handler;
     void *handler_arg;
-    bool is_polled;
+    bool is_polled, is_unix;
     char peer[MD_OS_PEER_MAX];
     struct md_listener *listener; /* while it is handed over */
     struct md_loop_task arrival;

@@ -28,6 +28,7 @@ struct md_listener {
     char *address; /* own */
     int fd;
     uint16_t port;
+    bool is_unix;
     struct watch *watches; /* own, one for each loop */
 
     _Alignas(MD_CACHE_LINE) atomic_size_t open_count; /* shared */
@@ -95,6 +96,7 @@ static void take_connection(struct watch *watch, struct md_loop *loop, int fd, c
         return;
     }
     conn->listener = listener;
+    conn->is_unix = listener->is_unix;
     conn->open_count = &listener->open_count;
     conn->arrival.run = arrive;
     atomic_fetch_add_explicit(&listener->open_count, 1, memory_order_relaxed);
@@ -228,7 +230,11 @@ bool md_listener_create(const struct md_listener_options *options, struct md_lis
     if (!listener) {
         return md_error_no_memory(err, "a listener");
     }
-    *listener = (struct md_listener){.options = *options, .fd = -1};
+    *listener = (struct md_listener){
+        .options = *options,
+        .fd = -1,
+        .is_unix = md_str_starts_with(md_str_of(options->address), MD_STR("unix:")),
+    };
     listener->address = md_strdup(options->address);
     listener->watches = md_calloc(options->loop_count, sizeof *listener->watches);
     if (!listener->address || !listener->watches) {

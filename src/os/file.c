@@ -78,6 +78,13 @@ bool md_os_file_exists(const char *path)
     return !md_os_injected(EIO) && access(path, R_OK) == 0;
 }
 
+bool md_os_file_is_open_to_others(const char *path)
+{
+    struct stat info;
+
+    return !md_os_injected(EIO) && stat(path, &info) == 0 && (info.st_mode & (S_IROTH | S_IWOTH));
+}
+
 static int compare_entries(const void *a, const void *b)
 {
     return strcmp(((const struct md_os_entry *)a)->name.ptr,

@@ -15,6 +15,9 @@ bool md_os_file_read(const char *path, size_t max_bytes, struct md_arena *arena,
 /* True if there is something of that name that can be read. */
 bool md_os_file_exists(const char *path);
 
+/* Whether people who are neither its owner nor of its group may read or write it. */
+bool md_os_file_is_open_to_others(const char *path);
+
 struct md_os_entry {
     struct md_str name; /* zero-terminated */
     bool is_directory;  /* symbolic links followed */

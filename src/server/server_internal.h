@@ -45,6 +45,7 @@ struct md_server {
     struct md_device *device;
     struct md_backends *backends;
     struct md_models *models;
+    const struct md_access *access; /* in the arena */
     struct md_oip oip;
     struct md_metrics metrics;
     uint64_t begin_ns;

@@ -163,7 +163,8 @@ static bool listen_all(struct md_server *server, struct md_error *err)
     char unix_address[4096];
 
     if (strcmp(options->management, "open") == 0) {
-        md_log(MD_LOG_WARNING, "--management=open: whoever reaches a port can drain this server");
+        md_log(MD_LOG_WARNING,
+               "--management=open: whoever reaches a port can change and drain this server");
     }
     if (options->allow_http &&
         !listen_on(server, "http", options->http_address, options->http_port,
@@ -276,7 +277,11 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
         !md_device_create(&device, &server->device, err) || !create_models(server, err)) {
         return false;
     }
+    if (!md_access_create(&server->options, &server->arena, &server->access, err)) {
+        return false;
+    }
     server->oip = (struct md_oip){
+        .access = server->access,
         .models = server->models,
         .options = &server->options,
         .version = MODELD_VERSION,

@@ -60,7 +60,16 @@ def read_response(stream, head_only=False):
     return Response(status, headers, body)
 
 
-def request(port, method, path, body=None, headers=None):
+def connect(address):
+    """A port of this machine, or the path of a unix socket."""
+    if isinstance(address, int):
+        return socket.create_connection(("127.0.0.1", address), 60)
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(address)
+    return s
+
+
+def request(address, method, path, body=None, headers=None):
     """One request on a connection of its own; a body that is a dict or list is sent as JSON."""
     if isinstance(body, (dict, list)):
         body = json.dumps(body).encode()
@@ -69,7 +78,7 @@ def request(port, method, path, body=None, headers=None):
         head += f"{name}: {value}\r\n"
     if body is not None and "Transfer-Encoding" not in (headers or {}):
         head += f"Content-Length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", port), 60) as s:
+    with connect(address) as s:
         s.sendall(head.encode() + b"\r\n" + (body or b""))
         return read_response(s.makefile("rb"), method == "HEAD")
 
@@ -79,8 +88,10 @@ class Server:
                  prefix=(), port=None, program=BUILD / "modeld"):
         self.port, self.metrics_port = port or free_port(), free_port()
         self.log_path = tempfile.mktemp(prefix="modeld-log-")
+        self.unix_path = tempfile.mktemp(prefix="modeld-socket-")
         self.log_file = open(self.log_path, "wb")
-        command = [str(program), f"--http-port={self.port}", f"--metrics-port={self.metrics_port}"]
+        command = [str(program), f"--http-port={self.port}", f"--metrics-port={self.metrics_port}",
+                   f"--http-unix-socket={self.unix_path}"]
         for folder in repository if isinstance(repository, (list, tuple)) else [repository]:
             command.append(f"--model-repository={folder}")
         if files:
@@ -123,6 +134,10 @@ class Server:
 
     def request(self, method, path, body=None, headers=None, port=None):
         return request(port or self.port, method, path, body, headers)
+
+    def manage(self, method, path, body=None):
+        """Over the unix socket, where the server may be changed."""
+        return request(self.unix_path, method, path, body)
 
     def get(self, path, **kw):
         return self.request("GET", path, **kw)
@@ -223,7 +238,7 @@ def repository(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(repository):
-    s = Server(repository, "--http-cors-allow-origin=http://example.org")
+    s = Server(repository, "--http-cors-allow-origin=http://example.org", "--management=open")
     yield s
     assert s.process.poll() is None, f"the server died: {s.log()[-4000:]}"
     assert s.stop() == 0, s.log()[-4000:]

@@ -24,7 +24,7 @@ def test_schema_of_the_config_file():
     options, definitions = schema["properties"], schema["$defs"]
     listed = set(re.findall(r"^  --(\S+)", run("--help").stdout, re.MULTILINE))
     assert set(options) - {"models"} < listed and {"http-port", "model-repository", "inflight-bytes"} < set(options)
-    assert not {"help", "config", "http-restricted-api"} & set(options)
+    assert not {"help", "config", "repoagent-directory"} & set(options)
     assert options["http-port"] == {"type": "integer", "minimum": 0, "maximum": 65535, "default": 8000,
                                     "description": options["http-port"]["description"]}
     assert options["compat"]["enum"] == ["none", "triton"]
@@ -176,7 +176,7 @@ def test_drain_endpoint_ends_as_sigterm_does(start, repository, method):
     with s.connect() as kept:
         stream = kept.makefile("rb")
         begin = time.time()
-        assert s.request(method, "/v2/drain", b"" if method == "POST" else None).status == 200
+        assert s.manage(method, "/v2/drain", b"" if method == "POST" else None).status == 200
         r = s.get("/v2/health/ready")
         assert r.status == 503 and r.json() == {"error": "Server exiting"}
         kept.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -208,7 +208,7 @@ def test_connections_are_told_after_the_delay(start, repository):
 def test_sigterm_after_the_drain_endpoint_is_the_first_signal(start, repository):
     """As after a preStop hook."""
     s = start(repository, "--drain-delay-secs=1")
-    assert s.request("POST", "/v2/drain", b"").status == 200
+    assert s.manage("POST", "/v2/drain", b"").status == 200
     s.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert s.infer("identity_fp32", SLOW["inputs"]).status == 200
@@ -219,31 +219,11 @@ def test_sigterm_after_the_drain_endpoint_is_the_first_signal(start, repository)
 def test_second_signal_ends_now(start, repository, drain):
     s = start(repository, "--drain-delay-secs=30")
     if drain:
-        assert s.request("POST", "/v2/drain", b"").status == 200
+        assert s.manage("POST", "/v2/drain", b"").status == 200
     for _ in range(2):
         s.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
     assert s.process.wait(3) == 1 and "second signal: ending now" in s.log()
-
-
-def test_what_changes_the_server_is_for_this_machine(start, repository, tmp_path):
-    s = start(repository, f"--http-unix-socket={tmp_path}/s")
-    page = {"Origin": "http://example.org"}
-    for path in ("/v2/drain", "/v2/logging"):
-        r = s.request("POST", path, b"{}", headers=page)
-        assert r.status == 403 and "--management=open" in r.json()["error"]
-    assert s.get("/v2/drain", headers={"Sec-Fetch-Site": "cross-site"}).status == 403
-    assert s.get("/v2/health/ready").status == 200
-    assert s.get("/v2/logging", headers=page).status == s.request("POST", "/v2/logging", b"{}").status == 200
-    with socket.socket(socket.AF_UNIX) as c:
-        c.connect(f"{tmp_path}/s")
-        c.sendall(b"GET /v2/drain HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_response(c.makefile("rb")).status == 200
-    assert s.process.wait(10) == 0
-    s = start(repository, "--compat=triton", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
-    assert s.request("POST", "/v2/logging", b"{}", headers=page).status == 200
-    assert "--management=open" in s.log()
-    assert s.get("/v2/drain", headers=page).status == 200
 
 
 def test_exit_timeout(start, tmp_path):
@@ -345,7 +325,7 @@ def test_log_file_and_levels(start, repository, tmp_path):
     log = tmp_path / "server.log"
     s = start(repository, f"--log-file={log}", "--log-info=false")
     assert log.read_text() == "" and s.log() == ""
-    assert s.request("POST", "/v2/logging", {"log_info": True}).json()["log_info"] is True
+    assert s.manage("POST", "/v2/logging", {"log_info": True}).json()["log_info"] is True
     s.process.send_signal(signal.SIGTERM)
     assert s.process.wait(10) == 0
     assert "asks to end" in log.read_text() and s.log() == ""

@@ -99,7 +99,7 @@ def test_logging(server):
 
 def test_log_format_changes_while_running(start, repository):
     s = start(repository)
-    assert s.request("POST", "/v2/logging", {"log_format": "ISO8601"}).json()["log_format"] == "ISO8601"
+    assert s.manage("POST", "/v2/logging", {"log_format": "ISO8601"}).json()["log_format"] == "ISO8601"
     assert s.stop() == 0
     lines = s.log().splitlines()
     assert re.match(r"I\d{4} \d\d:", lines[0]) and re.match(r"\d{4}-\d\d-\d\dT", lines[-1]), lines

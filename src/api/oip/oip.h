@@ -8,12 +8,14 @@
 #ifndef MD_API_OIP_OIP_H
 #define MD_API_OIP_OIP_H
 
+#include "api/access/access.h"
 #include "http/exchange.h"
 #include "model/models.h"
 
 struct md_oip {
     const struct md_models *models;
     const struct md_options *options;
+    const struct md_access *access;
     const char *version;
     size_t max_binary_bytes; /* bound on a body with binary tensors */
     void *server;            /* for the calls below */

@@ -1,7 +1,6 @@
 /*
  * Routes; health, drain and metadata.
  */
-#include "api/access/management.h"
 #include "api/oip/endpoints.h"
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
@@ -32,12 +31,7 @@ static void get_ready(struct md_exchange *x)
 static void drain(struct md_exchange *x)
 {
     const struct md_oip *oip = md_oip_of(x);
-    struct md_error err;
 
-    if (!md_management_allows(oip->options, x, &err)) {
-        md_oip_reply_error(x, &err);
-        return;
-    }
     oip->drain(oip->server);
     md_oip_reply_empty(x, 200);
 }
@@ -233,47 +227,79 @@ SIMPLE(no_trace_handler, no_trace);
 
 enum { BOTH = MD_ROUTE_GET | MD_ROUTE_POST };
 
+/* What a row says of its calls. */
+struct api {
+    enum md_api_group group;
+    bool manages; /* changes the server */
+};
+#define EACH_GROUP(manages)                                                                  \
+    {                                                                                        \
+        {MD_API_HEALTH, manages}, {MD_API_METADATA, manages}, {MD_API_INFERENCE, manages},   \
+            {MD_API_SHARED_MEMORY, manages}, {MD_API_MODEL_CONFIG, manages},                 \
+            {MD_API_MODEL_REPOSITORY, manages}, {MD_API_STATISTICS, manages},                \
+            {MD_API_TRACE, manages}, {MD_API_LOGGING, manages}, {MD_API_UNGROUPED, manages}, \
+    }
+static const struct api calling[] = EACH_GROUP(false), managing[] = EACH_GROUP(true);
+
+#define CALL(path, methods, handler, group)               \
+    {                                                     \
+        path, methods, &handler, &calling[MD_API_##group] \
+    }
+#define CHANGE(path, methods, handler, group)              \
+    {                                                      \
+        path, methods, &handler, &managing[MD_API_##group] \
+    }
+
 static const struct md_route routes[] = {
-    {"/v2/models/{0}/infer", MD_ROUTE_POST, &md_oip_infer_handler, NULL},
-    {"/v2/models/{0}/versions/{1}/infer", MD_ROUTE_POST, &md_oip_infer_handler, NULL},
-    {"/v2/health/live", MD_ROUTE_GET, &live_handler, NULL},
-    {"/v2/health/ready", MD_ROUTE_GET, &ready_handler, NULL},
-    {"/v2", MD_ROUTE_GET, &server_handler, NULL},
-    {"/v2/models/stats", MD_ROUTE_GET, &all_stats_handler, NULL},
-    {"/v2/models/{0}", MD_ROUTE_GET, &model_handler, NULL},
-    {"/v2/models/{0}/versions/{1}", MD_ROUTE_GET, &model_handler, NULL},
-    {"/v2/models/{0}/ready", MD_ROUTE_GET, &model_ready_handler, NULL},
-    {"/v2/models/{0}/versions/{1}/ready", MD_ROUTE_GET, &model_ready_handler, NULL},
-    {"/v2/models/{0}/config", MD_ROUTE_GET, &config_handler, NULL},
-    {"/v2/models/{0}/versions/{1}/config", MD_ROUTE_GET, &config_handler, NULL},
-    {"/v2/models/{0}/stats", MD_ROUTE_GET, &stats_handler, NULL},
-    {"/v2/models/{0}/versions/{1}/stats", MD_ROUTE_GET, &stats_handler, NULL},
-    {"/v2/repository/index", MD_ROUTE_POST, &index_handler, NULL},
-    {"/v2/repository/{0}/index", MD_ROUTE_POST, &index_handler, NULL},
-    {"/v2/logging", MD_ROUTE_GET, &get_logging_handler, NULL},
-    {"/v2/logging", MD_ROUTE_POST, &post_logging_handler, NULL},
-    {"/v2/drain", BOTH, &drain_handler, NULL},
-    {"/v2/repository/models/{0}/load", MD_ROUTE_POST, &no_load_handler, NULL},
-    {"/v2/repository/models/{0}/unload", MD_ROUTE_POST, &no_load_handler, NULL},
-    {"/v2/repository/{0}/models/{2}/load", MD_ROUTE_POST, &no_repository_handler, NULL},
-    {"/v2/repository/{0}/models/{2}/unload", MD_ROUTE_POST, &no_repository_handler, NULL},
-    {"/v2/models/{0}/generate", MD_ROUTE_POST, &no_generate_handler, NULL},
-    {"/v2/models/{0}/generate_stream", MD_ROUTE_POST, &no_generate_handler, NULL},
-    {"/v2/models/{0}/versions/{1}/generate", MD_ROUTE_POST, &no_generate_handler, NULL},
-    {"/v2/models/{0}/versions/{1}/generate_stream", MD_ROUTE_POST, &no_generate_handler, NULL},
-    {"/v2/systemsharedmemory/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
-    {"/v2/systemsharedmemory/unregister", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
-    {"/v2/systemsharedmemory/region/{0}/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
-    {"/v2/systemsharedmemory/region/{0}/register", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
-    {"/v2/systemsharedmemory/region/{0}/unregister", MD_ROUTE_POST, &no_shared_memory_handler,
-     NULL},
-    {"/v2/cudasharedmemory/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
-    {"/v2/cudasharedmemory/unregister", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
-    {"/v2/cudasharedmemory/region/{0}/status", MD_ROUTE_GET, &no_shared_memory_handler, NULL},
-    {"/v2/cudasharedmemory/region/{0}/register", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
-    {"/v2/cudasharedmemory/region/{0}/unregister", MD_ROUTE_POST, &no_shared_memory_handler, NULL},
-    {"/v2/trace/setting", BOTH, &no_trace_handler, NULL},
-    {"/v2/models/{0}/trace/setting", BOTH, &no_trace_handler, NULL},
+    CALL("/v2/models/{0}/infer", MD_ROUTE_POST, md_oip_infer_handler, INFERENCE),
+    CALL("/v2/models/{0}/versions/{1}/infer", MD_ROUTE_POST, md_oip_infer_handler, INFERENCE),
+    CALL("/v2/health/live", MD_ROUTE_GET, live_handler, HEALTH),
+    CALL("/v2/health/ready", MD_ROUTE_GET, ready_handler, HEALTH),
+    CALL("/v2", MD_ROUTE_GET, server_handler, METADATA),
+    CALL("/v2/models/stats", MD_ROUTE_GET, all_stats_handler, STATISTICS),
+    CALL("/v2/models/{0}", MD_ROUTE_GET, model_handler, METADATA),
+    CALL("/v2/models/{0}/versions/{1}", MD_ROUTE_GET, model_handler, METADATA),
+    CALL("/v2/models/{0}/ready", MD_ROUTE_GET, model_ready_handler, HEALTH),
+    CALL("/v2/models/{0}/versions/{1}/ready", MD_ROUTE_GET, model_ready_handler, HEALTH),
+    CALL("/v2/models/{0}/config", MD_ROUTE_GET, config_handler, MODEL_CONFIG),
+    CALL("/v2/models/{0}/versions/{1}/config", MD_ROUTE_GET, config_handler, MODEL_CONFIG),
+    CALL("/v2/models/{0}/stats", MD_ROUTE_GET, stats_handler, STATISTICS),
+    CALL("/v2/models/{0}/versions/{1}/stats", MD_ROUTE_GET, stats_handler, STATISTICS),
+    CALL("/v2/repository/index", MD_ROUTE_POST, index_handler, MODEL_REPOSITORY),
+    CALL("/v2/repository/{0}/index", MD_ROUTE_POST, index_handler, MODEL_REPOSITORY),
+    CALL("/v2/logging", MD_ROUTE_GET, get_logging_handler, LOGGING),
+    CHANGE("/v2/logging", MD_ROUTE_POST, post_logging_handler, LOGGING),
+    CHANGE("/v2/drain", BOTH, drain_handler, UNGROUPED),
+    CHANGE("/v2/repository/models/{0}/load", MD_ROUTE_POST, no_load_handler, MODEL_REPOSITORY),
+    CHANGE("/v2/repository/models/{0}/unload", MD_ROUTE_POST, no_load_handler, MODEL_REPOSITORY),
+    CHANGE("/v2/repository/{0}/models/{2}/load", MD_ROUTE_POST, no_repository_handler,
+           MODEL_REPOSITORY),
+    CHANGE("/v2/repository/{0}/models/{2}/unload", MD_ROUTE_POST, no_repository_handler,
+           MODEL_REPOSITORY),
+    CALL("/v2/models/{0}/generate", MD_ROUTE_POST, no_generate_handler, INFERENCE),
+    CALL("/v2/models/{0}/generate_stream", MD_ROUTE_POST, no_generate_handler, INFERENCE),
+    CALL("/v2/models/{0}/versions/{1}/generate", MD_ROUTE_POST, no_generate_handler, INFERENCE),
+    CALL("/v2/models/{0}/versions/{1}/generate_stream", MD_ROUTE_POST, no_generate_handler,
+         INFERENCE),
+    CALL("/v2/systemsharedmemory/status", MD_ROUTE_GET, no_shared_memory_handler, SHARED_MEMORY),
+    CALL("/v2/systemsharedmemory/unregister", MD_ROUTE_POST, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/systemsharedmemory/region/{0}/status", MD_ROUTE_GET, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/systemsharedmemory/region/{0}/register", MD_ROUTE_POST, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/systemsharedmemory/region/{0}/unregister", MD_ROUTE_POST, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/status", MD_ROUTE_GET, no_shared_memory_handler, SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/unregister", MD_ROUTE_POST, no_shared_memory_handler, SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/region/{0}/status", MD_ROUTE_GET, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/region/{0}/register", MD_ROUTE_POST, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/region/{0}/unregister", MD_ROUTE_POST, no_shared_memory_handler,
+         SHARED_MEMORY),
+    CALL("/v2/trace/setting", BOTH, no_trace_handler, TRACE),
+    CALL("/v2/models/{0}/trace/setting", BOTH, no_trace_handler, TRACE),
 };
 
 static bool is_digits(struct md_str text)
@@ -286,15 +312,41 @@ static bool is_digits(struct md_str text)
     return true;
 }
 
+/* Refused before a body is received. */
+static void refuse_access(struct md_exchange *x)
+{
+    md_oip_reply_error(x, x->dialect);
+}
+
+static const struct md_http_handler refused_handler = {.on_head = refuse_access};
+
+static void check_access(const struct md_oip *oip, const struct api *api, struct md_exchange *x)
+{
+    struct md_error err;
+
+    if (!md_access_allows(oip->access, api->group, MD_ACCESS_HTTP, x, &err) ||
+        (api->manages && !md_access_may_manage(oip->access, x, &err))) {
+        struct md_error *kept = md_arena_alloc(&x->arena, sizeof *kept);
+        if (kept) {
+            *kept = err;
+        }
+        x->dialect = kept;
+        x->handler = &refused_handler;
+    }
+}
+
 void md_oip_route(void *arg, struct md_exchange *x)
 {
     enum md_route_match match = md_router_match(routes, MD_COUNT_OF(routes), x);
+    const struct api *api = x->route_data;
 
     x->route_data = arg;
     if (match == MD_ROUTE_FOUND && !is_digits(x->captures[1])) {
         match = MD_ROUTE_NOT_FOUND; /* the field's route takes digits alone */
     }
-    if (match != MD_ROUTE_FOUND) {
+    if (match == MD_ROUTE_FOUND) {
+        check_access(arg, api, x);
+    } else {
         x->handler = match == MD_ROUTE_NOT_FOUND ? &not_found_handler : &wrong_method_handler;
     }
     if (md_arena_failed(&x->arena)) {

@@ -43,6 +43,7 @@ struct fake_server {
     struct md_device *device;
     struct md_backends *backends;
     struct md_models *models;
+    const struct md_access *access;
     struct md_oip oip;
 };
 
@@ -204,6 +205,7 @@ static inline bool fake_server_create(struct fake_server *server, size_t infligh
                              &server->diagnostics) ||
             md_error_set(err, MD_REASON_INVALID_ARGUMENT, "%s",
                          server->diagnostics.items[0].text)) &&
+           md_access_create(&server->options, &server->arena, &server->access, err) &&
            md_loop_create(&loop, &server->loop, err) &&
            md_device_create(&device, &server->device, err) &&
            md_backends_create(&backends, &server->backends, err);
@@ -250,6 +252,7 @@ static inline void fake_server_start(struct fake_server *server, size_t inflight
     md_models_load_join(server->models);
     server->oip = (struct md_oip){.models = server->models,
                                   .options = &server->options,
+                                  .access = server->access,
                                   .version = "1.2.3",
                                   .max_binary_bytes = inflight_bytes,
                                   .is_live = fake_true,
@@ -303,6 +306,7 @@ static inline void fake_send(struct fake_server *server, struct fake_exchange *f
         (struct md_http_header){MD_STR("Inference-Header-Content-Length"), md_str_of(number)};
     fake->x.loop = server->loop;
     fake->x.peer = "unix:";
+    fake->x.over_unix_socket = true;
     fake->x.body = MD_STR("");
     fake->x.begin_ns = md_loop_now_ns(server->loop);
     fake->x.head = (struct md_http_head){.method = method,

@@ -126,6 +126,12 @@ struct md_loop *md_conn_loop(const struct md_conn *conn)
     return conn->loop;
 }
 
+bool md_conn_is_unix(const struct md_conn *conn)
+{
+    (void)conn;
+    return true;
+}
+
 const char *md_conn_peer(const struct md_conn *conn)
 {
     (void)conn;
@@ -342,6 +348,7 @@ static void rig_log(void *arg, const struct md_exchange *x, unsigned status, uin
     (void)snprintf(rig->log[rig->log_count].path, sizeof rig->log[0].path, "%.*s",
                    MD_STR_ARG(x->head.path));
     assert_string_equal(x->peer, "peer:1");
+    assert_true(x->over_unix_socket);
     rig->log_count++;
 }
 

@@ -220,7 +220,7 @@ static const struct {
     {"http-header-forward-pattern", "x-.*", MD_OPTION_REFUSED},
     {"http-thread-count", "8", MD_OPTION_WORKS},
     {"http-max-input-size", "67108864", MD_OPTION_WORKS},
-    {"http-restricted-api", "model-repository,health:key=value", MD_OPTION_REFUSED},
+    {"http-restricted-api", "model-repository,health:key=value", MD_OPTION_WORKS},
     {"allow-grpc", "true", MD_OPTION_NO_EFFECT},
     {"grpc-address", "0.0.0.0", MD_OPTION_NO_EFFECT},
     {"grpc-port", "8001", MD_OPTION_NO_EFFECT},
@@ -244,7 +244,7 @@ static const struct {
     {"grpc-http2-max-ping-strikes", "2", MD_OPTION_NO_EFFECT},
     {"grpc-max-connection-age", "1000", MD_OPTION_NO_EFFECT},
     {"grpc-max-connection-age-grace", "1000", MD_OPTION_NO_EFFECT},
-    {"grpc-restricted-protocol", "model-repository:key=value", MD_OPTION_REFUSED},
+    {"grpc-restricted-protocol", "model-repository:key=value", MD_OPTION_WORKS},
     {"allow-sagemaker", "true", MD_OPTION_REFUSED},
     {"sagemaker-port", "8080", MD_OPTION_NO_EFFECT},
     {"sagemaker-safe-port-range", "8080-8090", MD_OPTION_NO_EFFECT},
@@ -509,10 +509,9 @@ static void test_options_without_effect_warn_once(void **state)
 static void test_options_refused_ones_keep_secrets(void **state)
 {
     (void)state;
-    struct run *run =
-        parse_flags("--http-restricted-api=inference:key=hush --grpc-server-key=hush");
+    struct run *run = parse_flags("--repoagent-directory=hush --grpc-server-key=hush");
     assert_int_equal(run->diagnostics.error_count, 2);
-    assert_says(run, "error: --http-restricted-api is not supported: ");
+    assert_says(run, "error: --repoagent-directory is not supported: ");
     assert_null(strstr(texts(run), "hush"));
 }
 
@@ -707,6 +706,22 @@ static void test_options_that_contradict_each_other(void **state)
          "warning: --allow-http is false and there is no --http-unix-socket: nothing takes "
          "requests\n"},
         {{.flags = "--allow-http=false --http-unix-socket=/s"}, ""},
+        {{.flags = "--management=key"},
+         "error: --management is key and needs --management-key-file\n"},
+        {{.flags = "--management=key --management-key-file=/k"}, ""},
+        {{.flags = "--management-key-file=/k"},
+         "warning: --management-key-file has no effect: --management is unix\n"},
+        {{.flags = "--management=local"},
+         "error: --management must be one of unix|key|open, got 'local'\n"},
+        {{.flags = "--http-restricted-api=helth:k=hush"},
+         "error: --http-restricted-api names the unknown group 'helth', did you mean 'health'?\n"},
+        {{.environment = "MODELD_HTTP_RESTRICTED_API=trace:k=v;logging,trace:k=v"},
+         "error: MODELD_HTTP_RESTRICTED_API names the group 'trace' twice: which key counts is a "
+         "guess\n"},
+        {{.flags = "--grpc-restricted-protocol=trace"},
+         "error: --grpc-restricted-protocol must be GROUP[,GROUP...]:KEY=VALUE, where KEY is the "
+         "name of a header and VALUE is not empty\n"},
+        {{.flags = "--http-restricted-api=trace:k=v --grpc-restricted-protocol=trace:k=v"}, ""},
         {{.flags = "--metrics-config=max_models=x"},
          "error: --metrics-config max_models must be a number, got 'x'\n"},
         {{.flags = "--metrics-config=max_modles=3"},
