@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the Debian packages a job needs.  usage: tools/install_packages.sh GROUP...
-# Groups: build, check, bench.  As root it runs apt itself; otherwise it prints the command and
+# Groups: build, check, bench, peers.  As root it runs apt itself; otherwise it prints the command and
 # exits 1.  With nothing missing it only asks dpkg once.
 set -euo pipefail
 
@@ -9,7 +9,8 @@ declare -A groups=(
              protobuf-compiler python3 python3-venv python3-pip unzip curl ca-certificates"
     [check]="clang clang-format clang-tidy libclang-rt-14-dev valgrind abigail-tools prometheus
              strace node-llhttp"
-    [bench]="nginx-light libsimdjson-dev valgrind procps"
+    [bench]="nginx-light libsimdjson-dev valgrind procps nghttp2-client libgrpc-dev"
+    [peers]="nghttp2-client testssl.sh openssl"
 )
 
 wanted=()
