@@ -267,7 +267,7 @@ static void finish(struct md_oip_classes *classes)
     tensor->bytes = classes->text_bytes;
 }
 
-enum md_progress md_oip_classes_step(struct md_oip_classes *classes)
+static enum md_progress run_slice(struct md_oip_classes *classes)
 {
     for (size_t spent = 0; classes->row < classes->rows; spent += cost[classes->stage]) {
         if (spent >= SLICE_COST) {
@@ -302,11 +302,10 @@ static bool take_memory(struct md_oip_classes *classes, struct md_error *err)
            md_error_set(err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
 }
 
-struct md_oip_classes *md_oip_classes_begin(struct md_exchange *x, const struct md_target *target,
-                                            struct md_tensor *tensor, int64_t count,
-                                            struct md_error *err)
+static struct md_oip_classes *begin(struct md_oip_inference *inference, struct md_tensor *tensor,
+                                    int64_t count, struct md_error *err)
 {
-    const bool batched = target->max_batch_size > 0 && tensor->rank > 0;
+    const bool batched = inference->request.target->max_batch_size > 0 && tensor->rank > 0;
     const size_t rows = batched ? (size_t)tensor->shape[0] : 1;
     size_t elements;
 
@@ -317,14 +316,14 @@ struct md_oip_classes *md_oip_classes_begin(struct md_exchange *x, const struct 
                      md_dtype_name(tensor->dtype));
         return NULL;
     }
-    struct md_oip_classes *classes = md_arena_calloc(&x->arena, 1, sizeof *classes);
-    if (!classes || !md_arena_on_reset(&x->arena, release, classes)) {
+    struct md_oip_classes *classes = md_arena_calloc(inference->arena, 1, sizeof *classes);
+    if (!classes || !md_arena_on_reset(inference->arena, release, classes)) {
         md_error_no_memory(err, "a classification");
         return NULL;
     }
-    classes->pool = md_loop_pool(x->loop);
+    classes->pool = md_loop_pool(inference->x->loop);
     classes->tensor = tensor;
-    classes->spec = md_target_find_output(target, tensor->name);
+    classes->spec = md_target_find_output(inference->request.target, tensor->name);
     classes->rows = rows;
     classes->row_elements = rows ? elements / rows : 0;
     classes->k = md_size_min((size_t)count, classes->row_elements);
@@ -332,4 +331,27 @@ struct md_oip_classes *md_oip_classes_begin(struct md_exchange *x, const struct 
     classes->shape[1] = (int64_t)classes->k;
     classes->rank = batched ? 2 : 1;
     return take_memory(classes, err) ? classes : NULL;
+}
+
+enum md_progress md_oip_classify(struct md_oip_inference *inference, struct md_tensor *tensor,
+                                 struct md_oip_classes **classes, struct md_error *err)
+{
+    const struct md_oip_output *output = md_oip_inference_output(inference, tensor->name);
+
+    if (!output || !output->class_count) {
+        return MD_PROGRESS_DONE;
+    }
+    if (!*classes) {
+        *classes = begin(inference, tensor, output->class_count, err);
+        if (!*classes) {
+            return MD_PROGRESS_ERROR;
+        }
+    }
+    enum md_progress progress = run_slice(*classes);
+    if (progress == MD_PROGRESS_ERROR) {
+        (void)md_oip_over_budget(err);
+    } else if (progress == MD_PROGRESS_DONE) {
+        *classes = NULL;
+    }
+    return progress;
 }

@@ -3,24 +3,21 @@
  * first.
  *
  * On the exchange's loop. How many are wanted is the client's choice, so the work is done in slices
- * and its memory is counted against the bytes in flight. What it takes goes with the exchange's
+ * and its memory is counted against the bytes in flight. What it takes goes with the inference's
  * arena.
  */
 #ifndef MD_API_OIP_CLASSES_H
 #define MD_API_OIP_CLASSES_H
 
+#include "api/oip/inference.h"
 #include "base/progress.h"
-#include "http/exchange.h"
-#include "infer/target.h"
 
 struct md_oip_classes;
 
-/* `tensor` is an output of the target, `count` of its classes are wanted. NULL: err says why. */
-struct md_oip_classes *md_oip_classes_begin(struct md_exchange *x, const struct md_target *target,
-                                            struct md_tensor *tensor, int64_t count,
-                                            struct md_error *err) MD_MUST_CHECK;
-
-/* DONE: the tensor is the classification now. ERROR: too many bytes are in flight. */
-enum md_progress md_oip_classes_step(struct md_oip_classes *classes) MD_MUST_CHECK;
+/* Turns an output of the response into its best classes, if the client wants that. AGAIN: others
+ * have their turn first; *classes keeps the place, NULL before the first call. */
+enum md_progress md_oip_classify(struct md_oip_inference *inference, struct md_tensor *tensor,
+                                 struct md_oip_classes **classes, struct md_error *err)
+    MD_MUST_CHECK;
 
 #endif

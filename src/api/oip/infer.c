@@ -6,24 +6,22 @@
 #include "api/oip/infer.h"
 
 #include "api/oip/reply.h"
-#include "infer/statistics.h"
 
 /* Values of json_bytes before the body is there. */
 static const size_t NO_LENGTH = SIZE_MAX, BEYOND_ANY_BODY = SIZE_MAX - 1;
 
 static void refuse(struct md_oip_infer *infer, const struct md_error *err)
 {
-    md_statistics_record_refusal(&infer->version->target, md_loop_index(infer->x->loop),
-                                 err->reason, md_loop_now_ns(infer->x->loop) - infer->x->begin_ns);
-    md_oip_reply_error(infer->x, err);
+    md_oip_inference_count_refusal(&infer->base, err, infer->base.x->begin_ns);
+    md_oip_reply_error(infer->base.x, err);
 }
 
 /* --- binary tensors and submit -------------------- */
 
 static bool take_binary(struct md_oip_infer *infer)
 {
-    struct md_str rest =
-        md_str_make(infer->x->body.ptr + infer->json_bytes, infer->x->body.len - infer->json_bytes);
+    struct md_str rest = md_str_make(infer->base.x->body.ptr + infer->json_bytes,
+                                     infer->base.x->body.len - infer->json_bytes);
 
     for (size_t i = 0; i < infer->input_count; i++) {
         struct md_oip_input *input = &infer->inputs[i];
@@ -35,25 +33,24 @@ static bool take_binary(struct md_oip_infer *infer)
                 infer,
                 "unexpected size for input '%s', expecting %zu additional bytes for model '%s'",
                 input->tensor.name.ptr, input->binary_size - rest.len,
-                infer->request.target->model_name.ptr);
+                infer->base.request.target->model_name.ptr);
         }
         input->tensor.data = rest.ptr;
         input->tensor.bytes = input->binary_size;
         rest = md_str_make(rest.ptr + input->binary_size, rest.len - input->binary_size);
     }
     return rest.len == 0 || md_oip_fail(infer, "unexpected additional input data for model '%s'",
-                                        infer->request.target->model_name.ptr);
+                                        infer->base.request.target->model_name.ptr);
 }
 
 static void submit(struct md_oip_infer *infer)
 {
-    struct md_request *request = &infer->request;
-    struct md_arena *arena = &infer->x->arena;
-    struct md_str *names = md_arena_alloc(arena, infer->output_count * sizeof *names);
+    struct md_request *request = &infer->base.request;
     struct md_error *err = &request->error; /* not in use yet */
+    struct md_exchange *x = infer->base.x;
 
-    request->inputs = md_arena_alloc(arena, infer->input_count * sizeof *request->inputs);
-    if (!names || !request->inputs) {
+    request->inputs = md_arena_alloc(&x->arena, infer->input_count * sizeof *request->inputs);
+    if (!request->inputs) {
         (void)md_error_no_memory(err, "the request");
         refuse(infer, err);
         return;
@@ -61,21 +58,10 @@ static void submit(struct md_oip_infer *infer)
     for (size_t i = 0; i < infer->input_count; i++) {
         request->inputs[i] = infer->inputs[i].tensor;
     }
-    for (size_t i = 0; i < infer->output_count; i++) {
-        names[i] = infer->outputs[i].name;
-    }
     request->input_count = infer->input_count;
-    request->outputs = names;
-    request->output_count = infer->output_count;
-    request->parameters = infer->parameters;
-    request->parameter_count = infer->parameter_count;
-    request->begin_ns = infer->x->begin_ns;
-    infer->x->log.request_id = request->id.len ? request->id.ptr : NULL;
-    if (!md_request_check_outputs(request, err)) {
-        refuse(infer, err);
-        return;
-    }
-    if (!md_request_check(request, err)) {
+    request->begin_ns = x->begin_ns;
+    x->log.request_id = request->id.len ? request->id.ptr : NULL;
+    if (!md_oip_inference_check(&infer->base, err)) {
         refuse(infer, err);
         return;
     }
@@ -89,7 +75,7 @@ static void read_slice(struct md_oip_infer *infer)
 {
     switch (md_oip_read_step(infer)) {
     case MD_PROGRESS_AGAIN:
-        md_loop_defer(infer->x->loop, &infer->task);
+        md_loop_defer(infer->base.x->loop, &infer->task);
         return;
     case MD_PROGRESS_DONE:
         if (take_binary(infer)) {
@@ -108,7 +94,7 @@ static void run_slice(struct md_loop_task *task)
     struct md_oip_infer *infer = MD_CONTAINER_OF(task, struct md_oip_infer, task);
 
     if (infer->cancelled) {
-        md_oip_reply_empty(infer->x, 499);
+        md_oip_reply_empty(infer->base.x, 499);
     } else if (infer->phase == MD_OIP_ENCODE) {
         md_oip_encode_step(infer);
     } else {
@@ -120,8 +106,8 @@ static void run_slice(struct md_loop_task *task)
 
 static void infer_raw(struct md_oip_infer *infer)
 {
-    const struct md_target *target = infer->request.target;
-    struct md_str body = infer->x->body;
+    const struct md_target *target = infer->base.request.target;
+    struct md_str body = infer->base.x->body;
     const struct md_tensor_spec *spec = target->inputs;
 
     if (target->input_count != 1) {
@@ -139,7 +125,7 @@ static void infer_raw(struct md_oip_infer *infer)
         refuse(infer, &infer->json.error);
         return;
     }
-    int64_t *shape = md_arena_alloc(&infer->x->arena, (spec->rank + 1) * sizeof *shape);
+    int64_t *shape = md_arena_alloc(&infer->base.x->arena, (spec->rank + 1) * sizeof *shape);
     size_t known = 1, variable = 0;
     for (uint32_t i = 0; shape && i < spec->rank; i++) {
         bool batch = i == 0 && target->max_batch_size > 0;
@@ -147,7 +133,7 @@ static void infer_raw(struct md_oip_infer *infer)
         variable += shape[i] < 0;
         known *= shape[i] < 0 ? 1 : (size_t)shape[i];
     }
-    infer->inputs = md_arena_calloc(&infer->x->arena, 1, sizeof *infer->inputs);
+    infer->inputs = md_arena_calloc(&infer->base.x->arena, 1, sizeof *infer->inputs);
     if (!shape || !infer->inputs) {
         infer->json.failed = true;
         (void)md_error_no_memory(&infer->json.error, "the request");
@@ -202,7 +188,7 @@ static bool is_integer(struct md_str text)
 
 static bool read_header_length(struct md_oip_infer *infer, struct md_error *err)
 {
-    struct md_str text = md_exchange_header(infer->x, MD_OIP_LENGTH_HEADER);
+    struct md_str text = md_exchange_header(infer->base.x, MD_OIP_LENGTH_HEADER);
     uint64_t length;
 
     infer->json_bytes = NO_LENGTH;
@@ -223,45 +209,34 @@ static bool read_header_length(struct md_oip_infer *infer, struct md_error *err)
     return true;
 }
 
-static void drop_target(void *arg)
+static void drop_document(void *arg)
 {
-    struct md_oip_infer *infer = arg;
-
-    md_target_unref(&infer->version->target, md_loop_index(infer->x->loop));
-    md_chain_deinit(&infer->document);
+    md_chain_deinit(arg);
 }
 
 static void on_head(struct md_exchange *x)
 {
-    const struct md_oip *oip = x->route_data;
     struct md_oip_infer *infer = md_arena_calloc(&x->arena, 1, sizeof *infer);
     struct md_error err;
 
-    if (!infer) {
+    if (!infer || !md_arena_on_reset(&x->arena, drop_document, &infer->document)) {
         (void)md_error_no_memory(&err, "a request");
         md_oip_reply_error(x, &err);
         return;
     }
     x->dialect = infer;
-    infer->x = x;
+    infer->base.x = x;
+    infer->base.arena = &x->arena;
+    infer->base.oip = x->route_data;
     infer->task.run = run_slice;
-    infer->oip = oip;
-    infer->version = md_models_resolve(oip->models, x->captures[0], x->captures[1], &err);
-    if (!infer->version) {
+    if (!md_oip_inference_begin(&infer->base, x->captures[0], x->captures[1], &md_oip_responder,
+                                infer, &err)) {
         md_oip_reply_error(x, &err);
         return;
     }
-    x->log.model = infer->version->model->name.ptr;
-    x->log.version = infer->version->number;
-    if (!md_arena_on_reset(&x->arena, drop_target, infer)) {
-        (void)md_error_no_memory(&err, "a request");
-        md_oip_reply_error(x, &err);
-        return;
-    }
-    struct md_target *target = &infer->version->target;
-    md_target_ref(target, md_loop_index(x->loop));
-    md_request_init(&infer->request, target, x->loop, &x->arena, &md_oip_responder, infer);
-    if (target->decoupled) {
+    x->log.model = infer->base.version->model->name.ptr;
+    x->log.version = infer->base.version->number;
+    if (infer->base.version->target.decoupled) {
         (void)md_error_set(
             &err, MD_REASON_UNSUPPORTED,
             "HTTP end point doesn't support models with decoupled transaction policy");
@@ -270,7 +245,7 @@ static void on_head(struct md_exchange *x)
         refuse(infer, &err);
     } else if (infer->json_bytes != NO_LENGTH && !infer->raw) {
         x->body_lead = infer->json_bytes;
-        x->body_max = oip->max_binary_bytes;
+        x->body_max = infer->base.oip->max_binary_bytes;
     }
 }
 
@@ -283,7 +258,7 @@ static void on_request(struct md_exchange *x)
     }
     md_json_init(&infer->json,
                  md_str_make(x->body.ptr, md_size_min(infer->json_bytes, x->body.len)), &x->arena,
-                 (uint32_t)infer->oip->options->json_max_depth);
+                 (uint32_t)infer->base.oip->options->json_max_depth);
     if (infer->json_bytes > x->body.len) {
         (void)md_oip_fail(infer, "inference header size should be in range (0, %zu), got: %.*s",
                           x->body.len, MD_STR_ARG(md_exchange_header(x, MD_OIP_LENGTH_HEADER)));
@@ -301,7 +276,7 @@ static void on_cancel(struct md_exchange *x)
 
     infer->cancelled = true;
     if (infer->phase == MD_OIP_IN_FLIGHT) {
-        md_infer_cancel(&infer->request);
+        md_infer_cancel(&infer->base.request);
     }
 }
 

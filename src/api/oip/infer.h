@@ -5,15 +5,10 @@
 #ifndef MD_API_OIP_INFER_H
 #define MD_API_OIP_INFER_H
 
-#include "api/oip/oip.h"
+#include "api/oip/inference.h"
 #include "base/chain.h"
 #include "codec/json.h"
 #include "codec/tensor_json.h"
-#include "infer/request.h"
-
-enum {
-    MD_OIP_SLICE_BYTES = 64 * 1024
-}; /* of decoding or encoding between looks at other connections */
 
 #define MD_OIP_LENGTH_HEADER "Inference-Header-Content-Length"
 
@@ -29,14 +24,6 @@ enum md_oip_key {
     MD_OIP_KEY_DATA,
 };
 
-/* An output that the client named, or the default for all. */
-struct md_oip_output {
-    struct md_str name; /* zero-terminated */
-    bool binary;
-    int64_t class_count; /* classification extension; 0: none */
-    unsigned keys;       /* that were read, a bit each */
-};
-
 /* An input while it is read. */
 struct md_oip_input {
     struct md_tensor tensor;
@@ -50,10 +37,7 @@ enum md_oip_phase { MD_OIP_DECODE_JSON, MD_OIP_DECODE_TENSOR, MD_OIP_IN_FLIGHT, 
 
 /* One inference; in the exchange's arena. */
 struct md_oip_infer {
-    struct md_exchange *x;
-    const struct md_oip *oip;
-    struct md_version *version;
-    struct md_request request;
+    struct md_oip_inference base;
     struct md_loop_task task; /* next slice */
     enum md_oip_phase phase;
     bool cancelled;
@@ -66,10 +50,6 @@ struct md_oip_infer {
     unsigned keys;     /* of the document that were read, a bit each */
     struct md_oip_input *inputs;
     size_t input_count, input_capacity;
-    struct md_oip_output *outputs;
-    size_t output_count, output_capacity;
-    struct md_parameter *parameters;
-    size_t parameter_count, parameter_capacity;
     bool binary_output; /* default for outputs that are not listed */
     struct md_tensor_reader reader;
     struct md_bytes strings;       /* of all BYTES inputs; borrows its memory */

@@ -10,21 +10,11 @@
 #include "api/oip/classes.h"
 #include "api/oip/reply.h"
 
-static const struct md_oip_output *wanted(const struct md_oip_infer *infer, struct md_str name)
-{
-    for (size_t i = 0; i < infer->output_count; i++) {
-        if (md_str_eq(infer->outputs[i].name, name)) {
-            return &infer->outputs[i];
-        }
-    }
-    return NULL;
-}
-
 static bool is_binary(const struct md_oip_infer *infer, struct md_str name)
 {
-    const struct md_oip_output *output = wanted(infer, name);
+    const struct md_oip_output *output = md_oip_inference_output(&infer->base, name);
 
-    return output ? output->binary : infer->output_count == 0 && infer->binary_output;
+    return output ? output->binary : infer->base.output_count == 0 && infer->binary_output;
 }
 
 /* --- document -------------------- */
@@ -38,13 +28,13 @@ enum {
 
 static struct md_bytes *room(struct md_oip_infer *infer, size_t bytes)
 {
-    return md_chain_room(&infer->document, md_loop_pool(infer->x->loop), bytes);
+    return md_chain_room(&infer->document, md_loop_pool(infer->base.x->loop), bytes);
 }
 
 static bool begin_document(struct md_oip_infer *infer)
 {
-    const struct md_target *target = infer->request.target;
-    struct md_str id = infer->request.id;
+    const struct md_target *target = infer->base.request.target;
+    struct md_str id = infer->base.request.id;
     struct md_bytes *out =
         room(infer, FIXED_BYTES + ESCAPED_BYTES * (id.len + target->model_name.len));
 
@@ -116,39 +106,9 @@ static enum md_progress append_data(struct md_oip_infer *infer)
 
 /* --- answer -------------------- */
 
-static bool over_budget(struct md_error *err)
-{
-    return md_error_set(err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
-}
-
-/* Turns the current output into its best classes, if the client wants that. */
-static enum md_progress classify(struct md_oip_infer *infer, struct md_error *err)
-{
-    struct md_tensor *tensor = &infer->response->outputs[infer->output_at];
-    const struct md_oip_output *output = wanted(infer, tensor->name);
-
-    if (!output || !output->class_count) {
-        return MD_PROGRESS_DONE;
-    }
-    if (!infer->classes) {
-        infer->classes =
-            md_oip_classes_begin(infer->x, infer->request.target, tensor, output->class_count, err);
-        if (!infer->classes) {
-            return MD_PROGRESS_ERROR;
-        }
-    }
-    enum md_progress progress = md_oip_classes_step(infer->classes);
-    if (progress == MD_PROGRESS_ERROR) {
-        (void)over_budget(err);
-    } else if (progress == MD_PROGRESS_DONE) {
-        infer->classes = NULL;
-    }
-    return progress;
-}
-
 static void answer(struct md_oip_infer *infer)
 {
-    struct md_arena *arena = &infer->x->arena;
+    struct md_arena *arena = &infer->base.x->arena;
     const struct md_response *response = infer->response;
     size_t count = infer->document.part_count, binary = 0;
     struct iovec *parts = md_arena_alloc(arena, (count + response->output_count) * sizeof *parts);
@@ -157,7 +117,7 @@ static void answer(struct md_oip_infer *infer)
     if (!parts || !header) {
         struct md_error err;
         (void)md_error_no_memory(&err, "the response");
-        md_oip_reply_error(infer->x, &err);
+        md_oip_reply_error(infer->base.x, &err);
         return;
     }
     md_chain_parts(&infer->document, parts);
@@ -181,7 +141,7 @@ static void answer(struct md_oip_infer *infer)
         answer.headers = header;
         answer.header_count = 1;
     }
-    md_exchange_respond(infer->x, &answer);
+    md_exchange_respond(infer->base.x, &answer);
 }
 
 /* The next part of the document; AGAIN: others first. */
@@ -192,11 +152,12 @@ static enum md_progress encode(struct md_oip_infer *infer, struct md_error *err)
 
     while (ok && infer->output_at < infer->response->output_count) {
         if (!infer->writes) {
-            enum md_progress progress = classify(infer, err);
+            struct md_tensor *tensor = &infer->response->outputs[infer->output_at];
+            enum md_progress progress = md_oip_classify(&infer->base, tensor, &infer->classes, err);
             if (progress != MD_PROGRESS_DONE) {
                 return progress;
             }
-            ok = begin_output(infer, &infer->response->outputs[infer->output_at]);
+            ok = begin_output(infer, tensor);
         } else if (md_chain_bytes(&infer->document) >= yield_at) {
             return MD_PROGRESS_AGAIN;
         } else {
@@ -206,7 +167,8 @@ static enum md_progress encode(struct md_oip_infer *infer, struct md_error *err)
         }
         infer->output_at += !infer->writes;
     }
-    return (ok && append_end(infer)) || over_budget(err) ? MD_PROGRESS_DONE : MD_PROGRESS_ERROR;
+    return (ok && append_end(infer)) || md_oip_over_budget(err) ? MD_PROGRESS_DONE
+                                                                : MD_PROGRESS_ERROR;
 }
 
 void md_oip_encode_step(struct md_oip_infer *infer)
@@ -218,10 +180,10 @@ void md_oip_encode_step(struct md_oip_infer *infer)
         answer(infer);
         break;
     case MD_PROGRESS_AGAIN:
-        md_loop_defer(infer->x->loop, &infer->task);
+        md_loop_defer(infer->base.x->loop, &infer->task);
         break;
     default:
-        md_oip_reply_error(infer->x, &err);
+        md_oip_reply_error(infer->base.x, &err);
     }
 }
 
@@ -240,9 +202,9 @@ static void on_end(struct md_request *request, const struct md_error *error)
     struct md_oip_infer *infer = request->dialect;
 
     if (error) {
-        md_oip_reply_error(infer->x, error);
+        md_oip_reply_error(infer->base.x, error);
     } else if (infer->cancelled) {
-        md_oip_reply_empty(infer->x, 499);
+        md_oip_reply_empty(infer->base.x, 499);
     } else {
         md_oip_encode_step(infer);
     }

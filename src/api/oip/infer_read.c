@@ -10,12 +10,6 @@
 #include <stdio.h>
 
 enum { PLACE_BEGIN, PLACE_TOP, PLACE_INPUTS, PLACE_INPUT, PLACE_OUTPUTS, PLACE_OUTPUT, PLACE_END };
-enum {
-    SMALL_TENSOR_BYTES = 1024,
-    TENSOR_ALIGNMENT = 64,
-    ITEMS_MAX = 1024, /* of a list in a request, where the target does not have more: each is
-                         compared with all others, and lies in memory that is not counted */
-};
 
 /* --- errors -------------------- */
 
@@ -42,46 +36,19 @@ static bool no_memory(struct md_oip_infer *infer)
 
 /* --- memory -------------------- */
 
-static void release_block(void *arg)
+/* Passes on what a call with json.error has answered. */
+static bool noted(struct md_oip_infer *infer, bool ok)
 {
-    md_block_unref(arg);
+    infer->json.failed |= !ok;
+    return ok;
 }
 
-static bool over_budget(struct md_oip_infer *infer)
-{
-    infer->json.failed = true;
-    return md_error_set(&infer->json.error, MD_REASON_INFLIGHT_BYTES,
-                        "too many bytes are in flight: try again");
-}
-
-/* A block of the loop's pool that goes back with the arena; `counted` bytes of it for now. */
-static struct md_block *tensor_block(struct md_oip_infer *infer, size_t bytes, size_t counted)
-{
-    struct md_exchange *x = infer->x;
-    bool ignored;
-    struct md_block *block = md_pool_alloc_lazy(md_loop_pool(x->loop), bytes, counted, &ignored);
-
-    if (!block || !md_arena_on_reset(&x->arena, release_block, block)) {
-        md_block_unref(block);
-        (void)over_budget(infer);
-        return NULL;
-    }
-    return block;
-}
-
-/* Memory of a tensor: small from the arena, large from the loop's pool. */
 char *md_oip_tensor_memory(struct md_oip_infer *infer, size_t bytes)
 {
-    if (bytes <= SMALL_TENSOR_BYTES) {
-        char *data = md_arena_alloc(&infer->x->arena, bytes + TENSOR_ALIGNMENT);
-        if (!data) {
-            (void)no_memory(infer);
-            return NULL;
-        }
-        return (char *)md_size_align((uintptr_t)data, TENSOR_ALIGNMENT);
-    }
-    struct md_block *block = tensor_block(infer, bytes, bytes);
-    return block ? block->data : NULL;
+    char *data = md_oip_inference_memory(&infer->base, bytes, &infer->json.error);
+
+    (void)noted(infer, data != NULL);
+    return data;
 }
 
 /* Memory for all BYTES inputs of the document, one behind the other. An element takes four bytes
@@ -95,11 +62,12 @@ static bool begin_strings(struct md_oip_infer *infer)
     if (infer->strings.data) {
         return true;
     }
-    if (bytes <= SMALL_TENSOR_BYTES) {
+    if (md_oip_inference_is_small(bytes)) {
         data = md_oip_tensor_memory(infer, bytes);
     } else {
-        infer->string_block = tensor_block(infer, bytes, md_size_min(bytes, MD_OIP_SLICE_BYTES));
-        data = infer->string_block ? infer->string_block->data : NULL;
+        infer->string_block = md_oip_inference_block(
+            &infer->base, bytes, md_size_min(bytes, MD_OIP_SLICE_BYTES), &infer->json.error);
+        data = noted(infer, infer->string_block != NULL) ? infer->string_block->data : NULL;
     }
     infer->strings = (struct md_bytes){.data = data, .capacity = bytes, .max = bytes};
     return data != NULL;
@@ -112,7 +80,7 @@ static bool count_strings(struct md_oip_infer *infer)
            md_block_charge(
                infer->string_block,
                md_size_min(infer->strings.len + 2 * MD_OIP_SLICE_BYTES, infer->strings.capacity)) ||
-           over_budget(infer);
+           noted(infer, md_oip_over_budget(&infer->json.error));
 }
 
 /* Room for one more item in an arena array that holds `max` at most. */
@@ -126,7 +94,7 @@ static bool grow(struct md_oip_infer *infer, void **items, size_t count, size_t 
         return true;
     }
     size_t larger = *capacity ? *capacity * 2 : 4;
-    char *more = md_arena_calloc(&infer->x->arena, larger, size);
+    char *more = md_arena_calloc(&infer->base.x->arena, larger, size);
     if (!more) {
         return no_memory(infer);
     }
@@ -141,7 +109,7 @@ static bool grow(struct md_oip_infer *infer, void **items, size_t count, size_t 
 /* A copy with a zero byte behind it. */
 static bool copy_text(struct md_oip_infer *infer, struct md_str *out)
 {
-    *out = md_arena_copy(&infer->x->arena, infer->json.text);
+    *out = md_arena_copy(&infer->base.x->arena, infer->json.text);
     return out->ptr || no_memory(infer);
 }
 
@@ -281,11 +249,11 @@ static bool take_request_parameter(struct md_oip_infer *infer, const struct md_p
         infer->binary_output = parameter->value.boolean;
         return true;
     }
-    if (!grow(infer, (void **)&infer->parameters, infer->parameter_count, ITEMS_MAX,
-              &infer->parameter_capacity, sizeof *infer->parameters)) {
+    if (!grow(infer, (void **)&infer->base.parameters, infer->base.parameter_count,
+              MD_OIP_ITEMS_MAX, &infer->base.parameter_capacity, sizeof *infer->base.parameters)) {
         return false;
     }
-    infer->parameters[infer->parameter_count++] = *parameter;
+    infer->base.parameters[infer->base.parameter_count++] = *parameter;
     return true;
 }
 
@@ -316,7 +284,7 @@ static bool take_input_parameter(struct md_oip_infer *infer, const struct md_par
 
 static bool take_output_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
 {
-    struct md_oip_output *output = &infer->outputs[infer->output_count - 1];
+    struct md_oip_output *output = &infer->base.outputs[infer->base.output_count - 1];
 
     if (md_str_eq_c(parameter->name, "shared_memory_region")) {
         return refuse_shared_memory(infer);
@@ -406,7 +374,7 @@ static bool read_shape(struct md_oip_infer *infer, struct md_oip_input *input)
     if (token != MD_JSON_ARRAY_END) {
         return md_oip_fail(infer, "'shape' must hold integers");
     }
-    int64_t *copy = md_arena_alloc(&infer->x->arena, rank * sizeof *copy);
+    int64_t *copy = md_arena_alloc(&infer->base.x->arena, rank * sizeof *copy);
     if (!copy) {
         return no_memory(infer);
     }
@@ -444,8 +412,8 @@ static bool read_data(struct md_oip_infer *infer, struct md_oip_input *input)
 static bool begin_input(struct md_oip_infer *infer)
 {
     if (!grow(infer, (void **)&infer->inputs, infer->input_count,
-              md_size_max(infer->request.target->input_count, ITEMS_MAX), &infer->input_capacity,
-              sizeof *infer->inputs)) {
+              md_size_max(infer->base.request.target->input_count, MD_OIP_ITEMS_MAX),
+              &infer->input_capacity, sizeof *infer->inputs)) {
         return false;
     }
     infer->input_count++;
@@ -477,7 +445,7 @@ static bool end_input(struct md_oip_infer *infer)
         infer->tensor_json = infer->json;
         md_json_init(&infer->tensor_json,
                      md_str_make(input->data_at, (size_t)(infer->json.end - input->data_at)),
-                     &infer->x->arena, infer->json.max_depth);
+                     &infer->base.x->arena, infer->json.max_depth);
         input->data_at = NULL;
         return begin_tensor(infer, input);
     }
@@ -517,26 +485,26 @@ static bool input_field(struct md_oip_infer *infer)
 
 static bool begin_output(struct md_oip_infer *infer)
 {
-    if (!grow(infer, (void **)&infer->outputs, infer->output_count,
-              md_size_max(infer->request.target->output_count, ITEMS_MAX), &infer->output_capacity,
-              sizeof *infer->outputs)) {
+    if (!grow(infer, (void **)&infer->base.outputs, infer->base.output_count,
+              md_size_max(infer->base.request.target->output_count, MD_OIP_ITEMS_MAX),
+              &infer->base.output_capacity, sizeof *infer->base.outputs)) {
         return false;
     }
-    infer->output_count++;
+    infer->base.output_count++;
     infer->place = PLACE_OUTPUT;
     return true;
 }
 
 static bool end_output(struct md_oip_infer *infer)
 {
-    const struct md_oip_output *output = &infer->outputs[infer->output_count - 1];
+    const struct md_oip_output *output = &infer->base.outputs[infer->base.output_count - 1];
 
     infer->place = PLACE_OUTPUTS;
     if (!output->name.ptr) {
         return md_oip_fail(infer, "an output lacks its 'name'");
     }
-    for (size_t i = 0; i + 1 < infer->output_count; i++) {
-        if (md_str_eq(infer->outputs[i].name, output->name)) {
+    for (size_t i = 0; i + 1 < infer->base.output_count; i++) {
+        if (md_str_eq(infer->base.outputs[i].name, output->name)) {
             return md_oip_fail(infer, "output '%s' already exists in request", output->name.ptr);
         }
     }
@@ -545,7 +513,7 @@ static bool end_output(struct md_oip_infer *infer)
 
 static bool output_field(struct md_oip_infer *infer)
 {
-    struct md_oip_output *output = &infer->outputs[infer->output_count - 1];
+    struct md_oip_output *output = &infer->base.outputs[infer->base.output_count - 1];
     struct md_str key = infer->json.text;
 
     if (md_str_eq_c(key, "name")) {
@@ -579,7 +547,7 @@ static bool top_field(struct md_oip_infer *infer)
         return once(infer, &infer->keys, MD_OIP_KEY_ID, "id") &&
                (md_json_next(&infer->json) == MD_JSON_STRING ||
                 md_oip_fail(infer, "'id' must be a string")) &&
-               copy_text(infer, &infer->request.id);
+               copy_text(infer, &infer->base.request.id);
     }
     if (md_str_eq_c(key, "parameters")) {
         return once(infer, &infer->keys, MD_OIP_KEY_PARAMETERS, "parameters") &&
