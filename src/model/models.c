@@ -490,7 +490,7 @@ struct md_model *md_models_find(const struct md_models *models, struct md_str na
     return NULL;
 }
 
-static bool is_ready(const struct md_version *version)
+bool md_version_is_ready(const struct md_version *version)
 {
     /* acquire: pairs with the release after the target was completed */
     return atomic_load_explicit(&((struct md_version *)(uintptr_t)version)->state,
@@ -542,11 +542,11 @@ struct md_version *md_models_resolve(const struct md_models *models, struct md_s
     }
     for (size_t i = model->version_count; i-- > 0;) {
         struct md_version *candidate = &model->versions[i];
-        if (!version.len && is_ready(candidate)) {
+        if (!version.len && md_version_is_ready(candidate)) {
             return candidate;
         }
         if (version.len && candidate->number == number) {
-            if (is_ready(candidate)) {
+            if (md_version_is_ready(candidate)) {
                 return candidate;
             }
             md_error_set(err, MD_REASON_NOT_READY,

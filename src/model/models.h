@@ -24,6 +24,8 @@ enum md_version_state {
     MD_VERSION_UNLOADING,
     MD_VERSION_UNAVAILABLE,
 };
+struct md_version;
+bool md_version_is_ready(const struct md_version *version); /* any thread */
 const char *md_version_state_name(
     enum md_version_state state); /* as in the repository index; "" for REGISTERED */
 

@@ -99,7 +99,7 @@ static void reply_error(struct md_exchange *x, unsigned status, const char *sent
 
 /* What a client gets wrong is its own affair, and could fill a disk; what the server gets wrong is
  * not. */
-static void log_error(const struct md_exchange *x, const struct md_error *err)
+void md_oip_log_error(const struct md_exchange *x, const struct md_error *err)
 {
     const enum md_log_level level = md_oip_status(err) == 500 ? MD_LOG_ERROR : MD_LOG_VERBOSE;
     const struct md_log_context *before = md_log_set_context(&x->log);
@@ -111,7 +111,7 @@ static void log_error(const struct md_exchange *x, const struct md_error *err)
 
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err)
 {
-    log_error(x, err);
+    md_oip_log_error(x, err);
     reply_error(x, md_oip_status(err), err->text, may_retry(err));
 }
 

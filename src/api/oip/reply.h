@@ -13,6 +13,9 @@
 /* HTTP status of an error, as the field maps codes. */
 unsigned md_oip_status(const struct md_error *err);
 
+/* What the server got wrong is logged, what a client got wrong if --log-verbose asks for it. */
+void md_oip_log_error(const struct md_exchange *x, const struct md_error *err);
+
 /* {"error":"..."} with the status that belongs to the error; Retry-After where trying again may
  * help. */
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err);

@@ -1,26 +1,69 @@
 /*
  * The repository index: which models and versions there are, and why some are not available.
  */
+#include "api/oip/facts.h"
 #include "api/oip/reply.h"
-#include "codec/json.h"
 #include "api/oip/walk.h"
+#include "codec/json.h"
 
-static void append_entry(struct md_bytes *text, struct md_str name, int64_t version,
-                         const char *state, const char *reason)
+void md_oip_index_entries(const struct md_model *model, bool ready_only,
+                          void (*entry)(void *arg, const struct md_oip_index_entry *entry),
+                          void *arg)
 {
-    md_bytes_append_c(text, "{\"name\":");
-    md_json_append_string(text, name);
-    if (*state) {
-        if (version) {
-            md_bytes_printf(text, ",\"version\":\"%lld\"", (long long)version);
+    const bool is_unavailable = *model->reason != '\0';
+    const size_t count = model->version_count;
+    struct md_oip_index_entry e = {.name = model->name};
+
+    if (!is_unavailable && model->is_wanted) {
+        for (size_t i = 0; i < count; i++) {
+            const struct md_version *version = &model->versions[i];
+            int state = atomic_load(&((struct md_version *)(uintptr_t)version)->state);
+            e.version = version->number;
+            e.state = md_version_state_name((enum md_version_state)state);
+            e.reason = version->reason;
+            if (!ready_only || state == MD_VERSION_READY) {
+                entry(arg, &e);
+            }
         }
-        md_bytes_printf(text, ",\"state\":\"%s\"", state);
+    } else if (!ready_only) {
+        e.version = count ? model->versions[count - 1].number : 0;
+        e.state = is_unavailable ? "UNAVAILABLE" : "";
+        e.reason = model->reason;
+        entry(arg, &e);
     }
-    if (*reason) {
-        md_bytes_append_c(text, ",\"reason\":");
-        md_json_append_string(text, md_str_of(reason));
+}
+
+struct printer {
+    struct md_oip_walk *walk;
+    struct md_bytes *out;
+};
+
+static void append_entry(void *arg, const struct md_oip_index_entry *entry)
+{
+    const struct printer *p = arg;
+
+    md_oip_walk_comma(p->walk, p->out);
+    md_bytes_append_c(p->out, "{\"name\":");
+    md_json_append_string(p->out, entry->name);
+    if (*entry->state) {
+        if (entry->version) {
+            md_bytes_printf(p->out, ",\"version\":\"%lld\"", (long long)entry->version);
+        }
+        md_bytes_printf(p->out, ",\"state\":\"%s\"", entry->state);
     }
-    md_bytes_append_char(text, '}');
+    if (*entry->reason) {
+        md_bytes_append_c(p->out, ",\"reason\":");
+        md_json_append_string(p->out, md_str_of(entry->reason));
+    }
+    md_bytes_append_char(p->out, '}');
+}
+
+static void append_model_entries(struct md_oip_walk *walk, const struct md_model *model,
+                                 struct md_bytes *out)
+{
+    struct printer p = {.walk = walk, .out = out};
+
+    md_oip_index_entries(model, walk->ready_only, append_entry, &p);
 }
 
 static bool wants_ready_only(struct md_exchange *x, bool *ready, struct md_error *err)
@@ -51,36 +94,6 @@ static bool wants_ready_only(struct md_exchange *x, bool *ready, struct md_error
         return false;
     }
     return true;
-}
-
-static void append_versions(struct md_oip_walk *walk, const struct md_model *model,
-                            struct md_bytes *out)
-{
-    for (size_t k = 0; k < model->version_count; k++) {
-        const struct md_version *version = &model->versions[k];
-        enum md_version_state state =
-            (enum md_version_state)atomic_load(&((struct md_version *)(uintptr_t)version)->state);
-        if (!walk->ready_only || state == MD_VERSION_READY) {
-            md_oip_walk_comma(walk, out);
-            append_entry(out, model->name, version->number, md_version_state_name(state),
-                         version->reason);
-        }
-    }
-}
-
-static void append_model_entries(struct md_oip_walk *walk, const struct md_model *model,
-                                 struct md_bytes *out)
-{
-    const bool is_unavailable = *model->reason != '\0';
-    const size_t count = model->version_count;
-
-    if (!is_unavailable && model->is_wanted) {
-        append_versions(walk, model, out);
-    } else if (!walk->ready_only) {
-        md_oip_walk_comma(walk, out);
-        append_entry(out, model->name, count ? model->versions[count - 1].number : 0,
-                     is_unavailable ? "UNAVAILABLE" : "", model->reason);
-    }
 }
 
 void md_oip_post_index(struct md_exchange *x)

@@ -2,6 +2,7 @@
  * Routes; health, drain and metadata.
  */
 #include "api/oip/endpoints.h"
+#include "api/oip/facts.h"
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
 #include "http/page.h"
@@ -38,11 +39,18 @@ static void drain(struct md_exchange *x)
 
 /* --- server metadata -------------------- */
 
+const char *const md_oip_extensions[] = {
+    "classification",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "logging",
+    NULL,
+};
+
 static void get_server(struct md_exchange *x)
 {
-    static const char *const extensions[] = {"classification",     "model_configuration",
-                                             "binary_tensor_data", "parameters",
-                                             "statistics",         "logging"};
     const struct md_oip *oip = md_oip_of(x);
     struct md_bytes text = {0};
 
@@ -51,8 +59,8 @@ static void get_server(struct md_exchange *x)
     md_bytes_append_c(&text, ",\"version\":");
     md_json_append_string(&text, md_str_of(oip->version));
     md_bytes_append_c(&text, ",\"extensions\":[");
-    for (size_t i = 0; i < MD_COUNT_OF(extensions); i++) {
-        md_bytes_printf(&text, "%s\"%s\"", i ? "," : "", extensions[i]);
+    for (size_t i = 0; md_oip_extensions[i]; i++) {
+        md_bytes_printf(&text, "%s\"%s\"", i ? "," : "", md_oip_extensions[i]);
     }
     md_bytes_append_c(&text, "]}");
     md_oip_reply_json(x, 200, &text);
@@ -87,11 +95,6 @@ static void append_tensors(struct md_bytes *text, const struct md_tensor_spec *s
     }
 }
 
-static bool is_ready(const struct md_version *version)
-{
-    return atomic_load(&((struct md_version *)(uintptr_t)version)->state) == MD_VERSION_READY;
-}
-
 static void get_model(struct md_exchange *x)
 {
     const struct md_version *version = resolve(x);
@@ -107,7 +110,7 @@ static void get_model(struct md_exchange *x)
     md_bytes_append_c(&text, ",\"versions\":[");
     for (size_t i = 0; i < version->model->version_count; i++) {
         const struct md_version *other = &version->model->versions[i];
-        bool named = x->captures[1].len ? other == version : is_ready(other);
+        bool named = x->captures[1].len ? other == version : md_version_is_ready(other);
         if (named) {
             md_bytes_printf(&text, "%s\"%lld\"", first ? "" : ",", (long long)other->number);
             first = false;
@@ -123,19 +126,27 @@ static void get_model(struct md_exchange *x)
     md_oip_reply_json(x, 200, &text);
 }
 
+bool md_oip_model_is_ready(const struct md_oip *oip, struct md_str name, struct md_str version,
+                           bool *ready, struct md_error *err)
+{
+    *ready = md_models_resolve(oip->models, name, version, err) != NULL;
+    return *ready || err->reason == MD_REASON_NOT_READY ||
+           (version.len == 0 && md_models_find(oip->models, name));
+}
+
 static void get_model_ready(struct md_exchange *x)
 {
     const struct md_oip *oip = md_oip_of(x);
     struct md_error err;
+    bool ready;
 
-    if (md_models_resolve(oip->models, x->captures[0], x->captures[1], &err)) {
+    if (!md_oip_model_is_ready(oip, x->captures[0], x->captures[1], &ready, &err)) {
+        md_oip_reply_error(x, &err);
+    } else if (ready) {
         md_oip_reply_empty(x, 200);
-    } else if (err.reason == MD_REASON_NOT_READY ||
-               (x->captures[1].len == 0 && md_models_find(oip->models, x->captures[0]))) {
+    } else {
         md_oip_reply_sentence(x, (unsigned)oip->options->not_ready_status,
                               "Model version not ready");
-    } else {
-        md_oip_reply_error(x, &err);
     }
 }
 
@@ -170,11 +181,16 @@ static void wrong_method(struct md_exchange *x)
     md_oip_reply_sentence(x, 405, "Method Not Allowed");
 }
 
+const char md_oip_no_load[] =
+    "models are loaded at start for now: restart the server with --load-model to change them";
+const char md_oip_no_shared_memory[] =
+    "shared memory is not implemented yet: send tensors as JSON or binary data";
+const char md_oip_no_trace[] =
+    "traces are not implemented yet: the metrics page has histograms of each phase";
+
 static void no_load(struct md_exchange *x)
 {
-    md_oip_reply_sentence(
-        x, 501,
-        "models are loaded at start for now: restart the server with --load-model to change them");
+    md_oip_reply_sentence(x, 501, md_oip_no_load);
 }
 
 static void no_repository(struct md_exchange *x)
@@ -190,14 +206,12 @@ static void no_generate(struct md_exchange *x)
 
 static void no_shared_memory(struct md_exchange *x)
 {
-    md_oip_reply_sentence(
-        x, 501, "shared memory is not implemented yet: send tensors as JSON or binary data");
+    md_oip_reply_sentence(x, 501, md_oip_no_shared_memory);
 }
 
 static void no_trace(struct md_exchange *x)
 {
-    md_oip_reply_sentence(
-        x, 501, "traces are not implemented yet: the metrics page has histograms of each phase");
+    md_oip_reply_sentence(x, 501, md_oip_no_trace);
 }
 
 #define SIMPLE(name, function) static const struct md_http_handler name = {.on_request = function}
