@@ -6,8 +6,8 @@ set -euo pipefail
 
 declare -A groups=(
     [build]="build-essential cmake ninja-build pkg-config zlib1g-dev libyaml-dev libcmocka-dev
-             libcurl4-openssl-dev protobuf-compiler python3 python3-venv python3-pip unzip curl
-             ca-certificates"
+             libcurl4-openssl-dev libssl-dev openssl protobuf-compiler python3 python3-venv python3-pip
+             unzip curl ca-certificates"
     [check]="clang clang-format clang-tidy libclang-rt-14-dev valgrind abigail-tools prometheus
              strace node-llhttp"
     [bench]="nginx-light libsimdjson-dev valgrind procps nghttp2-client libgrpc-dev"

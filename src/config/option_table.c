@@ -33,9 +33,22 @@
 #define REFUSED(name, kind, silent, remedy) \
     ROW(name, kind, REFUSED, NOWHERE, .fine = silent, .help = remedy)
 
+/* The same five for each listener. */
+#define TLS_OPTIONS(listener, field, what, otherwise)                                             \
+    OPTION(listener "-use-ssl", BOOL, field.use, "false", NULL, "Serve " what " with TLS."),      \
+        OPTION(listener "-use-ssl-mutual", BOOL, field.mutual, "false", NULL,                     \
+               "The same, and demand a certificate of clients, signed by --" listener             \
+               "-root-cert."),                                                                    \
+        OPTION(                                                                                   \
+            listener "-server-cert", TEXT, field.server_cert, NULL, NULL,                         \
+            "PEM file with the server's certificate, then those that lead to a root." otherwise), \
+        OPTION(listener "-server-key", TEXT, field.server_key, NULL, NULL,                        \
+               "PEM file with its key, without a passphrase." otherwise),                         \
+        OPTION(listener "-root-cert", TEXT, field.root_cert, NULL, NULL,                          \
+               "PEM file with the certificates that sign those of clients." otherwise)
+
 #define COMPLETED    "what a configuration leaves out always comes from the model"
 #define NO_GRPC      "this version serves no gRPC yet"
-#define NO_GRPC_TLS  "this version serves neither gRPC nor TLS yet; let a proxy in front do it"
 #define NO_SAGEMAKER "there is no SageMaker endpoint"
 #define NO_VERTEX    "there is no Vertex AI endpoint"
 #define NO_TRACES    "traces are not written yet"
@@ -138,6 +151,9 @@ const struct md_option md_option_table[] = {
            "Bound on all bodies and answers in memory; 0: an eighth of the memory limit."),
     OPTION("http-cors-allow-origin", LIST, http_cors_allow_origin, NULL, NULL,
            "Origin whose pages may call this server, * for all."),
+    TLS_OPTIONS("http", http_tls, "HTTP", ""),
+    OPTION("tls-min-version", CHOICE, tls_min_version, "1.2", "1.2|1.3",
+           "Lowest version of TLS that any listener speaks."),
     REFUSED("http-header-forward-pattern", TEXT, "",
             "headers are not forwarded yet; send the values as request parameters"),
     OPTION(
@@ -157,6 +173,7 @@ const struct md_option md_option_table[] = {
     OPTION("metrics-config", SETTINGS, metrics_config, NULL, NULL,
            "max_models=N: further models share the series of model=\"other\"; detail=PATTERN: "
            "histograms for these models alone; counter_latencies=false: no nv_*_duration_us."),
+    TLS_OPTIONS("metrics", metrics_tls, "/metrics", " Otherwise HTTP's."),
     NO_EFFECT("allow-gpu-metrics", BOOL, "false", NO_GPU),
     NO_EFFECT("metrics-interval-ms", NUMBER, NULL, "metrics are read when they are asked for"),
 
@@ -203,11 +220,7 @@ const struct md_option md_option_table[] = {
     NO_EFFECT("grpc-http2-max-ping-strikes", NUMBER, NULL, NO_GRPC),
     NO_EFFECT("grpc-max-connection-age", NUMBER, NULL, NO_GRPC),
     NO_EFFECT("grpc-max-connection-age-grace", NUMBER, NULL, NO_GRPC),
-    REFUSED("grpc-use-ssl", BOOL, "false", NO_GRPC_TLS),
-    REFUSED("grpc-use-ssl-mutual", BOOL, "false", NO_GRPC_TLS),
-    REFUSED("grpc-server-cert", TEXT, "", NO_GRPC_TLS),
-    REFUSED("grpc-server-key", TEXT, "", NO_GRPC_TLS),
-    REFUSED("grpc-root-cert", TEXT, "", NO_GRPC_TLS),
+    TLS_OPTIONS("grpc", grpc_tls, "gRPC", ""),
     OPTION("grpc-restricted-protocol", LIST, grpc_restricted_protocol, NULL, NULL,
            "As --http-restricted-api, for the metadata triton-grpc-protocol-KEY of gRPC calls."),
 

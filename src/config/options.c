@@ -10,6 +10,7 @@
 
 #include "config/api_restriction.h"
 #include "config/option_table.h"
+#include "config/option_tls.h"
 #include "config/option_value.h"
 #include "config/schema.h"
 #include "config/yaml.h"
@@ -579,6 +580,7 @@ bool md_options_parse(int argc, char *const *argv, char *const *environment, boo
     resolve_address(&out->http_address, in_container ? "0.0.0.0" : "127.0.0.1");
     resolve_address(&out->metrics_address, out->http_address);
     if (diagnostics->error_count == errors_before) { /* else these would be consequences */
+        md_options_settle_tls(out, diagnostics);
         check_together(&p);
     }
     return diagnostics->error_count == errors_before;

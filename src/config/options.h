@@ -27,6 +27,12 @@ struct md_overlay {
     unsigned line; /* where the overlay begins in options.config_file */
 };
 
+/* TLS of one listener. */
+struct md_tls_settings {
+    bool use, mutual; /* mutual: it is used, and clients need a certificate */
+    const char *server_cert, *server_key, *root_cert; /* files, NULL if not given */
+};
+
 struct md_options {
     /* repository */
     struct md_string_list model_repository, load_model;
@@ -55,6 +61,9 @@ struct md_options {
     const char *metrics_address;
     uint64_t metrics_port;
     struct md_string_list metrics_config;
+    /* TLS; where `use` is true, the files are there that it needs */
+    struct md_tls_settings http_tls, grpc_tls, metrics_tls;
+    const char *tls_min_version;
     /* logging */
     bool log_info, log_warning, log_error, access_log;
     uint64_t log_verbose;

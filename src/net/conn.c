@@ -1,5 +1,5 @@
 /*
- * Connections over os/socket.
+ * Connections over os/socket; conn_tls.c is what TLS does otherwise.
  */
 #include "net/conn.h"
 
@@ -36,12 +36,18 @@ struct md_conn *md_conn_create(int fd, const char *peer, struct md_loop *loop)
 enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count,
                         struct md_error *err)
 {
+    if (conn->tls) {
+        return md_conn_tls_recv(conn, data, len, count, err);
+    }
     return (enum md_io)md_os_socket_recv(conn->fd.fd, data, len, count, err);
 }
 
 enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count,
                         size_t *count, struct md_error *err)
 {
+    if (conn->tls) {
+        return md_conn_tls_send(conn, parts, part_count, count, err);
+    }
     return (enum md_io)md_os_socket_send(conn->fd.fd, parts, part_count, count, err);
 }
 
@@ -53,21 +59,34 @@ void md_conn_set_handler(struct md_conn *conn, const struct md_conn_handler *han
 
 void md_conn_want(struct md_conn *conn, uint32_t events)
 {
-    md_loop_fd_set(conn->loop, &conn->fd, events);
+    if (conn->tls) {
+        md_conn_tls_want(conn, events);
+    } else {
+        md_loop_fd_set(conn->loop, &conn->fd, events);
+    }
 }
 
 void md_conn_shutdown(struct md_conn *conn)
 {
-    md_os_socket_shutdown_write(conn->fd.fd);
+    if (conn->tls) {
+        md_conn_tls_shutdown(conn);
+    } else {
+        md_os_socket_shutdown_write(conn->fd.fd);
+    }
 }
 
 size_t md_conn_unsent(const struct md_conn *conn)
 {
-    return md_os_socket_unsent(conn->fd.fd);
+    size_t unsent = md_os_socket_unsent(conn->fd.fd);
+
+    return conn->tls ? unsent + md_tls_stream_unsent(conn->tls->stream) : unsent;
 }
 
 void md_conn_close(struct md_conn *conn)
 {
+    if (conn->tls) {
+        md_conn_tls_end(conn);
+    }
     if (conn->is_polled) {
         md_loop_fd_remove(conn->loop, &conn->fd);
     }
@@ -77,7 +96,11 @@ void md_conn_close(struct md_conn *conn)
         atomic_fetch_sub_explicit(conn->open_count, 1, memory_order_relaxed);
         md_loop_count_connection(conn->loop, -1);
     }
-    md_free(conn);
+    if (conn->tls) {
+        md_conn_tls_free(conn);
+    } else {
+        md_free(conn);
+    }
 }
 
 struct md_loop *md_conn_loop(const struct md_conn *conn)

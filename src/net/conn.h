@@ -1,6 +1,7 @@
 /*
- * Connection: a byte stream between a client and this server, over TCP or a unix socket (TLS joins
- * here later).
+ * Connection: a byte stream between a client and this server, over TCP or a unix socket, plain or
+ * in TLS. With TLS the same holds for every call; nothing is received or sent before the handshake
+ * is done.
  *
  * Created by the listener on the loop that serves it for life; every call on that loop's thread.
  * The layer above (http/session) decides when to read and into which memory: nothing is buffered
@@ -26,18 +27,22 @@ struct md_conn_handler {
 enum md_io { MD_IO_OK, MD_IO_AGAIN, MD_IO_EOF, MD_IO_ERROR };
 
 /* Reads what is there, at most len (> 0); OK with *count > 0, AGAIN, EOF, ERROR (errno-like
- * sentence in err). */
+ * sentence in err). Less than len means that there is no more now: waiting for `ready` is right
+ * then, as after AGAIN. */
 enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count,
                         struct md_error *err);
 /* Writes from the parts, as much as goes; OK with *count > 0, AGAIN, ERROR (also: the peer has
- * gone). */
+ * gone). Less than all means that the socket is full; what follows must begin with the rest of
+ * what it was offered up to the end of a line or frame (in TLS that may have been encrypted
+ * already). Once all is taken the connection may be closed. */
 enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count,
                         size_t *count, struct md_error *err);
 
 void md_conn_set_handler(struct md_conn *conn, const struct md_conn_handler *handler, void *arg);
 /* Events that `ready` is called for: MD_LOOP_READ, MD_LOOP_WRITE, both or none. */
 void md_conn_want(struct md_conn *conn, uint32_t events);
-/* Half-closes our direction, so that the peer sees the end after all data. */
+/* Half-closes our direction, so that the peer sees the end after all data. Nothing is sent after
+ * it. */
 void md_conn_shutdown(struct md_conn *conn);
 /* Bytes that were sent and have not reached the peer yet: whether it reads at all. */
 size_t md_conn_unsent(const struct md_conn *conn);

@@ -67,7 +67,10 @@ static void arrive(struct md_loop_task *task)
     struct md_listener *listener = conn->listener;
     struct md_error err;
 
-    if (!md_loop_fd_add(conn->loop, &conn->fd, MD_LOOP_READ, &err)) {
+    if ((listener->options.tls &&
+         !md_conn_start_tls(conn, listener->options.tls, listener->options.handshake_timeout_ns,
+                            &err)) ||
+        !md_loop_fd_add(conn->loop, &conn->fd, MD_LOOP_READ, &err)) {
         md_log(MD_LOG_WARNING, "%s: connection from %s dropped: %s", listener->options.name,
                conn->peer, err.text);
         md_conn_close(conn);

@@ -12,6 +12,7 @@
 #define MD_NET_LISTENER_H
 
 #include "net/conn.h"
+#include "net/tls.h"
 
 struct md_listener;
 
@@ -19,10 +20,12 @@ struct md_listener_options {
     const char *address; /* borrow during create */
     uint16_t port;       /* 0: the kernel chooses, see md_listener_port */
     bool reuse_port;
-    const char *name;             /* borrow: "http", for messages; lives as long as the listener */
-    size_t max_connections;       /* over all loops; beyond it new ones are closed at once, with one
-                                     warning a second */
-    struct md_loop *const *loops; /* borrow: live as long as the listener */
+    const char *name;           /* borrow: "http", for messages; lives as long as the listener */
+    size_t max_connections;     /* over all loops; beyond it new ones are closed at once, with one
+                                   warning a second */
+    struct md_tls_context *tls; /* borrow: lives as long as the listener; NULL: plain */
+    uint64_t handshake_timeout_ns; /* of TLS; 0: no limit */
+    struct md_loop *const *loops;  /* borrow: live as long as the listener */
     size_t loop_count;
     /* Called on the serving loop for each new connection, which it now owns. */
     void (*accepted)(void *arg, struct md_conn *conn);

@@ -85,6 +85,23 @@ bool md_os_file_is_open_to_others(const char *path)
     return !md_os_injected(EIO) && stat(path, &info) == 0 && (info.st_mode & (S_IROTH | S_IWOTH));
 }
 
+bool md_os_file_stamp(const char *path, struct md_os_file_stamp *out)
+{
+    struct stat info;
+
+    *out = (struct md_os_file_stamp){0};
+    if (md_os_injected(EIO) || stat(path, &info) < 0) {
+        return false;
+    }
+    /* the change of the inode: a copy may keep the time of its content */
+    *out = (struct md_os_file_stamp){.device = info.st_dev,
+                                     .inode = info.st_ino,
+                                     .bytes = (uint64_t)info.st_size,
+                                     .changed_ns = (int64_t)info.st_ctim.tv_sec * 1000000000 +
+                                                   info.st_ctim.tv_nsec};
+    return true;
+}
+
 static int compare_entries(const void *a, const void *b)
 {
     return strcmp(((const struct md_os_entry *)a)->name.ptr,

@@ -18,6 +18,15 @@ bool md_os_file_exists(const char *path);
 /* Whether people who are neither its owner nor of its group may read or write it. */
 bool md_os_file_is_open_to_others(const char *path);
 
+/* What tells a file from the one that was there before, without reading it; links are followed. */
+struct md_os_file_stamp {
+    uint64_t device, inode, bytes;
+    int64_t changed_ns;
+};
+
+/* False, and a zeroed stamp, if there is no such file. */
+bool md_os_file_stamp(const char *path, struct md_os_file_stamp *out);
+
 struct md_os_entry {
     struct md_str name; /* zero-terminated */
     bool is_directory;  /* symbolic links followed */

@@ -16,7 +16,11 @@
 #include "os/process.h"
 #include "os/signal.h"
 
-enum { WAIT_STEP_MS = 20, PROGRESS_MS = 3000 /* between lines about loading */ };
+enum {
+    WAIT_STEP_MS = 20,
+    PROGRESS_MS = 3000, /* between lines about loading */
+    LOOK_MS = 1000,     /* between looks at certificate files */
+};
 
 static uint64_t seconds(uint64_t value)
 {
@@ -76,6 +80,7 @@ static void take_signal(struct md_server *server, int number)
 {
     if (md_os_signal_is_reload(number)) {
         md_os_log_reopen();
+        md_server_reload_tls(server);
     }
     if (!md_os_signal_is_end(number)) {
         return;
@@ -221,10 +226,15 @@ static void serve(struct md_server *server)
         if (!loading) {
             md_models_load_join(server->models); /* they have woken this thread as their last act */
         }
-        int number = md_os_signal_wait(loading ? PROGRESS_MS : -1);
+        int number = md_os_signal_wait(loading                      ? PROGRESS_MS
+                                       : md_server_uses_tls(server) ? LOOK_MS
+                                                                    : -1);
         take_signal(server, number);
-        if (!number) {
+        if (!number && loading) {
             md_models_log_progress(server->models);
+        }
+        if (!number) {
+            md_server_look_at_tls(server);
         }
     }
     md_models_load_stop(server->models);

@@ -98,6 +98,10 @@ static int check_config(struct md_server *server)
     if (!ok || !md_models_create(&options, &server->diagnostics, &server->models, &err)) {
         (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
     }
+    if (server->diagnostics.error_count == 0 && !md_server_create_tls(server, &err)) {
+        (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
+    }
+    md_server_destroy_tls(server);
     print_diagnostics(&server->diagnostics, 0);
     size_t count = server->models ? md_models_count(server->models) : 0;
     for (size_t i = 0; i < count; i++) {

@@ -1,6 +1,6 @@
 /*
- * What the server is made of; for server.c (the command line), wiring.c (what is put together) and
- * lifecycle.c (start, drain, end).
+ * What the server is made of; for server.c (the command line), wiring.c (what is put together),
+ * tls.c (its certificates) and lifecycle.c (start, drain, end).
  *
  *      STARTING -- models loaded --> SERVING -- asked to end --> DRAINING -- delay over --> ENDING
  *          +------------------------- asked to end ------------------^
@@ -11,6 +11,7 @@
 #include "api/metrics.h"
 #include "api/oip/oip.h"
 #include "loop/cpu_plan.h"
+#include "net/tls.h"
 
 enum { MD_EXIT_FAILED = 1, MD_EXIT_OPTIONS = 2, MD_SERVER_LOOPS_MAX = 256 };
 
@@ -42,6 +43,7 @@ struct md_server {
     struct md_http_counters *http_counters, *metrics_counters;
     struct md_http_config http_config, metrics_config;
     struct md_listener *http, *unix_socket, *metrics_listener;
+    struct md_tls_context *http_tls, *metrics_tls; /* NULL: plain */
     struct md_device *device;
     struct md_backends *backends;
     struct md_models *models;
@@ -64,6 +66,14 @@ bool md_server_start_loops(struct md_server *server, struct md_error *err) MD_MU
 void md_server_unwire(struct md_server *server);
 /* Part of wiring, alone for --check-config. */
 bool md_server_create_backends(struct md_server *server, struct md_error *err) MD_MUST_CHECK;
+
+/* tls.c, main thread: contexts of the listeners that use TLS, also alone for --check-config. */
+bool md_server_create_tls(struct md_server *server, struct md_error *err) MD_MUST_CHECK;
+bool md_server_uses_tls(const struct md_server *server);
+/* Reads certificates again: at once, or where files have changed (about once a second). */
+void md_server_reload_tls(struct md_server *server);
+void md_server_look_at_tls(struct md_server *server);
+void md_server_destroy_tls(struct md_server *server);
 
 /* Problems from `from` on, as lines of the log. */
 void md_server_log_diagnostics(const struct md_diagnostics *diagnostics, size_t from);

@@ -133,7 +133,7 @@ static void accepted_metrics(void *arg, struct md_conn *conn)
 }
 
 static bool listen_on(struct md_server *server, const char *name, const char *address,
-                      uint64_t port, size_t connections,
+                      uint64_t port, size_t connections, struct md_tls_context *tls,
                       void (*accepted)(void *arg, struct md_conn *conn), struct md_listener **out,
                       struct md_error *err)
 {
@@ -143,6 +143,8 @@ static bool listen_on(struct md_server *server, const char *name, const char *ad
         .reuse_port = server->options.reuse_http_port,
         .name = name,
         .max_connections = connections,
+        .tls = tls,
+        .handshake_timeout_ns = seconds(server->options.http_header_timeout_secs),
         .loops = server->loops,
         .loop_count = server->loop_count,
         .accepted = accepted,
@@ -152,8 +154,8 @@ static bool listen_on(struct md_server *server, const char *name, const char *ad
     if (!md_listener_create(&options, out, err)) {
         return false;
     }
-    md_log(MD_LOG_INFO, "%s on %s%s%.0u", name, address, md_listener_port(*out) ? " port " : "",
-           md_listener_port(*out));
+    md_log(MD_LOG_INFO, "%s on %s%s%.0u%s", name, address, md_listener_port(*out) ? " port " : "",
+           md_listener_port(*out), tls ? " with TLS" : "");
     return true;
 }
 
@@ -168,19 +170,20 @@ static bool listen_all(struct md_server *server, struct md_error *err)
     }
     if (options->allow_http &&
         !listen_on(server, "http", options->http_address, options->http_port,
-                   options->max_connections, accepted_http, &server->http, err)) {
+                   options->max_connections, server->http_tls, accepted_http, &server->http, err)) {
         return false;
     }
     if (options->http_unix_socket) {
         (void)snprintf(unix_address, sizeof unix_address, "unix:%s", options->http_unix_socket);
-        if (!listen_on(server, "http", unix_address, 0, options->max_connections, accepted_http,
-                       &server->unix_socket, err)) {
+        if (!listen_on(server, "http", unix_address, 0, options->max_connections, NULL,
+                       accepted_http, &server->unix_socket, err)) {
             return false;
         }
     }
     return !options->allow_metrics ||
            listen_on(server, "metrics", options->metrics_address, options->metrics_port,
-                     METRICS_CONNECTIONS, accepted_metrics, &server->metrics_listener, err);
+                     METRICS_CONNECTIONS, server->metrics_tls, accepted_metrics,
+                     &server->metrics_listener, err);
 }
 
 /* --- backends and models -------------------- */
@@ -273,7 +276,7 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
                                              .inline_limit_ns = INLINE_LIMIT_NS};
 
     if (!create_loops(server, err) || !configure_http(server, err) ||
-        !md_server_create_backends(server, err) ||
+        !md_server_create_tls(server, err) || !md_server_create_backends(server, err) ||
         !md_device_create(&device, &server->device, err) || !create_models(server, err)) {
         return false;
     }
@@ -343,6 +346,7 @@ void md_server_unwire(struct md_server *server)
     md_listener_destroy(server->http);
     md_listener_destroy(server->unix_socket);
     md_listener_destroy(server->metrics_listener);
+    md_server_destroy_tls(server);
     for (size_t i = 0; i < MD_SERVER_LOOPS_MAX; i++) {
         md_loop_destroy(server->loops[i]);
     }

@@ -184,7 +184,7 @@ static void test_options_table_is_consistent(void **state)
 }
 
 /* Every flag of the server that --compat triton stands for, with a value as its users write it
- * (NULL: it takes none), and what becomes of it. --load-model, which needs another, is among the
+ * (NULL: it takes none) and others that it needs, and what becomes of it. --load-model is among the
  * values. */
 static const struct {
     const char *flag, *value;
@@ -230,11 +230,13 @@ static const struct {
     {"grpc-infer-cq-count", "1", MD_OPTION_NO_EFFECT},
     {"grpc-infer-allocation-pool-size", "8", MD_OPTION_NO_EFFECT},
     {"grpc-max-response-pool-size", "100", MD_OPTION_NO_EFFECT},
-    {"grpc-use-ssl", "true", MD_OPTION_REFUSED},
-    {"grpc-use-ssl-mutual", "true", MD_OPTION_REFUSED},
-    {"grpc-server-cert", "/c.pem", MD_OPTION_REFUSED},
-    {"grpc-server-key", "/k.pem", MD_OPTION_REFUSED},
-    {"grpc-root-cert", "/r.pem", MD_OPTION_REFUSED},
+    {"grpc-use-ssl", "true --grpc-server-cert=/c --grpc-server-key=/k", MD_OPTION_WORKS},
+    {"grpc-use-ssl-mutual", "1 --grpc-server-cert=/c --grpc-server-key=/k --grpc-root-cert=/r",
+     MD_OPTION_WORKS},
+    {"grpc-server-cert", "/c.pem --grpc-use-ssl=1 --grpc-server-key=/k", MD_OPTION_WORKS},
+    {"grpc-server-key", "/k.pem --grpc-use-ssl=1 --grpc-server-cert=/c", MD_OPTION_WORKS},
+    {"grpc-root-cert", "/r.pem --grpc-use-ssl-mutual=1 --grpc-server-cert=/c --grpc-server-key=/k",
+     MD_OPTION_WORKS},
     {"grpc-infer-response-compression-level", "high", MD_OPTION_NO_EFFECT},
     {"grpc-keepalive-time", "7200000", MD_OPTION_NO_EFFECT},
     {"grpc-keepalive-timeout", "20000", MD_OPTION_NO_EFFECT},
@@ -509,7 +511,7 @@ static void test_options_without_effect_warn_once(void **state)
 static void test_options_refused_ones_keep_secrets(void **state)
 {
     (void)state;
-    struct run *run = parse_flags("--repoagent-directory=hush --grpc-server-key=hush");
+    struct run *run = parse_flags("--repoagent-directory=hush --rate-limit=hush");
     assert_int_equal(run->diagnostics.error_count, 2);
     assert_says(run, "error: --repoagent-directory is not supported: ");
     assert_null(strstr(texts(run), "hush"));
