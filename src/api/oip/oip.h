@@ -1,6 +1,6 @@
 /*
- * The Open Inference Protocol over REST, as the field's server speaks it: routes, inference,
- * metadata, configuration, statistics, repository index, logging, health.
+ * The Open Inference Protocol, as the field's server speaks it over REST and gRPC: routes,
+ * inference, metadata, configuration, statistics, repository index, logging, health.
  *
  * One context for the process, filled by server/ and immutable while requests are served;
  * everything runs on the loop of the connection.
@@ -25,8 +25,8 @@ struct md_oip {
     void (*drain)(void *server);
 };
 
-/* For md_http_config: finds the handler of a request, also for paths that do not exist. arg: struct
- * md_oip. */
+/* For md_http_config: finds the handler of a request or gRPC call, also for paths that do not
+ * exist. arg: struct md_oip. */
 void md_oip_route(void *arg, struct md_exchange *x);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * Included by exactly one file of a program: it defines the functions of http/grpc.h. One thread.
  *
- *      fake_call_begin(&server, &call, &handler);      the head
+ *      fake_call_begin(&server, &call, &handler);      the head; or fake_call_open with a path
  *      fake_call_send(&server, &call, message);        a client's message, any number for streams
  *      fake_call_close(&server, &call);                half-close: of a unary call, hands over
  *                                                      its message
@@ -14,6 +14,7 @@
 #ifndef TESTS_COMPONENT_API_FAKE_CALL_H
 #define TESTS_COMPONENT_API_FAKE_CALL_H
 
+#include "api/oip/grpc.h"
 #include "component/api/fake_server.h"
 #include "http/grpc.h"
 
@@ -126,9 +127,7 @@ static inline bool fake_call_is_over(const struct fake_call *call)
     return call->ends || call->fake.answers;
 }
 
-/* The head. Metadata: set call->fake.headers and head.header_count after this, before messages. */
-static inline void fake_call_begin(struct fake_server *server, struct fake_call *call,
-                                   const struct md_http_handler *handler)
+static inline void fake_call_init(struct fake_server *server, struct fake_call *call)
 {
     struct md_exchange *x = &call->fake.x;
 
@@ -138,7 +137,6 @@ static inline void fake_call_begin(struct fake_server *server, struct fake_call 
     x->peer = "unix:";
     x->body = MD_STR("");
     x->is_grpc = true;
-    x->handler = handler;
     x->route_data = &server->oip;
     x->begin_ns = x->body_ns = md_loop_now_ns(server->loop);
     x->head = (struct md_http_head){.method = MD_HTTP_POST,
@@ -148,8 +146,34 @@ static inline void fake_call_begin(struct fake_server *server, struct fake_call 
                                     .content_length = -1,
                                     .has_body = true};
     x->body_max = SIZE_MAX;
+}
+
+/* The head. Metadata: set call->fake.headers and head.header_count after this, before messages. */
+static inline void fake_call_begin(struct fake_server *server, struct fake_call *call,
+                                   const struct md_http_handler *handler)
+{
+    fake_call_init(server, call);
+    call->fake.x.handler = handler;
     if (handler->on_head) {
-        handler->on_head(x);
+        handler->on_head(&call->fake.x);
+    }
+}
+
+/* The head of a call of the method at this path. `header` (or NULL) is its metadata. */
+static inline void fake_call_open(struct fake_server *server, struct fake_call *call,
+                                  const char *path, const struct md_http_header *header)
+{
+    struct md_exchange *x = &call->fake.x;
+
+    fake_call_init(server, call);
+    x->head.path = md_str_of(path);
+    if (header) {
+        call->fake.headers[0] = *header;
+        x->head.header_count = 1;
+    }
+    md_oip_grpc_route(&server->oip, x);
+    if (x->handler->on_head) {
+        x->handler->on_head(x);
     }
 }
 
