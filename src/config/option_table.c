@@ -51,7 +51,6 @@
 #define NO_GRPC      "this version serves no gRPC yet"
 #define NO_SAGEMAKER "there is no SageMaker endpoint"
 #define NO_VERTEX    "there is no Vertex AI endpoint"
-#define NO_TRACES    "traces are not written yet"
 #define NO_CACHE     "every response is computed"
 #define NO_GPU       "this version runs on CPUs"
 
@@ -189,6 +188,23 @@ const struct md_option md_option_table[] = {
            "File to append to, opened again on SIGHUP; otherwise standard error."),
     OPTION("access-log", BOOL, access_log, "false", NULL, "One line for each request."),
 
+    GROUP("Traces"),
+    OPTION(
+        "trace-config", SETTINGS, trace_config, NULL, NULL,
+        "level=OFF|TIMESTAMPS; rate=N: one in N requests (1000), those of callers that trace are "
+        "always; count=N: so many and no more; mode=opentelemetry|triton; opentelemetry,url=URL, "
+        "opentelemetry,resource=KEY=VALUE, opentelemetry,bsp_*=N; triton,file=PATH. See "
+        "docs/tracing.md."),
+    DIFFERS("trace-mode", CHOICE, trace_mode, "opentelemetry", "triton", "opentelemetry|triton",
+            "Mode of --trace-config that says none."),
+    DIFFERS("trace-service-name", TEXT, trace_service_name, "modeld", "triton-inference-server",
+            NULL, "service.name of traces that nothing else names."),
+    NO_EFFECT("trace-file", TEXT, "", "say --trace-config triton,file=PATH"),
+    NO_EFFECT("trace-level", TEXT, "OFF", "say --trace-config level=TIMESTAMPS"),
+    NO_EFFECT("trace-rate", NUMBER, NULL, "say --trace-config rate=N"),
+    NO_EFFECT("trace-count", NUMBER, NULL, "say --trace-config count=N"),
+    NO_EFFECT("trace-log-frequency", NUMBER, NULL, "say --trace-config triton,log-frequency=N"),
+
     GROUP("Threads"),
     OPTION("cpu-count", NUMBER, cpu_count, "0", "0..1024",
            "CPUs to plan for; 0: what the system grants (affinity, quota)."),
@@ -235,12 +251,6 @@ const struct md_option md_option_table[] = {
     NO_EFFECT("vertex-ai-port", NUMBER, NULL, NO_VERTEX),
     NO_EFFECT("vertex-ai-thread-count", NUMBER, NULL, NO_VERTEX),
     NO_EFFECT("vertex-ai-default-model", TEXT, NULL, NO_VERTEX),
-    NO_EFFECT("trace-config", LIST, "level=OFF", NO_TRACES),
-    NO_EFFECT("trace-file", TEXT, "", NO_TRACES),
-    NO_EFFECT("trace-level", TEXT, "OFF", NO_TRACES),
-    NO_EFFECT("trace-rate", NUMBER, NULL, NO_TRACES),
-    NO_EFFECT("trace-count", NUMBER, NULL, NO_TRACES),
-    NO_EFFECT("trace-log-frequency", NUMBER, NULL, NO_TRACES),
     NO_EFFECT("cache-config", LIST, NULL, NO_CACHE),
     NO_EFFECT("cache-directory", TEXT, NULL, NO_CACHE),
     NO_EFFECT("response-cache-byte-size", SIZE, "0", NO_CACHE),

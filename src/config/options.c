@@ -555,6 +555,20 @@ static void check_together(struct parse *p)
     }
 }
 
+static void read_trace_config(struct parse *p, char *const *environment)
+{
+    struct md_options *o = p->out;
+    char given[ORIGIN_MAX];
+    const struct md_trace_sources sources = {.settings = o->trace_config.items,
+                                             .setting_count = o->trace_config.count,
+                                             .given = given_name(p, "trace-config", given),
+                                             .mode = o->trace_mode,
+                                             .service_name = o->trace_service_name,
+                                             .environment = environment};
+
+    (void)!md_trace_config_read(&sources, p->arena, &o->trace, p->diagnostics); /* it is counted */
+}
+
 bool md_options_parse(int argc, char *const *argv, char *const *environment, bool in_container,
                       const struct md_file_reader *reader, struct md_arena *arena,
                       struct md_options *out, struct md_diagnostics *diagnostics)
@@ -577,6 +591,7 @@ bool md_options_parse(int argc, char *const *argv, char *const *environment, boo
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "out of memory");
     }
     take_default_batch_size(&p);
+    read_trace_config(&p, environment);
     resolve_address(&out->http_address, in_container ? "0.0.0.0" : "127.0.0.1");
     resolve_address(&out->metrics_address, out->http_address);
     if (diagnostics->error_count == errors_before) { /* else these would be consequences */

@@ -12,6 +12,7 @@
 
 #include "base/diagnostics.h"
 #include "base/error.h"
+#include "config/trace_config.h"
 
 struct md_string_list {
     const char **items; /* zero-terminated */
@@ -64,6 +65,10 @@ struct md_options {
     /* TLS; where `use` is true, the files are there that it needs */
     struct md_tls_settings http_tls, grpc_tls, metrics_tls;
     const char *tls_min_version;
+    /* traces */
+    const char *trace_mode, *trace_service_name;
+    struct md_string_list trace_config;
+    struct md_trace_config trace; /* what they and OTEL_* say together */
     /* logging */
     bool log_info, log_warning, log_error, access_log;
     uint64_t log_verbose;
