@@ -431,6 +431,23 @@ static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
     }
 }
 
+static void append_traces(struct md_bytes *text, const struct md_tracer *tracer)
+{
+    struct md_trace_counters counters;
+
+    md_tracer_count(tracer, &counters);
+    append_plain(text, "modeld_trace_spans_exported_total", "counter",
+                 "Spans that the receiver has taken", (double)counters.exported);
+    append_head(text, "modeld_trace_spans_dropped_total", "counter",
+                "Spans that nobody has, by cause");
+    md_bytes_printf(text, "modeld_trace_spans_dropped_total{cause=\"queue_full\"} %llu\n",
+                    (unsigned long long)counters.dropped_full);
+    md_bytes_printf(text, "modeld_trace_spans_dropped_total{cause=\"export\"} %llu\n",
+                    (unsigned long long)counters.dropped_failed);
+    append_plain(text, "modeld_trace_export_failures_total", "counter",
+                 "Batches of spans that were not taken, each try", (double)counters.failures);
+}
+
 static void append_machine(struct page *page)
 {
     struct md_metrics *metrics = page->metrics;
@@ -459,6 +476,9 @@ static void append_process(struct page *page)
         append_machine(page);
     }
     append_http(text, metrics);
+    if (metrics->tracer) {
+        append_traces(text, metrics->tracer);
+    }
     append_plain(
         text, "modeld_inflight_bytes", "gauge", "Bytes of bodies and answers that are counted",
         (double)atomic_load(&((struct md_budget *)(uintptr_t)metrics->budget)->used_bytes));

@@ -12,6 +12,7 @@
 #include "http/session.h"
 #include "model/models.h"
 #include "net/listener.h"
+#include "trace/tracer.h"
 
 struct md_metrics {
     const struct md_models *models;
@@ -19,6 +20,7 @@ struct md_metrics {
     size_t loop_count;
     const struct md_listener *listener;
     const struct md_budget *budget;
+    const struct md_tracer *tracer; /* NULL: nothing of traces */
     const char *version;
 
     /* set by md_metrics_configure */

@@ -3,6 +3,8 @@
  */
 #include "config/trace_config.h"
 
+#include "base/error.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -100,6 +102,23 @@ static void put_list(struct reading *r, const char *variable, struct md_trace_pa
     }
 }
 
+/* Of HTTP, also without its scheme; NULL for another, and for nothing. */
+static const char *complete_url(struct reading *r, struct md_str url, const char *path)
+{
+    const ptrdiff_t colon = md_str_find(url, ':');
+    const bool has_scheme =
+        colon > 0 &&
+        md_str_starts_with(md_str_make(url.ptr + colon, url.len - (size_t)colon), MD_STR("://"));
+
+    if (!url.len || (has_scheme && !md_str_starts_with(url, MD_STR("http://")) &&
+                     !md_str_starts_with(url, MD_STR("https://")))) {
+        return NULL;
+    }
+    const char *text =
+        md_arena_printf(r->arena, "%s%.*s%s", has_scheme ? "" : "http://", MD_STR_ARG(url), path);
+    return text ? text : "";
+}
+
 /* --- settings -------------------- */
 
 static bool take_level(struct reading *r, struct md_str value)
@@ -145,12 +164,11 @@ static bool take_resource(struct reading *r, struct md_str value)
 
 static bool take_url(struct reading *r, struct md_str value)
 {
-    r->out->url = md_arena_copy(r->arena, value).ptr;
-    return md_str_starts_with(value, MD_STR("http://")) ||
-           md_str_starts_with(value, MD_STR("https://")) ||
-           complain(r, MD_SEVERITY_ERROR,
-                    "%s opentelemetry,url must begin with http:// or https://, got '%.*s'",
-                    r->sources->given, MD_STR_ARG(value));
+    r->out->url = complete_url(r, value, "");
+    return r->out->url || complain(r, MD_SEVERITY_ERROR,
+                                   "%s opentelemetry,url must be http:// or https://, got "
+                                   "'%.*s'",
+                                   r->sources->given, MD_STR_ARG(value));
 }
 
 static bool take_file(struct reading *r, struct md_str value)
@@ -289,17 +307,17 @@ static void take_endpoint(struct reading *r)
     if (!url.len) {
         return;
     }
-    if (!md_str_starts_with(url, MD_STR("http://")) &&
-        !md_str_starts_with(url, MD_STR("https://"))) {
-        (void)complain(r, MD_SEVERITY_WARNING,
-                       "OTEL_EXPORTER_OTLP_ENDPOINT is left out: it does not begin with http:// "
-                       "or https://");
-        return;
-    }
     while (!is_own && md_str_ends_with(url, MD_STR("/"))) {
         url.len--;
     }
-    r->out->url = md_arena_printf(r->arena, "%.*s%s", MD_STR_ARG(url), is_own ? "" : "/v1/traces");
+    const char *text = complete_url(r, url, is_own ? "" : "/v1/traces");
+    if (text) {
+        r->out->url = text;
+    } else {
+        (void)complain(r, MD_SEVERITY_WARNING,
+                       "OTEL_EXPORTER_OTLP_ENDPOINT is left out: it is neither http:// nor "
+                       "https://");
+    }
 }
 
 static void take_variables(struct reading *r)

@@ -48,6 +48,7 @@ struct md_server {
     struct md_backends *backends;
     struct md_models *models;
     const struct md_access *access; /* in the arena */
+    struct md_tracer *tracer;
     struct md_oip oip;
     struct md_metrics metrics;
     uint64_t begin_ns;
@@ -74,6 +75,9 @@ bool md_server_uses_tls(const struct md_server *server);
 void md_server_reload_tls(struct md_server *server);
 void md_server_look_at_tls(struct md_server *server);
 void md_server_destroy_tls(struct md_server *server);
+
+/* tracing.c, part of wiring. */
+bool md_server_create_tracer(struct md_server *server, struct md_error *err) MD_MUST_CHECK;
 
 /* Problems from `from` on, as lines of the log. */
 void md_server_log_diagnostics(const struct md_diagnostics *diagnostics, size_t from);

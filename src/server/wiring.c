@@ -280,11 +280,13 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
         !md_device_create(&device, &server->device, err) || !create_models(server, err)) {
         return false;
     }
-    if (!md_access_create(&server->options, &server->arena, &server->access, err)) {
+    if (!md_access_create(&server->options, &server->arena, &server->access, err) ||
+        !md_server_create_tracer(server, err)) {
         return false;
     }
     server->oip = (struct md_oip){
         .access = server->access,
+        .tracer = server->tracer,
         .models = server->models,
         .options = &server->options,
         .version = MODELD_VERSION,
@@ -298,6 +300,7 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
     server->metrics.models = server->models;
     server->metrics.http = server->http_counters;
     server->metrics.loop_count = server->loop_count;
+    server->metrics.tracer = server->tracer;
     server->metrics.budget = &server->budget;
     server->metrics.version = MODELD_VERSION;
     md_metrics_configure(&server->metrics, &server->options);
@@ -340,6 +343,7 @@ void md_server_unwire(struct md_server *server)
             md_loop_join(server->loops[i]);
         }
     }
+    md_tracer_destroy(server->tracer);
     md_models_destroy(server->models);
     md_device_destroy(server->device);
     md_backends_destroy(server->backends);

@@ -23,4 +23,8 @@ void md_oip_post_index(struct md_exchange *x);
 void md_oip_get_logging(struct md_exchange *x);
 void md_oip_post_logging(struct md_exchange *x);
 
+/* trace_settings.c: GET and POST of the settings of traces. */
+void md_oip_get_trace_settings(struct md_exchange *x);
+void md_oip_post_trace_settings(struct md_exchange *x);
+
 #endif

@@ -84,4 +84,25 @@ bool md_oip_log_change_set(struct md_oip_log_change *change, struct md_str name,
                            const struct md_oip_setting *value, struct md_error *err) MD_MUST_CHECK;
 void md_oip_log_change_apply(const struct md_oip_log_change *change);
 
+/* --- trace_settings.c -------------------- */
+
+/* Calls `setting` for each setting of a model, or of the server (an empty name); all values are
+ * texts, several of them for the level alone. */
+void md_oip_trace_settings_list(const struct md_oip *oip, struct md_str model,
+                                struct md_arena *arena,
+                                void (*setting)(void *arg, const char *name,
+                                                const struct md_str *values, size_t count),
+                                void *arg);
+bool md_oip_trace_model_exists(const struct md_oip *oip, struct md_str model, struct md_error *err)
+    MD_MUST_CHECK;
+
+/* A change is checked whole before any of it counts: set... on a zeroed one, then apply. No values:
+ * the setting is taken back to what is below it. */
+bool md_oip_trace_change_set(struct md_trace_change *change, struct md_str name,
+                             const struct md_str *values, size_t count, struct md_error *err)
+    MD_MUST_CHECK;
+bool md_oip_trace_change_apply(const struct md_oip *oip, struct md_str model,
+                               const struct md_trace_change *change, struct md_error *err)
+    MD_MUST_CHECK;
+
 #endif

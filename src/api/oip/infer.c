@@ -6,6 +6,7 @@
 #include "api/oip/infer.h"
 
 #include "api/oip/reply.h"
+#include "api/oip/tracing.h"
 
 /* Values of json_bytes before the body is there. */
 static const size_t NO_LENGTH = SIZE_MAX, BEYOND_ANY_BODY = SIZE_MAX - 1;
@@ -13,7 +14,7 @@ static const size_t NO_LENGTH = SIZE_MAX, BEYOND_ANY_BODY = SIZE_MAX - 1;
 static void refuse(struct md_oip_infer *infer, const struct md_error *err)
 {
     md_oip_inference_count_refusal(&infer->base, err, infer->base.x->begin_ns);
-    md_oip_reply_error(infer->base.x, err);
+    md_oip_infer_fail(infer, err);
 }
 
 /* --- binary tensors and submit -------------------- */
@@ -94,7 +95,7 @@ static void run_slice(struct md_loop_task *task)
     struct md_oip_infer *infer = MD_CONTAINER_OF(task, struct md_oip_infer, task);
 
     if (infer->cancelled) {
-        md_oip_reply_empty(infer->base.x, 499);
+        md_oip_infer_drop(infer);
     } else if (infer->phase == MD_OIP_ENCODE) {
         md_oip_encode_step(infer);
     } else {

@@ -79,6 +79,11 @@ bool md_oip_fail(struct md_oip_infer *infer, const char *format, ...) MD_PRINTF(
 /* Aligned memory of the exchange for a tensor; NULL with infer->json.error. */
 char *md_oip_tensor_memory(struct md_oip_infer *infer, size_t bytes) MD_MUST_CHECK;
 
+/* Answers with an error. */
+void md_oip_infer_fail(struct md_oip_infer *infer, const struct md_error *err);
+/* Answers nobody: the client has gone. */
+void md_oip_infer_drop(struct md_oip_infer *infer);
+
 /* The next slice of the answer to infer->response; the last one answers. */
 void md_oip_encode_step(struct md_oip_infer *infer);
 

@@ -9,6 +9,7 @@
 
 #include "api/oip/classes.h"
 #include "api/oip/reply.h"
+#include "api/oip/tracing.h"
 
 static bool is_binary(const struct md_oip_infer *infer, struct md_str name)
 {
@@ -106,18 +107,34 @@ static enum md_progress append_data(struct md_oip_infer *infer)
 
 /* --- answer -------------------- */
 
+void md_oip_infer_fail(struct md_oip_infer *infer, const struct md_error *err)
+{
+    md_oip_trace_end(&infer->base, md_oip_status(err), err);
+    md_oip_reply_error(infer->base.x, err);
+}
+
+void md_oip_infer_drop(struct md_oip_infer *infer)
+{
+    struct md_error err;
+
+    (void)md_error_set(&err, MD_REASON_CANCELLED, "the client has gone");
+    md_oip_trace_end(&infer->base, md_oip_status(&err), &err);
+    md_oip_reply_empty(infer->base.x, md_oip_status(&err));
+}
+
 static void answer(struct md_oip_infer *infer)
 {
     struct md_arena *arena = &infer->base.x->arena;
     const struct md_response *response = infer->response;
     size_t count = infer->document.part_count, binary = 0;
     struct iovec *parts = md_arena_alloc(arena, (count + response->output_count) * sizeof *parts);
-    struct md_http_header *header = md_arena_alloc(arena, sizeof *header);
+    struct md_http_header *headers =
+        md_arena_alloc(arena, (1 + MD_OIP_TRACE_HEADERS) * sizeof *headers);
 
-    if (!parts || !header) {
+    if (!parts || !headers) {
         struct md_error err;
         (void)md_error_no_memory(&err, "the response");
-        md_oip_reply_error(infer->base.x, &err);
+        md_oip_infer_fail(infer, &err);
         return;
     }
     md_chain_parts(&infer->document, parts);
@@ -130,17 +147,18 @@ static void answer(struct md_oip_infer *infer)
     }
     struct md_http_response answer = {.status = 200,
                                       .content_type = "application/json",
+                                      .headers = headers,
                                       .parts = parts,
                                       .part_count = count,
                                       .may_compress = true};
     if (binary) {
         char *length = md_arena_printf(arena, "%zu", md_chain_bytes(&infer->document));
-        *header =
+        headers[answer.header_count++] =
             (struct md_http_header){MD_STR(MD_OIP_LENGTH_HEADER), md_str_of(length ? length : "0")};
         answer.content_type = "application/octet-stream";
-        answer.headers = header;
-        answer.header_count = 1;
     }
+    answer.header_count += md_oip_trace_headers(&infer->base, headers + answer.header_count);
+    md_oip_trace_end(&infer->base, answer.status, NULL);
     md_exchange_respond(infer->base.x, &answer);
 }
 
@@ -183,7 +201,7 @@ void md_oip_encode_step(struct md_oip_infer *infer)
         md_loop_defer(infer->base.x->loop, &infer->task);
         break;
     default:
-        md_oip_reply_error(infer->base.x, &err);
+        md_oip_infer_fail(infer, &err);
     }
 }
 
@@ -202,9 +220,9 @@ static void on_end(struct md_request *request, const struct md_error *error)
     struct md_oip_infer *infer = request->dialect;
 
     if (error) {
-        md_oip_reply_error(infer->base.x, error);
+        md_oip_infer_fail(infer, error);
     } else if (infer->cancelled) {
-        md_oip_reply_empty(infer->base.x, 499);
+        md_oip_infer_drop(infer);
     } else {
         md_oip_encode_step(infer);
     }

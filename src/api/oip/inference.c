@@ -3,6 +3,7 @@
  */
 #include "api/oip/inference.h"
 
+#include "api/oip/tracing.h"
 #include "infer/statistics.h"
 
 enum { SMALL_TENSOR_BYTES = 1024, TENSOR_ALIGNMENT = 64 };
@@ -31,6 +32,7 @@ bool md_oip_inference_begin(struct md_oip_inference *inference, struct md_str mo
     md_target_ref(&found->target, md_loop_index(x->loop));
     md_request_init(&inference->request, &found->target, x->loop, inference->arena, responder,
                     dialect);
+    md_oip_trace_begin(inference);
     return true;
 }
 

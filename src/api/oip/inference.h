@@ -9,6 +9,8 @@
 #include "api/oip/oip.h"
 #include "infer/request.h"
 
+struct md_oip_trace;
+
 enum {
     MD_OIP_SLICE_BYTES = 64 * 1024, /* of decoding or encoding between looks at other connections */
     MD_OIP_ITEMS_MAX = 1024, /* of a list in a request, where the target does not have more: each is
@@ -28,6 +30,7 @@ struct md_oip_inference {
     struct md_arena *arena; /* borrow: of this inference */
     const struct md_oip *oip;
     struct md_version *version; /* NULL until md_oip_inference_begin */
+    struct md_oip_trace *trace; /* NULL: it is not traced, see tracing.h */
     struct md_oip_output *outputs;
     size_t output_count, output_capacity;
     struct md_parameter *parameters;

@@ -11,11 +11,13 @@
 #include "api/access/access.h"
 #include "http/exchange.h"
 #include "model/models.h"
+#include "trace/tracer.h"
 
 struct md_oip {
     const struct md_models *models;
     const struct md_options *options;
     const struct md_access *access;
+    struct md_tracer *tracer;
     const char *version;
     size_t max_binary_bytes; /* bound on a body with binary tensors */
     void *server;            /* for the calls below */

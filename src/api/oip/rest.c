@@ -45,6 +45,7 @@ const char *const md_oip_extensions[] = {
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
     "logging",
     NULL,
 };
@@ -209,11 +210,6 @@ static void no_shared_memory(struct md_exchange *x)
     md_oip_reply_sentence(x, 501, md_oip_no_shared_memory);
 }
 
-static void no_trace(struct md_exchange *x)
-{
-    md_oip_reply_sentence(x, 501, md_oip_no_trace);
-}
-
 #define SIMPLE(name, function) static const struct md_http_handler name = {.on_request = function}
 #define PAGE(name, function)                                            \
     static const struct md_http_handler name = {.on_request = function, \
@@ -237,7 +233,8 @@ SIMPLE(no_load_handler, no_load);
 SIMPLE(no_repository_handler, no_repository);
 SIMPLE(no_generate_handler, no_generate);
 SIMPLE(no_shared_memory_handler, no_shared_memory);
-SIMPLE(no_trace_handler, no_trace);
+SIMPLE(get_trace_handler, md_oip_get_trace_settings);
+SIMPLE(post_trace_handler, md_oip_post_trace_settings);
 
 enum { BOTH = MD_ROUTE_GET | MD_ROUTE_POST };
 
@@ -312,8 +309,10 @@ static const struct md_route routes[] = {
          SHARED_MEMORY),
     CALL("/v2/cudasharedmemory/region/{0}/unregister", MD_ROUTE_POST, no_shared_memory_handler,
          SHARED_MEMORY),
-    CALL("/v2/trace/setting", BOTH, no_trace_handler, TRACE),
-    CALL("/v2/models/{0}/trace/setting", BOTH, no_trace_handler, TRACE),
+    CALL("/v2/trace/setting", MD_ROUTE_GET, get_trace_handler, TRACE),
+    CHANGE("/v2/trace/setting", MD_ROUTE_POST, post_trace_handler, TRACE),
+    CALL("/v2/models/{0}/trace/setting", MD_ROUTE_GET, get_trace_handler, TRACE),
+    CHANGE("/v2/models/{0}/trace/setting", MD_ROUTE_POST, post_trace_handler, TRACE),
 };
 
 static bool is_digits(struct md_str text)

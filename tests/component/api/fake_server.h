@@ -44,6 +44,7 @@ struct fake_server {
     struct md_backends *backends;
     struct md_models *models;
     const struct md_access *access;
+    struct md_tracer *tracer;
     struct md_oip oip;
 };
 
@@ -184,6 +185,48 @@ static inline void fake_server_init(struct fake_server *server)
     }
 }
 
+/* Gets what is traced, instead of a receiver; on the exporter's thread. */
+static void fake_no_spans(struct md_str spans)
+{
+    (void)spans;
+}
+static void (*fake_server_on_spans)(struct md_str spans) = fake_no_spans;
+
+static enum md_trace_result fake_take_spans(void *arg, const struct md_trace_message *message,
+                                            struct md_trace_answer *answer)
+{
+    (void)arg;
+    (void)answer;
+    fake_server_on_spans(message->body);
+    return MD_TRACE_TAKEN;
+}
+
+static void fake_close_sink(void *arg)
+{
+    (void)arg;
+}
+
+static bool fake_open_sink(void *arg, struct md_trace_sink *out, struct md_error *err)
+{
+    (void)arg;
+    (void)err;
+    *out =
+        (struct md_trace_sink){.name = "fake", .send = fake_take_spans, .destroy = fake_close_sink};
+    return true;
+}
+
+/* Traces are off; a batch is handed over when it is full, or at the end. */
+static bool fake_create_tracer(struct fake_server *server, struct md_error *err)
+{
+    const struct md_tracer_options options = {
+        .settings = {[MD_TRACE_RATE] = 1000, [MD_TRACE_COUNT] = -1},
+        .exporter = {.max_queue = 64, .max_batch = 64, .delay_ns = UINT64_C(3600000000000)},
+        .open_sink = fake_open_sink,
+    };
+
+    return md_tracer_create(&options, &server->tracer, err);
+}
+
 /* The core without its models; what a failed call leaves is for fake_server_destroy. */
 static inline bool fake_server_create(struct fake_server *server, size_t inflight_bytes,
                                       struct md_error *err)
@@ -206,7 +249,7 @@ static inline bool fake_server_create(struct fake_server *server, size_t infligh
             md_error_set(err, MD_REASON_INVALID_ARGUMENT, "%s",
                          server->diagnostics.items[0].text)) &&
            md_access_create(&server->options, &server->arena, &server->access, err) &&
-           md_loop_create(&loop, &server->loop, err) &&
+           fake_create_tracer(server, err) && md_loop_create(&loop, &server->loop, err) &&
            md_device_create(&device, &server->device, err) &&
            md_backends_create(&backends, &server->backends, err);
 }
@@ -224,6 +267,7 @@ static inline bool fake_server_scan(struct fake_server *server, struct md_error 
 /* Everything but the folder. */
 static inline void fake_server_destroy(struct fake_server *server)
 {
+    md_tracer_destroy(server->tracer);
     md_models_destroy(server->models);
     md_backends_destroy(server->backends);
     md_device_destroy(server->device);
@@ -236,6 +280,7 @@ static inline void fake_server_destroy(struct fake_server *server)
                       (size_t)server->budget.used_bytes);
         abort();
     }
+    server->tracer = NULL;
     server->models = NULL;
     server->backends = NULL;
     server->device = NULL;
@@ -253,6 +298,7 @@ static inline void fake_server_start(struct fake_server *server, size_t inflight
     server->oip = (struct md_oip){.models = server->models,
                                   .options = &server->options,
                                   .access = server->access,
+                                  .tracer = server->tracer,
                                   .version = "1.2.3",
                                   .max_binary_bytes = inflight_bytes,
                                   .is_live = fake_true,
