@@ -168,6 +168,37 @@ def mixed(bench):
               f"{median(solo, 'p99_us'):.0f} us; {median(mix, 'images'):.0f} images/s")
 
 
+def tls(bench):
+    """Beside nginx with TLS: the same certificate, TLS 1.3, AES-128-GCM, connections that stay. What
+    a handshake costs is the other figure."""
+    pair = servers.certificate(bench.folder)
+    ours = servers.modeld(bench.build, bench.identity, pair=pair)
+    plain = urllib.request.Request(f"http://127.0.0.1:{bench.server('modeld').port}{INFER}",
+                                   bench.requests["one_json"].body)
+    nginx = servers.nginx(bench.folder / "nginx_tls", urllib.request.urlopen(plain).read(), pair)
+    page = Request(bench.folder, "get_tls", "/")
+    count = int(30000 * bench.options.seconds)
+    try:
+        for connections in (16, 64):
+            for kind in ("binary", "json"):
+                request = bench.requests[f"one_{kind}"]
+                a, b = bench.rounds(lambda: servers.load_tls(ours, request, connections, count),
+                                    lambda: servers.load_tls(nginx, page, connections, count))
+                bench.row(f"TLS: 1 FP32, {kind}, {connections} connections",
+                          statistics.median(x["cpu_us"] / y["cpu_us"] for x, y in zip(a, b)), "x CPU",
+                          1.2, "; nginx: ".join(f"{median(x, 'requests_per_s'):.0f}/s, CPU "
+                                                f"{median(x, 'cpu_us'):.1f} us" for x in (a, b)))
+        live = Request(bench.folder, "live", "/v2/health/live")
+        a, b = bench.rounds(lambda: servers.load_tls(ours, live, 500, 500),
+                            lambda: servers.load_tls(nginx, page, 500, 500))
+        bench.row("TLS: a handshake and one answer",
+                  statistics.median(x["cpu_us"] / y["cpu_us"] for x, y in zip(a, b)), "x CPU", 1.2,
+                  f"CPU {median(a, 'cpu_us'):.0f} us; nginx: {median(b, 'cpu_us'):.0f} us")
+    finally:
+        ours.stop()
+        nginx.stop()
+
+
 def real_model(bench, case, repository, model, tensors):
     """tensors: (name, datatype, shape, bytes). The same on both sides: CPU 0, one engine thread."""
     inputs = []
@@ -278,5 +309,5 @@ def many_models(bench):
     server.stop()
 
 
-CASES = (small_json, small_binary, open_loop, image_json, image_binary, mixed, classifier,
+CASES = (small_json, small_binary, open_loop, image_json, image_binary, mixed, tls, classifier,
          sentence_encoder, start_empty, start_models, many_models)

@@ -3,8 +3,10 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -24,20 +26,22 @@ def free_port():
                 continue
 
 
-def is_ready(port, path):
+def is_ready(port, path, tls=False):
     try:
         with socket.create_connection(("127.0.0.1", port), 0.5) as s:
             s.settimeout(10)
+            if tls:
+                s = ssl._create_unverified_context().wrap_socket(s)
             s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             return b" 200 " in s.recv(64)
     except OSError:
         return False
 
 
-def wait_until_ready(port, path, seconds=20.0, pause=0.02, process=None):
+def wait_until_ready(port, path, seconds=20.0, pause=0.02, process=None, tls=False):
     """False when nothing answers for so long, or the process has ended."""
     deadline = time.monotonic() + seconds
-    while not is_ready(port, path):
+    while not is_ready(port, path, tls):
         if time.monotonic() > deadline or (process and process.poll() is not None):
             return False
         time.sleep(pause)
@@ -47,12 +51,12 @@ def wait_until_ready(port, path, seconds=20.0, pause=0.02, process=None):
 class Server:
     """A server process, on CPU 0 alone unless told otherwise."""
 
-    def __init__(self, command, port, ready="/", cpus="0"):
+    def __init__(self, command, port, ready="/", cpus="0", tls=False):
         self.port = port
         self.log = tempfile.TemporaryFile()
         pinned = ["taskset", "-c", cpus] if cpus else []
         self.process = subprocess.Popen([*pinned, *map(str, command)], stdout=self.log, stderr=self.log)
-        if ready and not wait_until_ready(port, ready, pause=0.001, process=self.process):
+        if ready and not wait_until_ready(port, ready, pause=0.001, process=self.process, tls=tls):
             self.stop()
             self.log.seek(0)
             sys.exit(f"{command[0]} does not answer:\n{self.log.read().decode(errors='replace')[-3000:]}")
@@ -81,11 +85,14 @@ class Server:
             self.process.wait()
 
 
-def modeld(build, repository, *flags, loops=1, cpus="0", ready="/v2/health/ready"):
+def modeld(build, repository, *flags, loops=1, cpus="0", ready="/v2/health/ready", pair=None):
+    """pair: certificate and key, for TLS."""
     port, metrics = free_port(), free_port()
     threads = ["--http-thread-count", str(loops)] if loops else []
+    if pair:
+        flags += ("--http-use-ssl=true", "--http-server-cert", pair[0], "--http-server-key", pair[1])
     server = Server([build / "modeld", "--model-repository", repository, "--http-port", port,
-                     "--metrics-port", metrics, *threads, *flags], port, ready, cpus)
+                     "--metrics-port", metrics, *threads, *flags], port, ready, cpus, tls=bool(pair))
     server.metrics_port = metrics
     return server
 
@@ -100,21 +107,26 @@ http {{
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   server {{
-    listen 127.0.0.1:{port} backlog=4096; root {folder}/html; location / {{ try_files /body =404; }}
+    listen 127.0.0.1:{port} {tls} backlog=4096; {certificate} root {folder}/html; location / {{ try_files /body =404; }}
   }}
 }}
 """
 
 
-def nginx(folder, body):
-    """nginx with one worker that answers every path with `body`."""
+NGINX_TLS = "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;"
+
+
+def nginx(folder, body, pair=None):
+    """nginx with one worker that answers every path with `body`; pair: certificate and key, for TLS."""
     port = free_port()
     (folder / "html").mkdir(parents=True)
     (folder / "html/body").write_bytes(body)
     user = "user root;" if os.geteuid() == 0 else ""
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, user=user))
+    (folder / "nginx.conf").write_text(NGINX.format(
+        folder=folder, port=port, user=user, tls="ssl" if pair else "",
+        certificate=NGINX_TLS.format(*pair) if pair else ""))
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
-    return Server([binary, "-c", folder / "nginx.conf", "-p", folder], port)
+    return Server([binary, "-c", folder / "nginx.conf", "-p", folder], port, tls=bool(pair))
 
 
 class Request:
@@ -154,6 +166,30 @@ def load_figures(text, errors, request):
     if figures["errors"] or not figures["requests"]:
         sys.exit(f"{figures['errors']} errors and {figures['requests']} answers from {request.path}")
     return figures
+
+
+def certificate(folder):
+    """A certificate on a P-256 key, and the key."""
+    pair = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "30", "-subj", "/CN=localhost", "-out", pair[0], "-keyout", pair[1]],
+                   check=True, capture_output=True)
+    return pair
+
+
+def load_tls(server, request, connections, count):
+    """`count` requests over HTTP/1.1 with TLS 1.3 and AES-128-GCM; figures as of load()."""
+    command = ["taskset", "-c", "1", "h2load", "--h1", "-n", count, "-c", connections,
+               "--tls13-ciphers=TLS_AES_128_GCM_SHA256", f"https://127.0.0.1:{server.port}{request.path}"]
+    command += ["-d", request.file] if request.body is not None else []
+    command += [word for key, value in request.headers.items() for word in ("-H", f"{key}: {value}")]
+    cpu_before, _ = server.times_ns()
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    cpu, _ = server.times_ns()
+    rate = re.search(r"finished in .*?, ([0-9.]+) req/s", done.stdout)
+    if not rate or f" {count} 2xx" not in done.stdout or "TLS_AES_128_GCM_SHA256" not in done.stdout:
+        sys.exit(f"h2load failed: {done.stdout}{done.stderr}")
+    return {"requests_per_s": float(rate[1]), "cpu_us": (cpu - cpu_before) / 1000 / count}
 
 
 def compact(document):
