@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "api/oip/grpc_unary.h"
 #include "base/fault.h"
 #include "component/api/fake_call.h"
 #include "component/api/pb_path.h"
@@ -362,6 +363,47 @@ static void test_grpc_index(void **state)
     fake_call_free(&call);
 }
 
+/* Enough models for an index of several slices. */
+static void start_large(struct fake_server *large)
+{
+    char name[16], path[128];
+
+    fake_server_init(large);
+    for (int i = 0; i < 600; i++) {
+        (void)snprintf(name, sizeof name, "m%03d", i);
+        fake_model(large, name, 0, "FP32", "2", 1, "");
+        (void)snprintf(path, sizeof path, "%s/%s/config.pbtxt", large->folder, name);
+        fake_write(path, "backend: \"absent\"");
+    }
+    fake_server_start(large, 1 << 26);
+}
+
+static void test_grpc_long_answers_yield(void **state)
+{
+    struct fake_server large;
+
+    (void)state;
+    start_large(&large);
+    for (int is_cancelled = 0; is_cancelled < 2; is_cancelled++) {
+        fake_call_open(&large, &call, METHOD("RepositoryIndex"), NULL);
+        fake_call_close(&large, &call);
+        assert_int_equal(call.ends, 0); /* others have their turn */
+        if (is_cancelled) {
+            fake_call_cancel(&call);
+        }
+        fake_call_wait(&large, &call, SIZE_MAX);
+        assert_int_equal(call.ends, 1);
+        assert_int_equal(call.message_count, !is_cancelled);
+        if (!is_cancelled) {
+            assert_true(response().len > MD_OIP_UNARY_SLICE_BYTES);
+            assert_int_equal(pb_count(response(), 1), 600);
+            assert_true(md_str_eq_c(pb_text(response(), "1[599].1"), "m599"));
+        }
+        fake_call_free(&call);
+    }
+    fake_server_stop(&large);
+}
+
 /* --- log settings -------------------- */
 
 /* An entry of the settings: the value is what stands in a SettingValue. */
@@ -533,6 +575,7 @@ int main(void)
         cmocka_unit_test(test_grpc_statistics_of_one),
         cmocka_unit_test(test_grpc_statistics_of_all),
         cmocka_unit_test(test_grpc_index),
+        cmocka_unit_test(test_grpc_long_answers_yield),
         cmocka_unit_test(test_grpc_log_settings_tell),
         cmocka_unit_test(test_grpc_log_settings_change),
         cmocka_unit_test(test_grpc_log_settings_refused),
