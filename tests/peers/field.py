@@ -87,15 +87,15 @@ class Triton:
         site = next((PEERS / "venv/lib").glob("python3*/site-packages"))
         env = {**os.environ, "PATH": f"{PEERS / 'venv/bin'}:{os.environ['PATH']}",
                "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{site / 'nvidia_pytriton.libs'}"}
-        self.port, grpc, self.metrics_port = free_port(), free_port(), free_port()
+        self.port, self.grpc_port, self.metrics_port = free_port(), free_port(), free_port()
         self.log_path = folder / "log"
         self.log = open(self.log_path, "wb")
         self.process = subprocess.Popen(
             [str(site / "pytriton/tritonserver/bin/tritonserver"), f"--model-repository={folder / 'models'}",
              f"--backend-directory={PEERS / 'backends'}", *TOLERANT, "--http-address=127.0.0.1",
              "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1", f"--http-port={self.port}",
-             f"--grpc-port={grpc}", f"--metrics-port={self.metrics_port}"], env=env, stdout=self.log,
-                                        stderr=self.log)
+             f"--grpc-port={self.grpc_port}", f"--metrics-port={self.metrics_port}"], env=env,
+            stdout=self.log, stderr=self.log)
 
     def wait_ready(self):
         deadline = time.time() + 120
@@ -115,23 +115,45 @@ class Triton:
         self.log.close()
 
 
-# A test module imports the fixtures that it uses; only one may import `triton`, which is slow to start.
+# A test module imports the fixtures that it uses; each server is started once for all of them.
+
+RUNNING = {}
+
+
+def shared(name, start, stop):
+    """A server that the first module to ask starts, and the first to end stops: all end together."""
+    if name not in RUNNING:
+        RUNNING[name] = start()
+    yield RUNNING[name]
+    if server := RUNNING.pop(name, None):
+        stop(server)
+
+
+def start_triton(folder):
+    server = Triton(folder)
+    try:
+        server.wait_ready()
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def start_ours(folder):
+    write_repository(folder, "identity")
+    return Server(folder, "--compat=triton", *TOLERANT, "--http-address=127.0.0.1",
+                  "--metrics-address=127.0.0.1")
+
+
+def stop_ours(server):
+    assert server.stop() == 0, server.log()
+
 
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory):
-    server = Triton(tmp_path_factory.mktemp("triton"))
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.stop()
+    yield from shared("triton", lambda: start_triton(tmp_path_factory.mktemp("triton")), Triton.stop)
 
 
 @pytest.fixture(scope="session")
 def ours(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("modeld")
-    write_repository(folder, "identity")
-    server = Server(folder, "--compat=triton", *TOLERANT, "--http-address=127.0.0.1",
-                    "--metrics-address=127.0.0.1")
-    yield server
-    assert server.stop() == 0, server.log()
+    yield from shared("ours", lambda: start_ours(tmp_path_factory.mktemp("modeld")), stop_ours)
