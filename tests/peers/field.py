@@ -2,7 +2,7 @@
 
 MODELD_PEERS is the folder that ./check --peers fills.
 """
-import os, pathlib, subprocess, sys, sysconfig, time
+import os, pathlib, socket, ssl, subprocess, sys, sysconfig, time
 
 import pytest
 
@@ -157,3 +157,36 @@ def triton(tmp_path_factory):
 @pytest.fixture(scope="session")
 def ours(tmp_path_factory):
     yield from shared("ours", lambda: start_ours(tmp_path_factory.mktemp("modeld")), stop_ours)
+
+
+def write_certificate(folder):
+    """For 127.0.0.1, signed by itself."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "300", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+                    "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory):
+    """Ours with TLS on the ports of HTTP and gRPC; .certificate is the file."""
+    folder = tmp_path_factory.mktemp("secure")
+    certificate, key = write_certificate(folder)
+    write_repository(folder / "models", "identity")
+    flags = [f"--{listener}-{option}" for listener in ("http", "grpc")
+             for option in ("use-ssl=true", f"server-cert={certificate}", f"server-key={key}")]
+    server = Server(folder / "models", "--compat=triton", *TOLERANT, *flags, wait=False)
+    server.certificate, server.https_port = certificate, server.port
+    context = ssl.create_default_context(cafile=certificate)
+    deadline = time.time() + 30
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", server.port), 5) as s:
+                context.wrap_socket(s, server_hostname="127.0.0.1").close()
+                break
+        except OSError:
+            assert server.process.poll() is None and time.time() < deadline, server.log()
+            time.sleep(0.05)
+    yield server
+    stop_ours(server)
