@@ -18,7 +18,7 @@ bool md_oip_model_is_ready(const struct md_oip *oip, struct md_str name, struct 
                            bool *ready, struct md_error *err) MD_MUST_CHECK;
 
 /* Why calls that are not implemented yet are refused. */
-extern const char md_oip_no_load[], md_oip_no_shared_memory[], md_oip_no_trace[];
+extern const char md_oip_no_load[], md_oip_no_shared_memory[];
 
 /* --- statistics.c -------------------- */
 

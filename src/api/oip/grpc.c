@@ -45,7 +45,7 @@ static const struct md_oip_grpc_method methods[] = {
     REFUSED(INFERENCE("CudaSharedMemoryStatus"), SHARED_MEMORY, false, md_oip_no_shared_memory),
     REFUSED(INFERENCE("CudaSharedMemoryRegister"), SHARED_MEMORY, false, md_oip_no_shared_memory),
     REFUSED(INFERENCE("CudaSharedMemoryUnregister"), SHARED_MEMORY, false, md_oip_no_shared_memory),
-    REFUSED(INFERENCE("TraceSetting"), TRACE, false, md_oip_no_trace),
+    CALL(INFERENCE("TraceSetting"), TRACE, md_oip_grpc_trace_setting),
     CALL(INFERENCE("LogSettings"), LOGGING, md_oip_grpc_log_settings),
     CALL(HEALTH("Check"), HEALTH, md_oip_grpc_health_check),
     CALL(HEALTH("List"), HEALTH, md_oip_grpc_health_list),

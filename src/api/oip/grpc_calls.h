@@ -21,6 +21,9 @@ md_oip_unary_function md_oip_grpc_index;
 /* grpc_logging.c */
 md_oip_unary_function md_oip_grpc_log_settings;
 
+/* grpc_trace.c */
+md_oip_unary_function md_oip_grpc_trace_setting;
+
 /* grpc_health.c */
 md_oip_unary_function md_oip_grpc_health_check;
 md_oip_unary_function md_oip_grpc_health_list;

@@ -39,25 +39,17 @@ static bool read_value(struct md_str message, struct md_oip_setting *out, bool *
 /* An entry of the request's map. A value of no kind leaves the setting as it is. */
 static bool take_entry(struct md_str entry, struct md_oip_log_change *change, struct md_error *err)
 {
-    struct md_pb_reader reader = md_pb_reader_of(entry);
-    struct md_pb_field field;
-    struct md_str key = MD_STR("");
+    struct md_oip_names setting; /* name and SettingValue */
     struct md_oip_setting value;
     bool is_set = false;
 
-    while (md_pb_next(&reader, &field)) {
-        if (field.tag == MD_PB_TAG(1, MD_PB_BYTES)) {
-            key = field.bytes;
-        } else if (field.tag == MD_PB_TAG(2, MD_PB_BYTES) &&
-                   !read_value(field.bytes, &value, &is_set)) {
-            reader.failed = true;
-            break;
-        }
+    if (!md_oip_names_read(entry, &setting, err)) {
+        return false;
     }
-    if (reader.failed) {
+    if (!read_value(setting.second, &value, &is_set)) {
         return md_oip_unary_malformed(err);
     }
-    return !is_set || md_oip_log_change_set(change, key, &value, err);
+    return !is_set || md_oip_log_change_set(change, setting.first, &value, err);
 }
 
 /* *count: of the settings that the request names. */

@@ -44,7 +44,7 @@ struct md_oip_grpc_method {
 
 /* --- what the functions have in common -------------------- */
 
-/* Most requests: two strings in the fields 1 and 2. */
+/* Most requests: two strings in the fields 1 and 2. So are the entries of maps. */
 struct md_oip_names {
     struct md_str first, second;
 };

@@ -186,8 +186,6 @@ const char md_oip_no_load[] =
     "models are loaded at start for now: restart the server with --load-model to change them";
 const char md_oip_no_shared_memory[] =
     "shared memory is not implemented yet: send tensors as JSON or binary data";
-const char md_oip_no_trace[] =
-    "traces are not implemented yet: the metrics page has histograms of each phase";
 
 static void no_load(struct md_exchange *x)
 {

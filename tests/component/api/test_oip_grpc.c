@@ -111,8 +111,8 @@ static void test_grpc_statuses(void **state)
         {METHOD("RepositoryModelUnload"), "", "two", MD_CODE_UNIMPLEMENTED, no_load},
         {METHOD("SystemSharedMemoryStatus"), "", NULL, MD_CODE_UNIMPLEMENTED, no_memory},
         {METHOD("CudaSharedMemoryRegister"), "r", NULL, MD_CODE_UNIMPLEMENTED, no_memory},
-        {METHOD("TraceSetting"), "", NULL, MD_CODE_UNIMPLEMENTED,
-         "traces are not implemented yet: the metrics page has histograms of each phase"},
+        {METHOD("TraceSetting"), "", "absent", MD_CODE_INVALID_ARGUMENT,
+         "'' is no trace setting that can be changed"}, /* an entry without a name comes first */
         {METHOD("ModelReady"), "absent", NULL, MD_CODE_NOT_FOUND,
          "Request for unknown model: 'absent' is not found"},
         {METHOD("ModelReady"), "two", "7", MD_CODE_NOT_FOUND,
@@ -518,6 +518,113 @@ static void test_grpc_log_settings_are_management(void **state)
     server.oip.access = before;
 }
 
+/* --- trace settings -------------------- */
+
+/* A TraceSettingRequest of one setting (name NULL: none) with one value (NULL: none). */
+static struct md_str trace_request(struct md_bytes *out, const char *model, const char *name,
+                                   const char *value)
+{
+    struct md_bytes values = {0};
+
+    md_bytes_clear(out);
+    if (value) {
+        md_pb_put_bytes(&values, 1, md_str_of(value));
+    }
+    if (name) {
+        put_setting(out, name, md_bytes_view(&values));
+    }
+    md_pb_put_bytes(out, 2, md_str_of(model));
+    md_bytes_deinit(&values);
+    return md_bytes_view(out);
+}
+
+/* The one value of a setting in the answer. */
+static struct md_str trace_value(const char *name)
+{
+    struct md_pb_field entry;
+
+    for (size_t i = 0; pb_field(response(), 1, i, &entry); i++) {
+        if (md_str_eq_c(pb_text(entry.bytes, "1"), name)) {
+            assert_int_equal(pb_count(pb_text(entry.bytes, "2"), 1), 1);
+            return pb_text(entry.bytes, "2.1");
+        }
+    }
+    return MD_STR("");
+}
+
+static void test_grpc_trace_settings_change_and_tell(void **state)
+{
+    static const struct {
+        const char *model, *name, *value;
+        const char *rate; /* of the answer */
+    } rows[] = {
+        {"", NULL, NULL, "1000"}, {"two", "trace_rate", "3", "3"},     {"two", NULL, NULL, "3"},
+        {"", NULL, NULL, "1000"}, {"two", "trace_rate", NULL, "1000"}, /* back to the server's */
+    };
+    struct md_bytes request = {0};
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        call_method(&call, METHOD("TraceSetting"),
+                    trace_request(&request, rows[i].model, rows[i].name, rows[i].value));
+        if (!md_str_eq_c(trace_value("trace_rate"), rows[i].rate)) {
+            fail_msg("case %zu: %.*s", i, MD_STR_ARG(trace_value("trace_rate")));
+        }
+        assert_true(md_str_eq_c(trace_value("trace_level"), "OFF"));
+        fake_call_free(&call);
+    }
+    md_bytes_deinit(&request);
+}
+
+static void test_grpc_trace_settings_refused(void **state)
+{
+    static const struct {
+        const char *model, *name, *value;
+        enum md_code code;
+        const char *text;
+    } rows[] = {
+        {"absent", NULL, NULL, MD_CODE_INVALID_ARGUMENT, "Request for unknown model : absent"},
+        {"", "trace_file", "f", MD_CODE_UNIMPLEMENTED,
+         "trace file location can not be updated through network protocol"},
+        {"", "trace_rates", "1", MD_CODE_INVALID_ARGUMENT,
+         "'trace_rates' is no trace setting that can be changed"},
+    };
+    struct md_bytes request = {0};
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        call_method(&call, METHOD("TraceSetting"),
+                    trace_request(&request, rows[i].model, rows[i].name, rows[i].value));
+        if (call.error.code != rows[i].code || strcmp(call.error.text, rows[i].text) != 0) {
+            fail_msg("%zu: %d '%s'", i, call.error.code, call.error.text);
+        }
+        fake_call_free(&call);
+    }
+    md_bytes_clear(&request);
+    put_setting(&request, "trace_level", MD_STR("\x0a\x00\x0a\x00\x0a\x00\x0a\x00\x0a\x00"));
+    call_method(&call, METHOD("TraceSetting"), md_bytes_view(&request));
+    assert_string_equal(call.error.text, "a setting has too many values");
+    fake_call_free(&call);
+    md_bytes_deinit(&request);
+}
+
+static void test_grpc_trace_settings_are_management(void **state)
+{
+    const struct md_access *before = server.oip.access;
+    struct md_bytes request = {0};
+
+    (void)state;
+    restrict_to("--management=unix");
+    call_method(&call, METHOD("TraceSetting"), trace_request(&request, "", "trace_rate", "3"));
+    assert_int_equal(call.error.reason, MD_REASON_RESTRICTED);
+    fake_call_free(&call);
+    call_method(&call, METHOD("TraceSetting"), trace_request(&request, "", NULL, NULL));
+    assert_true(md_str_eq_c(trace_value("trace_rate"), "1000"));
+    fake_call_free(&call);
+    md_bytes_deinit(&request);
+    server.oip.access = before;
+}
+
 /* --- memory and cancelling -------------------- */
 
 static void test_grpc_unary_without_memory(void **state)
@@ -580,6 +687,9 @@ int main(void)
         cmocka_unit_test(test_grpc_log_settings_change),
         cmocka_unit_test(test_grpc_log_settings_refused),
         cmocka_unit_test(test_grpc_log_settings_are_management),
+        cmocka_unit_test(test_grpc_trace_settings_change_and_tell),
+        cmocka_unit_test(test_grpc_trace_settings_refused),
+        cmocka_unit_test(test_grpc_trace_settings_are_management),
         cmocka_unit_test(test_grpc_unary_without_memory),
         cmocka_unit_test(test_grpc_unary_counts_its_response),
     };
