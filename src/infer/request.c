@@ -178,14 +178,16 @@ bool md_request_is_cancelled(modeld_request handle)
 
 /* --- responses -------------------- */
 
-static void run_stream_response(struct md_loop_task *task)
+void md_response_keep(struct md_response *response)
 {
-    struct md_response *response = MD_CONTAINER_OF(task, struct md_response, task);
+    response->is_kept = true;
+}
+
+void md_response_done(struct md_response *response)
+{
     struct md_request *request = response->request;
 
-    if (!is_cancelled(request)) {
-        request->responder->response(request, response);
-    }
+    MD_ON_LOOP(request->loop);
     md_arena_deinit(&response->own_arena);
     md_free(response);
     atomic_fetch_sub(&request->outstanding, 1);
@@ -195,6 +197,19 @@ static void run_stream_response(struct md_loop_task *task)
             instance->api->resume(instance->handle, request->handle);
         }
         release_hold(request);
+    }
+}
+
+static void run_stream_response(struct md_loop_task *task)
+{
+    struct md_response *response = MD_CONTAINER_OF(task, struct md_response, task);
+    struct md_request *request = response->request;
+
+    if (!is_cancelled(request)) {
+        request->responder->response(request, response);
+    }
+    if (!response->is_kept) {
+        md_response_done(response);
     }
 }
 

@@ -41,6 +41,7 @@ struct md_response {
     struct md_tensor *outputs;
     size_t output_count;
     struct md_loop_task task; /* carries a streamed response to the home loop */
+    bool is_kept;             /* a streamed one: see md_response_keep */
 };
 
 /* How a dialect hears of its request. Called on the home loop; from inside md_infer_submit when the
@@ -132,6 +133,12 @@ bool md_request_check_outputs(const struct md_request *request, struct md_error 
 /* Hands the request over. The responder's `end` is called exactly once, maybe before this returns.
  * Home loop. */
 void md_infer_submit(struct md_request *request);
+
+/* From inside `response`, of a streamed one: it stays as it is, and counts as not delivered for the
+ * backend's credit, until md_response_done, which comes after `response` has returned, maybe after
+ * `end`: until then the request stays, too. Home loop. */
+void md_response_keep(struct md_response *response);
+void md_response_done(struct md_response *response);
 
 /* Nobody waits any more: drops it from the queue or asks the backend to stop. `end` is still called
  * (CANCELLED unless it was too late). Home loop; fine at any time before `end`. */

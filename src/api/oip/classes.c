@@ -321,7 +321,7 @@ static struct md_oip_classes *begin(struct md_oip_inference *inference, struct m
         md_error_no_memory(err, "a classification");
         return NULL;
     }
-    classes->pool = md_loop_pool(inference->x->loop);
+    classes->pool = md_loop_pool(inference->loop);
     classes->tensor = tensor;
     classes->spec = md_target_find_output(inference->request.target, tensor->name);
     classes->rows = rows;

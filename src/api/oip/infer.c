@@ -227,6 +227,7 @@ static void on_head(struct md_exchange *x)
     }
     x->dialect = infer;
     infer->base.x = x;
+    infer->base.loop = x->loop;
     infer->base.arena = &x->arena;
     infer->base.oip = x->route_data;
     infer->task.run = run_slice;

@@ -259,10 +259,7 @@ static bool take_request_parameter(struct md_oip_infer *infer, const struct md_p
 
 static bool refuse_shared_memory(struct md_oip_infer *infer)
 {
-    infer->json.failed = true;
-    return md_error_set(
-        &infer->json.error, MD_REASON_UNSUPPORTED,
-        "shared memory is not implemented yet; send the tensor as JSON or binary data");
+    return noted(infer, md_oip_refuse_region(&infer->json.error));
 }
 
 static bool take_input_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)

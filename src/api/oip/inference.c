@@ -12,14 +12,14 @@ static void drop_target(void *arg)
 {
     const struct md_oip_inference *inference = arg;
 
-    md_target_unref(&inference->version->target, md_loop_index(inference->x->loop));
+    md_target_unref(&inference->version->target, md_loop_index(inference->loop));
 }
 
 bool md_oip_inference_begin(struct md_oip_inference *inference, struct md_str model,
                             struct md_str version, const struct md_responder *responder,
                             void *dialect, struct md_error *err)
 {
-    struct md_exchange *x = inference->x;
+    struct md_loop *loop = inference->loop;
     struct md_version *found = md_models_resolve(inference->oip->models, model, version, err);
 
     if (!found) {
@@ -29,8 +29,8 @@ bool md_oip_inference_begin(struct md_oip_inference *inference, struct md_str mo
         return md_error_no_memory(err, "a request");
     }
     inference->version = found;
-    md_target_ref(&found->target, md_loop_index(x->loop));
-    md_request_init(&inference->request, &found->target, x->loop, inference->arena, responder,
+    md_target_ref(&found->target, md_loop_index(loop));
+    md_request_init(&inference->request, &found->target, loop, inference->arena, responder,
                     dialect);
     md_oip_trace_begin(inference);
     return true;
@@ -39,7 +39,7 @@ bool md_oip_inference_begin(struct md_oip_inference *inference, struct md_str mo
 void md_oip_inference_count_refusal(const struct md_oip_inference *inference,
                                     const struct md_error *err, uint64_t begin_ns)
 {
-    const struct md_loop *loop = inference->x->loop;
+    const struct md_loop *loop = inference->loop;
 
     md_statistics_record_refusal(&inference->version->target, md_loop_index(loop), err->reason,
                                  md_loop_now_ns(loop) - begin_ns);
@@ -75,6 +75,13 @@ const struct md_oip_output *md_oip_inference_output(const struct md_oip_inferenc
     return NULL;
 }
 
+bool md_oip_refuse_region(struct md_error *err)
+{
+    return md_error_set(
+        err, MD_REASON_UNSUPPORTED,
+        "shared memory is not implemented yet; send the tensor as JSON or binary data");
+}
+
 /* --- memory -------------------- */
 
 bool md_oip_over_budget(struct md_error *err)
@@ -97,7 +104,7 @@ struct md_block *md_oip_inference_block(struct md_oip_inference *inference, size
 {
     bool ignored;
     struct md_block *block =
-        md_pool_alloc_lazy(md_loop_pool(inference->x->loop), bytes, counted, &ignored);
+        md_pool_alloc_lazy(md_loop_pool(inference->loop), bytes, counted, &ignored);
 
     if (!block || !md_arena_on_reset(inference->arena, release_block, block)) {
         md_block_unref(block);

@@ -17,16 +17,25 @@ enum {
                                 compared with all others, and lies in memory that is not counted */
 };
 
+/* Where a tensor lies in shared memory; without a name: nowhere. */
+struct md_oip_region {
+    struct md_str name; /* zero-terminated */
+    int64_t offset, bytes;
+    bool has_bytes;
+};
+
 /* An output that the client named, or the default for all. */
 struct md_oip_output {
     struct md_str name; /* zero-terminated */
     bool binary;
     int64_t class_count; /* classification extension; 0: none */
-    unsigned keys;       /* that were read, a bit each */
+    struct md_oip_region region;
+    unsigned keys; /* that were read, a bit each */
 };
 
 struct md_oip_inference {
     struct md_exchange *x;  /* borrow: what it came with; a stream has many on one exchange */
+    struct md_loop *loop;   /* borrow: home */
     struct md_arena *arena; /* borrow: of this inference */
     const struct md_oip *oip;
     struct md_version *version; /* NULL until md_oip_inference_begin */
@@ -39,7 +48,7 @@ struct md_oip_inference {
 };
 
 /* Finds the version and takes a reference to it, which goes with the arena; makes the request
- * ready. x, arena and oip are set. An error before is nobody's refusal in the statistics. */
+ * ready. The fields above it are set. An error before is nobody's refusal in the statistics. */
 bool md_oip_inference_begin(struct md_oip_inference *inference, struct md_str model,
                             struct md_str version, const struct md_responder *responder,
                             void *dialect, struct md_error *err) MD_MUST_CHECK;
@@ -65,6 +74,9 @@ struct md_block *md_oip_inference_block(struct md_oip_inference *inference, size
                                         size_t counted, struct md_error *err) MD_MUST_CHECK;
 /* Whether `bytes` are so few that they come from the arena. */
 bool md_oip_inference_is_small(size_t bytes);
+
+/* The sentence for tensors in shared memory; returns false. */
+bool md_oip_refuse_region(struct md_error *err);
 
 /* The sentence for what does not fit into --inflight-bytes; returns false. */
 bool md_oip_over_budget(struct md_error *err);
