@@ -180,7 +180,8 @@ bool md_request_is_cancelled(modeld_request handle)
 
 void md_response_keep(struct md_response *response)
 {
-    response->is_kept = true;
+    MD_ON_LOOP(response->request->loop);
+    response->holds++;
 }
 
 void md_response_done(struct md_response *response)
@@ -188,6 +189,9 @@ void md_response_done(struct md_response *response)
     struct md_request *request = response->request;
 
     MD_ON_LOOP(request->loop);
+    if (--response->holds) {
+        return;
+    }
     md_arena_deinit(&response->own_arena);
     md_free(response);
     atomic_fetch_sub(&request->outstanding, 1);
@@ -208,9 +212,7 @@ static void run_stream_response(struct md_loop_task *task)
     if (!is_cancelled(request)) {
         request->responder->response(request, response);
     }
-    if (!response->is_kept) {
-        md_response_done(response);
-    }
+    md_response_done(response);
 }
 
 static int32_t fail_request(struct md_request *request, const struct md_error *err)
@@ -268,6 +270,7 @@ static int32_t respond_stream(struct md_request *request, const struct modeld_re
     }
     out->request = request;
     out->arena = &out->own_arena;
+    out->holds = 1;
     out->task.run = run_stream_response;
     if (!md_response_take(request, out->arena, response, out, &err)) {
         md_arena_deinit(&out->own_arena);

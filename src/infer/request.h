@@ -41,7 +41,7 @@ struct md_response {
     struct md_tensor *outputs;
     size_t output_count;
     struct md_loop_task task; /* carries a streamed response to the home loop */
-    bool is_kept;             /* a streamed one: see md_response_keep */
+    unsigned holds;           /* of a streamed one: its delivery, and who keeps it */
 };
 
 /* How a dialect hears of its request. Called on the home loop; from inside md_infer_submit when the
@@ -134,9 +134,9 @@ bool md_request_check_outputs(const struct md_request *request, struct md_error 
  * Home loop. */
 void md_infer_submit(struct md_request *request);
 
-/* From inside `response`, of a streamed one: it stays as it is, and counts as not delivered for the
- * backend's credit, until md_response_done, which comes after `response` has returned, maybe after
- * `end`: until then the request stays, too. Home loop. */
+/* A streamed response stays as it is, and counts as not delivered for the backend's credit, until
+ * md_response_done: called in `response` or later, maybe after `end`: until then the request stays,
+ * too. Home loop. */
 void md_response_keep(struct md_response *response);
 void md_response_done(struct md_response *response);
 

@@ -5,6 +5,7 @@
 
 #include "api/oip/facts.h"
 #include "api/oip/grpc_calls.h"
+#include "api/oip/grpc_infer.h"
 #include "api/oip/reply.h"
 
 #define INFERENCE(name)  "/inference.GRPCInferenceService/" name
@@ -28,6 +29,8 @@
     }
 
 static const struct md_oip_grpc_method methods[] = {
+    HANDLED(INFERENCE("ModelInfer"), INFERENCE, md_oip_grpc_infer_handler), /* often: so first */
+    HANDLED(INFERENCE("ModelStreamInfer"), INFERENCE, md_oip_grpc_stream_infer_handler),
     CALL(INFERENCE("ServerLive"), HEALTH, md_oip_grpc_server_live),
     CALL(INFERENCE("ServerReady"), HEALTH, md_oip_grpc_server_ready),
     CALL(INFERENCE("ModelReady"), HEALTH, md_oip_grpc_model_ready),

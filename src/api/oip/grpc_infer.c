@@ -3,25 +3,19 @@
  */
 #include "api/oip/grpc_infer.h"
 
+#include "api/oip/grpc.h"
 #include "api/oip/grpc_infer_internal.h"
-#include "api/oip/reply.h"
-#include "http/grpc.h"
 
-struct md_oip_grpc_infer *md_oip_grpc_infer_create(struct md_exchange *x, struct md_arena *arena,
-                                                   struct md_str message)
+void md_oip_grpc_infer_init(struct md_oip_grpc_infer *infer, struct md_exchange *x,
+                            struct md_arena *arena, struct md_str message)
 {
-    struct md_oip_grpc_infer *infer = md_arena_alloc(arena, sizeof *infer);
-
-    if (infer) {
-        memset(infer, 0, offsetof(struct md_oip_grpc_infer, base.request));
-        infer->base.request.id = MD_STR("");
-        infer->base.x = x;
-        infer->base.loop = x->loop;
-        infer->base.arena = arena;
-        infer->base.oip = x->route_data;
-        infer->message = message;
-    }
-    return infer;
+    memset(infer, 0, offsetof(struct md_oip_grpc_infer, base.request));
+    infer->base.request.id = MD_STR("");
+    infer->base.x = x;
+    infer->base.loop = x->loop;
+    infer->base.arena = arena;
+    infer->base.oip = x->route_data;
+    infer->message = message;
 }
 
 static void refuse(struct md_oip_grpc_infer *infer)
@@ -29,7 +23,7 @@ static void refuse(struct md_oip_grpc_infer *infer)
     const struct md_error *err = &infer->base.request.error;
 
     if (infer->base.version) {
-        md_oip_inference_count_refusal(&infer->base, err, infer->base.x->begin_ns);
+        md_oip_inference_count_refusal(&infer->base, err, infer->base.request.begin_ns);
     }
     infer->ended(infer, err);
 }
@@ -71,23 +65,17 @@ static void run_slice(struct md_loop_task *task)
     }
 }
 
-void md_oip_grpc_infer_start(struct md_oip_grpc_infer *infer, const struct md_responder *responder)
+void md_oip_grpc_infer_run(struct md_oip_grpc_infer *infer, bool is_ready)
 {
     infer->task.run = run_slice;
-    if (!md_oip_grpc_read(infer, responder, &infer->base.request.error)) {
+    if (is_ready) {
+        read_slice(infer);
+    } else {
         refuse(infer);
-        return;
     }
-    read_slice(infer);
 }
 
 /* --- the unary call -------------------- */
-
-static void fail(struct md_exchange *x, const struct md_error *err)
-{
-    md_oip_log_error(x, err);
-    md_grpc_end(x, err);
-}
 
 static void encode(struct md_oip_grpc_infer *infer)
 {
@@ -104,14 +92,14 @@ static void encode(struct md_oip_grpc_infer *infer)
         md_loop_defer(x->loop, &infer->task);
         break;
     default:
-        fail(x, &err);
+        md_oip_grpc_fail(x, &err);
     }
 }
 
 static void ended(struct md_oip_grpc_infer *infer, const struct md_error *error)
 {
     if (error) {
-        fail(infer->base.x, error);
+        md_oip_grpc_fail(infer->base.x, error);
     } else {
         infer->phase = MD_OIP_GRPC_ENCODE;
         encode(infer);
@@ -138,18 +126,19 @@ static void on_head(struct md_exchange *x)
 
 static void on_request(struct md_exchange *x)
 {
-    struct md_oip_grpc_infer *infer = md_oip_grpc_infer_create(x, &x->arena, x->body);
+    struct md_oip_grpc_infer *infer = md_arena_alloc(&x->arena, sizeof *infer);
 
     if (!infer) {
         struct md_error err;
         (void)md_error_no_memory(&err, "a request");
-        fail(x, &err);
+        md_oip_grpc_fail(x, &err);
         return;
     }
+    md_oip_grpc_infer_init(infer, x, &x->arena, x->body);
     x->dialect = infer;
     infer->ended = ended;
     infer->encode = encode;
-    md_oip_grpc_infer_start(infer, &responder);
+    md_oip_grpc_infer_run(infer, md_oip_grpc_read(infer, &responder));
 }
 
 static void on_cancel(struct md_exchange *x)

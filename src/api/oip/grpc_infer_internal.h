@@ -59,16 +59,17 @@ struct md_oip_grpc_infer {
     struct md_oip_inference base; /* last: its request ends with an error that needs no zeroes */
 };
 
-/* An inference of the message; memory of the arena. NULL without memory. */
-struct md_oip_grpc_infer *md_oip_grpc_infer_create(struct md_exchange *x, struct md_arena *arena,
-                                                   struct md_str message) MD_MUST_CHECK;
+/* An inference of the message, in memory of the arena that nobody has zeroed. `ended` and `encode`
+ * are left to set. */
+void md_oip_grpc_infer_init(struct md_oip_grpc_infer *infer, struct md_exchange *x,
+                            struct md_arena *arena, struct md_str message);
 
-/* Reads the message and submits it; `ended` is called in the end, maybe before this returns. */
-void md_oip_grpc_infer_start(struct md_oip_grpc_infer *infer, const struct md_responder *responder);
-
-/* Reads all but typed contents and makes the request ready. */
-bool md_oip_grpc_read(struct md_oip_grpc_infer *infer, const struct md_responder *responder,
-                      struct md_error *err) MD_MUST_CHECK;
+/* Reads all but typed contents and makes the request ready; false: its error is set. */
+bool md_oip_grpc_read(struct md_oip_grpc_infer *infer, const struct md_responder *responder)
+    MD_MUST_CHECK;
+/* Then reads the rest and submits, if that was true; `ended` is called in the end, maybe before
+ * this returns. */
+void md_oip_grpc_infer_run(struct md_oip_grpc_infer *infer, bool is_ready);
 /* A slice of the typed contents. */
 enum md_progress md_oip_grpc_read_contents(struct md_oip_grpc_infer *infer, struct md_error *err)
     MD_MUST_CHECK;

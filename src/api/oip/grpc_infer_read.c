@@ -539,9 +539,9 @@ static bool take_raw(struct state *state)
                         "unexpected additional input data for model '%s'", model_of(state));
 }
 
-bool md_oip_grpc_read(struct md_oip_grpc_infer *infer, const struct md_responder *responder,
-                      struct md_error *err)
+bool md_oip_grpc_read(struct md_oip_grpc_infer *infer, const struct md_responder *responder)
 {
+    struct md_error *err = &infer->base.request.error; /* not in use yet */
     struct state state = {.infer = infer, .fields_left = FIELDS_MAX, .err = err};
     struct md_oip_inference *base = &infer->base;
     struct md_str id = MD_STR("");
