@@ -166,28 +166,39 @@ static void release_if_done(struct part *part)
     maybe_resume(stream);
 }
 
-static void maybe_end(struct md_oip_grpc_stream *stream)
+static bool is_slow(const struct md_oip_grpc_stream *stream)
+{
+    return !stream->is_closing && !stream->has_ended &&
+           md_grpc_unsent_bytes(stream->x) > UNSENT_BYTES_MAX;
+}
+
+static void release_stalled(struct md_oip_grpc_stream *stream);
+
+/* Ends the call if nothing is left to do; true: it has ended, and the stream may be gone. */
+static bool maybe_end(struct md_oip_grpc_stream *stream)
 {
     if (stream->running || stream->has_ended || !(stream->is_closing || stream->is_half_closed)) {
-        return;
+        return false;
     }
     stream->has_ended = true;
+    release_stalled(stream);
     if (stream->has_error) {
         md_oip_grpc_fail(stream->x, &stream->error);
     } else {
         md_grpc_end(stream->x, NULL);
     }
+    return true;
 }
 
-/* Everything of it is written or dropped. */
-static void part_over(struct part *part)
+/* Everything of it is written or dropped; false: so is the stream. */
+static bool part_over(struct part *part)
 {
     struct md_oip_grpc_stream *stream = part->infer.stream;
 
     part->is_over = true;
     stream->running--;
     release_if_done(part);
-    maybe_end(stream);
+    return !maybe_end(stream);
 }
 
 /* --- slow readers -------------------- */
@@ -201,16 +212,11 @@ static void done(struct md_response *response)
     release_if_done(part);
 }
 
-static bool is_slow(const struct md_oip_grpc_stream *stream)
-{
-    return !stream->is_closing && md_grpc_unsent_bytes(stream->x) > UNSENT_BYTES_MAX;
-}
-
 static void look_again_later(struct md_oip_grpc_stream *stream)
 {
     struct md_loop *loop = stream->x->loop;
 
-    if (!stream->has_ended && is_slow(stream)) {
+    if (is_slow(stream)) {
         md_loop_timer_set(loop, &stream->timer, md_loop_now_ns(loop) + LOOK_AGAIN_NS);
     }
 }
@@ -224,7 +230,8 @@ static void release_stalled(struct md_oip_grpc_stream *stream)
 
 static void maybe_resume(struct md_oip_grpc_stream *stream)
 {
-    if (stream->is_paused && !stream->is_closing && stream->alive < ALIVE_MAX && !is_slow(stream)) {
+    if (stream->is_paused && !stream->is_closing && !stream->has_ended &&
+        stream->alive < ALIVE_MAX && !is_slow(stream)) {
         stream->is_paused = false;
         md_grpc_resume(stream->x);
     }
@@ -341,11 +348,11 @@ static void drop(struct part *part)
         }
     }
     if (part->has_ended) {
-        part_over(part);
+        (void)part_over(part);
     }
 }
 
-/* Writes what is there; true: it is over. */
+/* Writes what is there; true: it is over, and the stream goes on. */
 static bool write_part(struct part *part)
 {
     struct md_oip_grpc_stream *stream = part->infer.stream;
@@ -374,8 +381,7 @@ static bool write_part(struct part *part)
     if (part->is_ordered) {
         remove_first_in_order(stream);
     }
-    part_over(part);
-    return true;
+    return part_over(part);
 }
 
 /* Writes all whose turn it is. */
@@ -440,26 +446,25 @@ static const struct md_responder responder = {.response = on_response, .end = on
 /* Cancels everything; the call ends when nothing runs any more. The error is its status. */
 static void close_stream(struct md_oip_grpc_stream *stream, const struct md_error *error)
 {
-    if (stream->is_closing) {
+    if (stream->is_closing || stream->has_ended) {
         return;
     }
     stream->is_closing = true;
     stream->has_error = true;
     stream->error = *error;
+    stream->running++; /* until everything is cancelled */
     release_stalled(stream);
     for (struct part *part = stream->parts, *next; part; part = next) {
         next = part->next;
         part->infer.cancelled = true;
-        if (part->is_over || part->is_writing || part->is_deferred) {
-            continue; /* sees that it is closing */
-        }
-        if (part->has_ended) {
-            drop(part);
-        } else if (part->infer.phase == MD_OIP_GRPC_IN_FLIGHT) {
+        if (!part->has_ended && part->infer.phase != MD_OIP_GRPC_READ) {
             md_infer_cancel(&part->infer.base.request);
-        }
+        } else if (part->has_ended && !part->is_over && !part->is_writing && !part->is_deferred) {
+            drop(part);
+        } /* else its task, or who is writing, sees that it is closing */
     }
-    maybe_end(stream);
+    stream->running--;
+    (void)maybe_end(stream);
 }
 
 static void forget_timer(void *arg)
@@ -497,14 +502,10 @@ static void on_head(struct md_exchange *x)
     x->dialect = stream;
 }
 
-static void on_message(struct md_exchange *x)
+static void take_message(struct md_oip_grpc_stream *stream)
 {
-    struct md_oip_grpc_stream *stream = x->dialect;
-
-    if (stream->is_closing) {
-        return;
-    }
     struct part *part = part_create(stream);
+
     if (!part) {
         struct md_error err;
         (void)md_error_no_memory(&err, "a request");
@@ -518,12 +519,25 @@ static void on_message(struct md_exchange *x)
         append_in_order(stream, part);
     }
     md_oip_grpc_infer_run(&part->infer, is_ready);
+}
+
+static void on_message(struct md_exchange *x)
+{
+    struct md_oip_grpc_stream *stream = x->dialect;
+
+    if (stream->is_closing) {
+        return;
+    }
+    stream->running++; /* so that it stays for what follows */
+    take_message(stream);
     if (!stream->is_closing && !stream->is_paused &&
         (stream->alive >= ALIVE_MAX || is_slow(stream))) {
         stream->is_paused = true;
         md_grpc_pause(x);
         look_again_later(stream);
     }
+    stream->running--;
+    (void)maybe_end(stream);
 }
 
 static void on_request(struct md_exchange *x)
@@ -531,7 +545,7 @@ static void on_request(struct md_exchange *x)
     struct md_oip_grpc_stream *stream = x->dialect;
 
     stream->is_half_closed = true;
-    maybe_end(stream);
+    (void)maybe_end(stream);
 }
 
 static void on_cancel(struct md_exchange *x)

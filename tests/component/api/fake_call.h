@@ -34,6 +34,7 @@ struct fake_call {
     bool is_slow; /* set by the test: the client reads nothing until fake_call_read */
     struct fake_unsent unsent[FAKE_MESSAGES_MAX];
     size_t unsent_count;
+    size_t copied_bytes; /* set by the test: what waits in the session's own memory */
     struct md_http_header trailers[FAKE_TRAILERS_MAX];
     size_t trailer_count;
     unsigned ends;
@@ -72,7 +73,7 @@ void md_grpc_send(struct md_exchange *x, const struct iovec *parts, size_t part_
 size_t md_grpc_unsent_bytes(const struct md_exchange *x)
 {
     const struct fake_call *call = fake_call_of(x);
-    size_t bytes = 0;
+    size_t bytes = call->copied_bytes;
 
     for (size_t i = 0; i < call->unsent_count; i++) {
         bytes += call->unsent[i].bytes;
