@@ -30,7 +30,7 @@ struct call {
     grpc_call *call;
     uint64_t begin_ns;
     grpc_metadata_array initial, trailing;
-    grpc_byte_buffer *answer;
+    grpc_byte_buffer *message, *answer;
     grpc_status_code status;
     grpc_slice details;
 };
@@ -42,8 +42,8 @@ static struct {
 } options = {.connections = 1, .streams = 1, .seconds = 2};
 
 static grpc_completion_queue *queue;
-static grpc_byte_buffer *request;
-static uint32_t *tenths; /* of a microsecond, one for each call */
+static grpc_byte_buffer *request; /* sending takes what a buffer refers to: each call has a copy */
+static uint32_t *tenths;          /* of a microsecond, one for each call */
 static size_t request_count;
 static uint64_t error_count, byte_count;
 static int first_error;
@@ -61,13 +61,14 @@ static void begin(struct call *c)
 {
     grpc_metadata_array_init(&c->initial);
     grpc_metadata_array_init(&c->trailing);
+    c->message = grpc_byte_buffer_copy(request);
     c->answer = NULL;
     c->call =
         grpc_channel_create_registered_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, queue,
                                             c->method, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     grpc_op ops[6] = {
         {.op = GRPC_OP_SEND_INITIAL_METADATA},
-        {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = request},
+        {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = c->message},
         {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
         {.op = GRPC_OP_RECV_INITIAL_METADATA,
          .data.recv_initial_metadata.recv_initial_metadata = &c->initial},
@@ -110,6 +111,7 @@ static void finish(struct call *c)
     } else {
         byte_count += grpc_byte_buffer_length(c->answer);
     }
+    grpc_byte_buffer_destroy(c->message);
     grpc_byte_buffer_destroy(c->answer);
     grpc_metadata_array_destroy(&c->initial);
     grpc_metadata_array_destroy(&c->trailing);

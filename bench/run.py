@@ -23,6 +23,7 @@ import sys
 import tempfile
 
 from cases import CASES, ROOT, Bench
+from grpc_cases import GRPC_CASES
 
 RESULTS = "## Results\n\n"
 
@@ -38,7 +39,8 @@ def prepare(build):
     for command in (["tools/install_packages.sh", "build", "bench"], ["tools/fetch_onnxruntime.sh"],
                     ["tools/fetch_models.sh", "--with-minilm"], ["tools/fetch_yyjson.sh"],
                     ["cmake", "--preset", build],
-                    ["cmake", "--build", "--preset", build, "--target", "all", "bench_json_reference"]):
+                    ["cmake", "--build", "--preset", build, "--target", "all", "bench_json_reference",
+                     "bench_grpc_echo", "bench_grpc_load"]):
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}")
@@ -75,7 +77,7 @@ def main():
     parser.add_argument("--markdown")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    cases = [case for case in CASES
+    cases = [case for case in (*CASES, *GRPC_CASES)
              if not options.case or any(word in case.__name__ for word in options.case)]
     if options.list:
         return print("\n".join(case.__name__ for case in cases))

@@ -26,9 +26,14 @@ def free_port():
                 continue
 
 
+CONNECT = "a connection"  # what makes a server ready that answers no HTTP/1.1
+
+
 def is_ready(port, path, tls=False):
     try:
         with socket.create_connection(("127.0.0.1", port), 0.5) as s:
+            if path is CONNECT:
+                return True
             s.settimeout(10)
             if tls:
                 s = ssl._create_unverified_context().wrap_socket(s)
@@ -51,8 +56,9 @@ def wait_until_ready(port, path, seconds=20.0, pause=0.02, process=None, tls=Fal
 class Server:
     """A server process, on CPU 0 alone unless told otherwise."""
 
-    def __init__(self, command, port, ready="/", cpus="0", tls=False):
-        self.port = port
+    def __init__(self, command, port, ready="/", cpus="0", tls=False, with_children=True):
+        self.port, self.with_children = port, with_children
+        self.folder = tempfile.TemporaryDirectory(prefix="modeld-bench-")  # for who puts load on it
         self.log = tempfile.TemporaryFile()
         pinned = ["taskset", "-c", cpus] if cpus else []
         self.process = subprocess.Popen([*pinned, *map(str, command)], stdout=self.log, stderr=self.log)
@@ -63,8 +69,11 @@ class Server:
 
     def tasks(self):
         """Of its children too: nginx works in one."""
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
-        for pid in [self.process.pid, *found.stdout.split()]:
+        children = []
+        if self.with_children:
+            found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True)
+            children = found.stdout.split()
+        for pid in [self.process.pid, *children]:
             yield from pathlib.Path(f"/proc/{pid}/task").iterdir()
 
     def times_ns(self):
@@ -107,7 +116,7 @@ http {{
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   server {{
-    listen 127.0.0.1:{port} {tls} backlog=4096; {certificate} root {folder}/html; location / {{ try_files /body =404; }}
+    listen 127.0.0.1:{port} {protocol} backlog=4096; {certificate} root {folder}/html; location / {{ try_files /body =404; }}
   }}
 }}
 """
@@ -116,17 +125,19 @@ http {{
 NGINX_TLS = "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;"
 
 
-def nginx(folder, body, pair=None):
-    """nginx with one worker that answers every path with `body`; pair: certificate and key, for TLS."""
+def nginx(folder, body, pair=None, http2=False):
+    """nginx with one worker that answers every path with `body`; pair: certificate and key, for TLS;
+    http2: that alone, without TLS."""
     port = free_port()
     (folder / "html").mkdir(parents=True)
     (folder / "html/body").write_bytes(body)
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(NGINX.format(
-        folder=folder, port=port, user=user, tls="ssl" if pair else "",
+        folder=folder, port=port, user=user, protocol="ssl" if pair else "http2" if http2 else "",
         certificate=NGINX_TLS.format(*pair) if pair else ""))
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
-    return Server([binary, "-c", folder / "nginx.conf", "-p", folder], port, tls=bool(pair))
+    return Server([binary, "-c", folder / "nginx.conf", "-p", folder], port, CONNECT if http2 else "/",
+                  tls=bool(pair))
 
 
 class Request:
