@@ -244,6 +244,19 @@ def server(repository):
     assert s.stop() == 0, s.log()[-4000:]
 
 
+@pytest.fixture(scope="session")
+def proto_pool(tmp_path_factory):
+    """What the files of proto/ declare, as protoc reads them."""
+    from google.protobuf import descriptor_pb2, descriptor_pool
+    folder, path = ROOT / "proto", tmp_path_factory.mktemp("proto") / "all.pb"
+    names = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.proto"))]
+    subprocess.run(["protoc", f"-I{folder}", "--include_imports", f"--descriptor_set_out={path}", *names], check=True)
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file:
+        pool.Add(file)
+    return pool
+
+
 @pytest.fixture
 def start():
     """Starts servers that are stopped at the end of the test."""

@@ -1,29 +1,14 @@
 """proto/ beside what the clients of the field were generated from: the same messages, numbers and services."""
-import subprocess
-
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import model_config_pb2, service_pb2
 from conftest import ROOT
 
 ALPHA = "grpc/reflection/v1alpha/reflection.proto"
-FILES = ("model_config.proto", "grpc_service.proto", "grpc/health/v1/health.proto",
-         "grpc/reflection/v1/reflection.proto", ALPHA)
 
 # Newer than the client's package.
 NEWER = {"Health.List", "HealthListRequest", "HealthListResponse"}
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    path = tmp_path_factory.mktemp("proto") / "all.pb"
-    subprocess.run(["protoc", f"-I{ROOT}/proto", f"--descriptor_set_out={path}", *FILES], check=True)
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file:
-        pool.Add(file)
-    return pool
 
 
 def type_of(field):
@@ -64,14 +49,14 @@ def describe(file):
 @pytest.mark.parametrize("name, theirs", [
     ("model_config.proto", model_config_pb2), ("grpc_service.proto", service_pb2),
     ("grpc/health/v1/health.proto", health_pb2), (ALPHA, reflection_pb2)])
-def test_proto_files_say_what_clients_know(pool, name, theirs):
-    file = pool.FindFileByName(name)
+def test_proto_files_say_what_clients_know(proto_pool, name, theirs):
+    file = proto_pool.FindFileByName(name)
     assert file.package == theirs.DESCRIPTOR.package
     assert {part: what for part, what in describe(file).items() if part not in NEWER} == describe(theirs.DESCRIPTOR)
 
 
-def test_proto_of_health_lists_states(pool):
-    file = pool.FindFileByName("grpc/health/v1/health.proto")
+def test_proto_of_health_lists_states(proto_pool):
+    file = proto_pool.FindFileByName("grpc/health/v1/health.proto")
     statuses = file.message_types_by_name["HealthListResponse"].fields_by_name["statuses"]
     entry = statuses.message_type
     assert (statuses.number, entry.GetOptions().map_entry) == (1, True)
