@@ -155,7 +155,7 @@ static void test_reflection_declares_what_is_served(void **state)
                                MD_STR_ARG(pb_text(service.bytes, "1")),
                                MD_STR_ARG(pb_text(method.bytes, "1")));
                 fake_call_open(&server, &call, path, NULL);
-                if (strstr(call.error.text, "there is no method") && !strstr(path, "Infer")) {
+                if (strstr(call.error.text, "there is no method")) {
                     fail_msg("%s is not served", path);
                 }
                 fake_call_cancel(&call);
