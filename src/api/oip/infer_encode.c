@@ -157,8 +157,10 @@ static void answer(struct md_oip_infer *infer)
             (struct md_http_header){MD_STR(MD_OIP_LENGTH_HEADER), md_str_of(length ? length : "0")};
         answer.content_type = "application/octet-stream";
     }
-    answer.header_count += md_oip_trace_headers(&infer->base, headers + answer.header_count);
-    md_oip_trace_end(&infer->base, answer.status, NULL);
+    if (MD_UNLIKELY(infer->base.trace)) {
+        answer.header_count += md_oip_trace_headers(&infer->base, headers + answer.header_count);
+        md_oip_trace_end(&infer->base, answer.status, NULL);
+    }
     md_exchange_respond(infer->base.x, &answer);
 }
 

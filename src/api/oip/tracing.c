@@ -135,8 +135,8 @@ static struct md_str print_timing(const struct md_oip_inference *inference)
     return md_str_make(text, text ? len : 0);
 }
 
-size_t md_oip_trace_print(const struct md_oip_inference *inference,
-                          struct md_http_header out[MD_OIP_TRACE_HEADERS])
+size_t md_oip_trace_headers(const struct md_oip_inference *inference,
+                            struct md_http_header out[MD_OIP_TRACE_HEADERS])
 {
     const struct md_oip_trace *trace = inference->trace;
     size_t count = 0;

@@ -26,11 +26,11 @@ void md_oip_trace_begin_wanted(struct md_oip_inference *inference);
 
 enum { MD_OIP_TRACE_HEADERS = 2 };
 
-/* What a successful answer says of the trace, as headers or as a call's trailers (names in lower
- * case; memory of the arena): `server-timing` if the client asked for it, `traceparent` if the
- * request is traced. Their number, 0 without a trace. */
-size_t md_oip_trace_print(const struct md_oip_inference *inference,
-                          struct md_http_header out[MD_OIP_TRACE_HEADERS]);
+/* Of an inference that has a trace: what a successful answer says of it, as headers or as a call's
+ * trailers (names in lower case; memory of the arena): `server-timing` if the client asked for it,
+ * `traceparent` if the request is traced. Returns their number. */
+size_t md_oip_trace_headers(const struct md_oip_inference *inference,
+                            struct md_http_header out[MD_OIP_TRACE_HEADERS]);
 
 /* Right before the answer is handed over, the last one of several: sends the spans on their way.
  * http_status: of an answer over REST; err: NULL after a success. Later calls do nothing. */
@@ -39,21 +39,15 @@ void md_oip_trace_finish(struct md_oip_inference *inference, unsigned http_statu
 
 static inline void md_oip_trace_begin(struct md_oip_inference *inference)
 {
-    const struct md_http_head *head = &inference->x->head;
-    bool asks = false;
+    const struct md_http_header *header = inference->x->head.headers;
+    const struct md_http_header *end = header + inference->x->head.header_count;
 
-    for (size_t i = 0; i < head->header_count; i++) {
-        asks |= head->headers[i].name.len == sizeof MD_OIP_TIMING_REQUEST - 1;
+    while (header < end && header->name.len != sizeof MD_OIP_TIMING_REQUEST - 1) {
+        header++;
     }
-    if (MD_UNLIKELY(asks) || md_tracer_is_on(inference->oip->tracer)) {
+    if (MD_UNLIKELY(header < end) || md_tracer_is_on(inference->oip->tracer)) {
         md_oip_trace_begin_wanted(inference);
     }
-}
-
-static inline size_t md_oip_trace_headers(const struct md_oip_inference *inference,
-                                          struct md_http_header out[MD_OIP_TRACE_HEADERS])
-{
-    return MD_LIKELY(!inference->trace) ? 0 : md_oip_trace_print(inference, out);
 }
 
 static inline void md_oip_trace_end(struct md_oip_inference *inference, unsigned http_status,

@@ -27,8 +27,9 @@ struct fake_exchange {
     char content_type[128];
     size_t json_bytes; /* Inference-Header-Content-Length of the answer; 0: none */
     bool retry_after;
-    struct md_bytes body; /* own */
-    unsigned ends;        /* of a body that was written piece by piece */
+    char server_timing[256], traceparent[64]; /* empty: no such header */
+    struct md_bytes body;                     /* own */
+    unsigned ends;                            /* of a body that was written piece by piece */
     unsigned aborts;
     void (*drained)(struct md_exchange *x);
 };
@@ -46,6 +47,8 @@ struct fake_server {
     const struct md_access *access;
     struct md_tracer *tracer;
     struct md_oip oip;
+    const struct md_http_header *headers; /* borrow: what requests have besides */
+    size_t header_count;
 };
 
 /* --- http/exchange.h
@@ -61,6 +64,14 @@ struct md_str md_exchange_header(const struct md_exchange *x, const char *name)
     return (struct md_str){NULL, 0};
 }
 
+static void fake_note_text(const struct md_http_header *header, const char *name, char *out,
+                           size_t size)
+{
+    if (md_str_eq_c(header->name, name)) {
+        (void)snprintf(out, size, "%.*s", MD_STR_ARG(header->value));
+    }
+}
+
 static void fake_note(struct fake_exchange *fake, const struct md_http_response *response)
 {
     uint64_t number;
@@ -74,6 +85,10 @@ static void fake_note(struct fake_exchange *fake, const struct md_http_response 
             md_str_to_u64(response->headers[i].value, &number)) {
             fake->json_bytes = number;
         }
+        fake_note_text(&response->headers[i], "server-timing", fake->server_timing,
+                       sizeof fake->server_timing);
+        fake_note_text(&response->headers[i], "traceparent", fake->traceparent,
+                       sizeof fake->traceparent);
         fake->retry_after |= md_str_eq_c(response->headers[i].name, "Retry-After");
     }
 }
@@ -348,18 +363,21 @@ static inline void fake_send(struct fake_server *server, struct fake_exchange *f
     memset(fake, 0, sizeof *fake);
     md_arena_init(&fake->x.arena, 4096 - 64);
     (void)snprintf(number, sizeof number, "%ld", json_bytes);
-    fake->headers[0] =
+    for (size_t i = 0; i < server->header_count; i++) {
+        fake->headers[i] = server->headers[i];
+    }
+    fake->headers[server->header_count] =
         (struct md_http_header){MD_STR("Inference-Header-Content-Length"), md_str_of(number)};
     fake->x.loop = server->loop;
     fake->x.peer = "unix:";
     fake->x.over_unix_socket = true;
     fake->x.body = MD_STR("");
-    fake->x.begin_ns = md_loop_now_ns(server->loop);
+    fake->x.begin_ns = fake->x.body_ns = md_loop_now_ns(server->loop);
     fake->x.head = (struct md_http_head){.method = method,
                                          .method_name = MD_STR(""),
                                          .path = md_str_of(path),
                                          .headers = fake->headers,
-                                         .header_count = json_bytes >= 0,
+                                         .header_count = server->header_count + (json_bytes >= 0),
                                          .content_length = (int64_t)body.len,
                                          .has_body = body.len > 0};
     fake->x.body_max = server->options.http_max_input_size;
