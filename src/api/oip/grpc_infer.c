@@ -5,6 +5,7 @@
 
 #include "api/oip/grpc.h"
 #include "api/oip/grpc_infer_internal.h"
+#include "api/oip/tracing.h"
 
 void md_oip_grpc_infer_init(struct md_oip_grpc_infer *infer, struct md_exchange *x,
                             struct md_arena *arena, struct md_str message)
@@ -77,6 +78,23 @@ void md_oip_grpc_infer_run(struct md_oip_grpc_infer *infer, bool is_ready)
 
 /* --- the unary call -------------------- */
 
+static void fail(struct md_oip_grpc_infer *infer, const struct md_error *err)
+{
+    md_oip_trace_end(&infer->base, 0, err);
+    md_oip_grpc_fail(infer->base.x, err);
+}
+
+static void end_trace(struct md_oip_grpc_infer *infer)
+{
+    struct md_http_header headers[MD_OIP_TRACE_HEADERS];
+    const size_t count = md_oip_trace_headers(&infer->base, headers);
+
+    for (size_t i = 0; i < count; i++) {
+        md_grpc_add_trailer(infer->base.x, headers[i].name, headers[i].value);
+    }
+    md_oip_trace_end(&infer->base, 0, NULL);
+}
+
 static void encode(struct md_oip_grpc_infer *infer)
 {
     struct md_exchange *x = infer->base.x;
@@ -85,6 +103,9 @@ static void encode(struct md_oip_grpc_infer *infer)
     switch (
         md_oip_grpc_encode(infer, &infer->base.request.first_response, MD_OIP_GRPC_UNARY, &err)) {
     case MD_PROGRESS_DONE:
+        if (MD_UNLIKELY(infer->base.trace)) {
+            end_trace(infer);
+        }
         md_grpc_send(x, infer->parts, infer->part_count, NULL, NULL);
         md_grpc_end(x, NULL);
         break;
@@ -92,14 +113,14 @@ static void encode(struct md_oip_grpc_infer *infer)
         md_loop_defer(x->loop, &infer->task);
         break;
     default:
-        md_oip_grpc_fail(x, &err);
+        fail(infer, &err);
     }
 }
 
 static void ended(struct md_oip_grpc_infer *infer, const struct md_error *error)
 {
     if (error) {
-        md_oip_grpc_fail(infer->base.x, error);
+        fail(infer, error);
     } else {
         infer->phase = MD_OIP_GRPC_ENCODE;
         encode(infer);

@@ -20,6 +20,7 @@
 #include "api/oip/grpc_infer.h"
 #include "api/oip/grpc_infer_internal.h"
 #include "api/oip/reply.h"
+#include "api/oip/tracing.h"
 
 enum {
     ALIVE_MAX = 64,                /* inferences of a stream */
@@ -196,6 +197,10 @@ static bool part_over(struct part *part)
     struct md_oip_grpc_stream *stream = part->infer.stream;
 
     part->is_over = true;
+    md_oip_trace_end(&part->infer.base, 0,
+                     part->has_failed     ? &part->infer.base.request.error
+                     : stream->is_closing ? &stream->error
+                                          : NULL);
     stream->running--;
     release_if_done(part);
     return !maybe_end(stream);

@@ -95,8 +95,11 @@ static void read_times(const struct md_oip_inference *inference, uint64_t now_ns
 {
     const struct md_request *request = &inference->request;
     const uint64_t began_ns = request->begin_ns ? request->begin_ns : inference->trace->begin_ns;
+    const uint64_t body_ns = inference->x->body_ns; /* of a stream: of its newest message */
+    const bool is_its_own =
+        body_ns > began_ns && (!request->queued_ns || body_ns <= request->queued_ns);
     const uint64_t begins_ns[PHASES + 1] = {
-        [DECODE] = md_size_max(inference->x->body_ns, began_ns),
+        [DECODE] = is_its_own ? body_ns : began_ns,
         [QUEUE] = request->queued_ns,
         [COMPUTE] = request->picked_ns,
         [ENCODE] = request->picked_ns ? request->finished_ns : 0,

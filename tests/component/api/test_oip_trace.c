@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "component/api/fake_call.h"
+#include "component/api/grpc_messages.h"
 #include "component/api/pb_path.h"
 
 #define TRACE  "0af7651916cd43dd8448eb211c80319c"
@@ -43,6 +44,7 @@ static int setup(void **state)
     fake_server_init(&server);
     fake_model(&server, "one", 8, "FP32", "2", 1, "");
     fake_model(&server, "other", 8, "FP32", "2", 1, "");
+    fake_model(&server, "line", 0, "FP32", "-1", 1, "");
     fake_server_on_spans = keep_spans;
     fake_server_start(&server, 1 << 26);
     restrict_to("--management=open");
@@ -364,6 +366,102 @@ static void test_trace_counts_by_rate(void **state)
     assert_int_equal(count_spans(), 10);
 }
 
+/* --- over gRPC -------------------- */
+
+static struct fake_call call; /* large */
+
+/* Sends one inference to `model`. */
+static void send_inference(const char *model, const char *id)
+{
+    struct md_bytes message = {0};
+
+    put_request(&message, model, id, "FP32", 1, RAW("\0\0\200\077"));
+    fake_call_send(&server, &call, md_bytes_view(&message));
+    md_bytes_deinit(&message);
+}
+
+static const char *trailer(const char *name)
+{
+    for (size_t i = 0; i < call.trailer_count; i++) {
+        if (md_str_eq_c(call.trailers[i].name, name)) {
+            return call.trailers[i].value.ptr;
+        }
+    }
+    return NULL;
+}
+
+static void expect_text(struct md_str of, const char *key, const char *text)
+{
+    if (!md_str_eq_c(pb_text(attribute(of, key), "1"), text)) {
+        fail_msg("%s is %.*s", key, MD_STR_ARG(pb_text(attribute(of, key), "1")));
+    }
+}
+
+static void test_trace_of_a_call(void **state)
+{
+    const struct md_http_header parent = {MD_STR("traceparent"),
+                                          MD_STR("00-" TRACE "-" PARENT "-01")};
+
+    (void)state;
+    change("/v2/trace/setting", "{\"trace_level\":[\"TIMESTAMPS\"]}");
+    fake_call_open(&server, &call, "/inference.GRPCInferenceService/ModelInfer", &parent);
+    send_inference("line", "x");
+    fake_call_close(&server, &call);
+    fake_call_wait(&server, &call, SIZE_MAX);
+    assert_int_equal(call.error.code, MD_CODE_OK);
+    assert_memory_equal(trailer("traceparent"), "00-" TRACE "-", 36);
+    assert_null(trailer("server-timing"));
+    fake_call_free(&call);
+    flush();
+    assert_int_equal(count_spans(), 5);
+    assert_string_equal(hex(pb_text(span(0), "4")), PARENT);
+    expect_text(span(0), "rpc.system", "grpc");
+    expect_text(span(0), "rpc.service", "inference.GRPCInferenceService");
+    expect_text(span(0), "rpc.method", "ModelInfer");
+    expect_text(span(0), "triton.request_id", "x");
+    assert_int_equal(pb_number(attribute(span(0), "rpc.grpc.status_code"), "3"), 0);
+}
+
+static void test_trace_timing_of_a_call(void **state)
+{
+    const struct md_http_header asks = {MD_STR("modeld-server-timing"), MD_STR("true")};
+
+    (void)state;
+    fake_call_open(&server, &call, "/inference.GRPCInferenceService/ModelInfer", &asks);
+    send_inference("line", "x");
+    fake_call_close(&server, &call);
+    fake_call_wait(&server, &call, SIZE_MAX);
+    assert_non_null(strstr(trailer("server-timing"), "compute;dur="));
+    fake_call_free(&call);
+}
+
+static void test_trace_of_a_stream_is_one_for_each_message(void **state)
+{
+    static const char *const ids[] = {"first", "bad", "last"};
+
+    (void)state;
+    change("/v2/trace/setting", "{\"trace_level\":[\"TIMESTAMPS\"],\"trace_rate\":\"1\"}");
+    fake_call_open(&server, &call, "/inference.GRPCInferenceService/ModelStreamInfer", NULL);
+    send_inference("line", ids[0]);
+    send_inference("one", ids[1]); /* its input has another shape */
+    send_inference("line", ids[2]);
+    fake_call_close(&server, &call);
+    fake_call_wait(&server, &call, SIZE_MAX);
+    assert_int_equal(call.error.code, MD_CODE_OK);
+    fake_call_free(&call);
+    flush();
+    assert_int_equal(count_spans(), 5 + 2 + 5);
+    const size_t roots[] = {0, 5, 7};
+    for (size_t i = 0; i < MD_COUNT_OF(roots); i++) {
+        assert_true(md_str_eq_c(pb_text(span(roots[i]), "5"), "InferRequest"));
+        expect_text(span(roots[i]), "triton.request_id", ids[i]);
+        expect_text(span(roots[i]), "rpc.method", "ModelStreamInfer");
+    }
+    assert_int_equal(pb_number(attribute(span(5), "rpc.grpc.status_code"), "3"),
+                     MD_CODE_INVALID_ARGUMENT);
+    assert_false(md_str_eq(pb_text(span(0), "1"), pb_text(span(5), "1")));
+}
+
 /* --- Server-Timing -------------------- */
 
 static void test_trace_timing_is_told_on_request(void **state)
@@ -409,6 +507,9 @@ int main(void)
         cmocka_unit_test(test_trace_is_the_callers_decision),
         TRACE_TEST(test_trace_of_a_failure_names_it),
         TRACE_TEST(test_trace_counts_by_rate),
+        TRACE_TEST(test_trace_of_a_call),
+        TRACE_TEST(test_trace_timing_of_a_call),
+        TRACE_TEST(test_trace_of_a_stream_is_one_for_each_message),
         TRACE_TEST(test_trace_timing_is_told_on_request),
     };
 
