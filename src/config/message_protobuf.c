@@ -6,6 +6,7 @@
 #include "config/schema.h"
 
 #include <assert.h>
+#include <math.h>
 
 struct printer {
     struct md_bytes *out;
@@ -31,7 +32,7 @@ static bool is_default(const struct md_field_desc *field, struct md_value value)
     case MD_FIELD_BOOL:
         return !value.as.boolean;
     case MD_FIELD_DOUBLE:
-        return memcmp(&value.as.number, &(double){0}, sizeof(double)) == 0; /* -0 is none */
+        return value.as.number == 0 && !signbit(value.as.number);
     case MD_FIELD_STRING:
         return value.as.string.len == 0;
     default:
