@@ -178,6 +178,33 @@ static inline void fake_call_open(struct fake_server *server, struct fake_call *
     }
 }
 
+/* A slow client takes what waits for it, and what comes from now on. */
+static inline void fake_call_read(struct fake_call *call)
+{
+    call->is_slow = false;
+    for (size_t i = 0; i < call->unsent_count; i++) {
+        struct fake_unsent unsent = call->unsent[i];
+        call->unsent[i].bytes = 0;
+        if (unsent.sent) {
+            unsent.sent(unsent.arg);
+        }
+    }
+    call->unsent_count = 0;
+}
+
+/* The client resets the stream, or its deadline passes. */
+static inline void fake_call_cancel(struct fake_call *call)
+{
+    if (fake_call_is_over(call)) {
+        return;
+    }
+    call->fake.x.cancelled = true;
+    fake_call_read(call);
+    if (call->fake.x.handler->on_cancel) {
+        call->fake.x.handler->on_cancel(&call->fake.x);
+    }
+}
+
 /* One message: it ends at a multiple of 64, as those of a session do. Waits while the call is
  * paused. A unary call's handler sees it when the client half-closes. */
 static inline void fake_call_send(struct fake_server *server, struct fake_call *call,
@@ -198,7 +225,11 @@ static inline void fake_call_send(struct fake_server *server, struct fake_call *
     x->body = MD_STR("");
     if (message.len) {
         x->body_block = md_pool_alloc(md_loop_pool(server->loop), message.len + lead, &over_budget);
-        if (!x->body_block) { /* as a session would */
+        if (!x->body_block && x->handler->on_message) { /* as a session would: it resets a stream */
+            fake_call_cancel(call);
+            return;
+        }
+        if (!x->body_block) {
             call->ends++;
             (void)md_error_set(&call->error, MD_REASON_INFLIGHT_BYTES, "no memory for the body");
             return;
@@ -228,33 +259,6 @@ static inline void fake_call_wait(struct fake_server *server, struct fake_call *
     for (int turn = 0;
          call->message_count < count && !fake_call_is_over(call) && turn < FAKE_TURNS_MAX; turn++) {
         fake_call_turn(server);
-    }
-}
-
-/* A slow client takes what waits for it, and what comes from now on. */
-static inline void fake_call_read(struct fake_call *call)
-{
-    call->is_slow = false;
-    for (size_t i = 0; i < call->unsent_count; i++) {
-        struct fake_unsent unsent = call->unsent[i];
-        call->unsent[i].bytes = 0;
-        if (unsent.sent) {
-            unsent.sent(unsent.arg);
-        }
-    }
-    call->unsent_count = 0;
-}
-
-/* The client resets the stream, or its deadline passes. */
-static inline void fake_call_cancel(struct fake_call *call)
-{
-    if (fake_call_is_over(call)) {
-        return;
-    }
-    call->fake.x.cancelled = true;
-    fake_call_read(call);
-    if (call->fake.x.handler->on_cancel) {
-        call->fake.x.handler->on_cancel(&call->fake.x);
     }
 }
 
