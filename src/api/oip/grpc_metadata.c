@@ -80,7 +80,7 @@ static void put_tensors(struct md_bytes *out, uint32_t number, const struct md_t
         size_t begin = md_pb_begin(out, number);
         md_pb_put_bytes(out, 1, specs[i].name);
         md_pb_put_bytes(out, 2, md_str_of(md_dtype_name(specs[i].dtype)));
-        md_pb_put_packed(out, 3, specs[i].shape, (size_t)specs[i].rank);
+        md_pb_put_packed(out, 3, specs[i].shape, specs[i].rank == MD_RANK_ANY ? 0 : specs[i].rank);
         md_pb_end(out, begin);
     }
 }
