@@ -59,6 +59,7 @@ static const struct md_tls_options *options_of(const struct rig *rig)
 static void rig_connect(struct rig *rig, int buffer_bytes)
 {
     struct md_error err;
+    static const char peer_name[MD_OS_PEER_MAX] = "peer";
     int fds[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
@@ -66,7 +67,7 @@ static void rig_connect(struct rig *rig, int buffer_bytes)
         (void)setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
         (void)setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
     }
-    rig->conn = md_conn_create(fds[0], "peer", rig->loop);
+    rig->conn = md_conn_create(fds[0], peer_name, rig->loop);
     assert_non_null(rig->conn);
     assert_true(md_conn_start_tls(rig->conn, rig->context, MD_NS_PER_S, &err));
     assert_true(md_loop_fd_add(rig->loop, &rig->conn->fd, MD_LOOP_READ, &err));
