@@ -215,6 +215,11 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 static bool set_rules(struct loading *l)
 {
     static const char groups[] = "X25519:P-256:P-384";
+    static const char ciphers_1_2[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+                                      "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+                                      "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+    static const char ciphers_1_3[] =
+        "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
     static const unsigned char session_context[] = "modeld";
     const struct md_tls_options *options = l->options;
     SSL_CTX *ssl = l->ssl;
@@ -239,9 +244,8 @@ static bool set_rules(struct loading *l)
                options->min_version == MD_TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION, NULL) == 1 &&
            md_openssl.SSL_CTX_ctrl(ssl, SSL_CTRL_SET_GROUPS_LIST, 0, (void *)(uintptr_t)groups) ==
                1 &&
-           md_openssl.SSL_CTX_set_cipher_list(ssl, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
-           md_openssl.SSL_CTX_set_ciphersuites(ssl, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
-                                                    "TLS_CHACHA20_POLY1305_SHA256") == 1 &&
+           md_openssl.SSL_CTX_set_cipher_list(ssl, ciphers_1_2) == 1 &&
+           md_openssl.SSL_CTX_set_ciphersuites(ssl, ciphers_1_3) == 1 &&
            md_openssl.SSL_CTX_set_session_id_context(ssl, session_context,
                                                      sizeof session_context - 1) == 1;
 }
