@@ -207,3 +207,26 @@ bool md_os_file_peek(const char *path, char *text, size_t size)
     text[n] = '\0';
     return true;
 }
+
+bool md_os_file_create(const char *path, int *fd, struct md_error *err)
+{
+    enum { MODE = 0640 };
+
+    *fd = md_os_injected(EACCES) ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, MODE);
+    return *fd >= 0 || fail(err, "create", path);
+}
+
+bool md_os_file_write(int fd, const char *path, struct md_str text, struct md_error *err)
+{
+    while (text.len) {
+        ssize_t n = md_os_injected(ENOSPC) ? -1 : write(fd, text.ptr, text.len);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return fail(err, "write", path);
+        }
+        text = md_str_make(text.ptr + n, text.len - (size_t)n);
+    }
+    return true;
+}

@@ -49,4 +49,11 @@ bool md_os_real_path(const char *path, struct md_arena *arena, const char **out,
  * cannot be read. */
 bool md_os_file_peek(const char *path, char *text, size_t size) MD_MUST_CHECK;
 
+/* A new file, or an old one made empty, to be written from its beginning; closed with md_os_close
+ * (os/poll.h). */
+bool md_os_file_create(const char *path, int *fd, struct md_error *err) MD_MUST_CHECK;
+/* All of the text. `path` is for the error. */
+bool md_os_file_write(int fd, const char *path, struct md_str text, struct md_error *err)
+    MD_MUST_CHECK;
+
 #endif

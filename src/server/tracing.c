@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "trace/otlp_http.h"
+#include "trace/trace_file.h"
 
 static bool open_otlp(struct md_server *server, struct md_trace_sink *out, struct md_error *err)
 {
@@ -36,8 +37,11 @@ static bool open_otlp(struct md_server *server, struct md_trace_sink *out, struc
 static bool open_sink(void *arg, struct md_trace_sink *out, struct md_error *err)
 {
     struct md_server *server = arg;
+    const struct md_trace_config *config = &server->options.trace;
 
-    return open_otlp(server, out, err);
+    return config->is_triton
+               ? md_trace_file_open(config->file, (uint64_t)config->log_frequency, out, err)
+               : open_otlp(server, out, err);
 }
 
 bool md_server_create_tracer(struct md_server *server, struct md_error *err)

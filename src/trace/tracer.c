@@ -13,6 +13,7 @@ struct md_tracer {
     struct md_tracer_options options;             /* immutable */
     struct md_trace_settings *settings;           /* own */
     _Atomic(struct md_trace_exporter *) exporter; /* own; set once */
+    _Atomic uint64_t traces;                      /* that began */
     pthread_mutex_t mutex;                        /* of who changes settings */
 };
 
@@ -95,6 +96,7 @@ bool md_tracer_begin(struct md_tracer *tracer, struct md_str model, struct md_st
     }
     md_os_random(out, sizeof *out); /* an id of zeroes is as likely as any other: never */
     out->context.flags = MD_TRACE_SAMPLED;
+    out->number = atomic_fetch_add_explicit(&tracer->traces, 1, memory_order_relaxed) + 1;
     out->has_parent = kind == MD_TRACE_PARENT_SAMPLED;
     if (out->has_parent) {
         memcpy(out->context.trace_id, above.trace_id, sizeof above.trace_id);

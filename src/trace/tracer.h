@@ -30,6 +30,7 @@ struct md_trace {
     struct md_trace_context context;     /* of its own span */
     uint8_t parent_id[MD_SPAN_ID_BYTES]; /* the caller's span */
     bool has_parent;
+    uint64_t number; /* from 1, in the order in which traces began */
     uint8_t children[MD_TRACE_CHILDREN_MAX][MD_SPAN_ID_BYTES];
 };
 

@@ -1,5 +1,5 @@
 """Traces against receivers that decode what arrives with the official messages of OpenTelemetry."""
-import collections, http.server, pathlib, socket, threading, time
+import collections, http.server, json, pathlib, socket, threading, time
 
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
@@ -316,3 +316,45 @@ def test_wrong_trace_config_is_told_at_once(start, repository_of_two):
     assert server.process.wait(20) == 2
     assert "level must be OFF, TIMESTAMPS or TENSORS" in server.log()
     assert "did you mean 'opentelemetry,bsp_schedule_delay'?" in server.log()
+
+
+def test_trace_in_files_as_the_field_writes_them(start, repository_of_two, tmp_path_factory):
+    file = tmp_path_factory.mktemp("traces") / "trace.json"
+    server = start(repository_of_two, "--compat=triton", *(f"--trace-config={setting}" for setting in (
+        "level=TIMESTAMPS", "rate=1", f"triton,file={file}", "triton,log-frequency=2")))
+    settings = server.get("/v2/trace/setting").json()
+    assert settings == {"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "-1", "log_frequency": "2",
+                        "trace_file": str(file), "trace_mode": "triton"}
+    for i in range(3):
+        r = server.infer("one", ONE, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"}, id=f"\n{i}")
+        assert r.status == 200 and "traceparent" not in r.headers
+    assert server.stop() == 0
+    names = ["REQUEST_START", "QUEUE_START", "COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END",
+             "REQUEST_END", "HTTP_RECV_START", "HTTP_RECV_END", "HTTP_SEND_START", "HTTP_SEND_END"]
+    number = 0
+    for suffix, traces in (("0", 2), ("1", 1)):
+        objects = json.loads(pathlib.Path(f"{file}.{suffix}").read_text())
+        assert len(objects) == traces * (1 + len(names))
+        for _ in range(traces):
+            head, events, objects = objects[0], objects[1:1 + len(names)], objects[1 + len(names):]
+            number += 1
+            assert head == {"id": number, "model_name": "one", "model_version": 1, "request_id": f"\n{number - 1}"}
+            assert all(e["id"] == number and len(e["timestamps"]) == 1 for e in events)
+            times = {e["timestamps"][0]["name"]: e["timestamps"][0]["ns"] for e in events}
+            assert list(times) == names
+            assert times["HTTP_RECV_START"] <= times["HTTP_RECV_END"] <= times["QUEUE_START"]
+            assert [times[n] for n in names[:7]] == sorted(times[n] for n in names[:7])
+            assert times["REQUEST_END"] <= times["HTTP_SEND_START"]
+
+
+def test_trace_file_that_cannot_be_written_is_told_at_start(start, repository_of_two, tmp_path):
+    server = start(repository_of_two, "--trace-config=mode=triton", "--trace-config=level=TIMESTAMPS",
+                   f"--trace-config=triton,file={tmp_path}/absent/trace.json", wait=False)
+    assert server.process.wait(20) == 1
+    assert "absent/trace.json: No such file or directory" in server.log()
+
+
+def test_trace_without_a_file_cannot_be_turned_on(start, repository_of_two):
+    server = start(repository_of_two, "--compat=triton")
+    r = server.request("POST", "/v2/trace/setting", {"trace_level": ["TIMESTAMPS"]})
+    assert r.status == 400 and "invalid trace setting" in r.json()["error"]

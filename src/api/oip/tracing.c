@@ -3,6 +3,7 @@
  */
 #include "api/oip/tracing.h"
 
+#include "api/oip/trace_events.h"
 #include "base/clock.h"
 #include "trace/span.h"
 #include "trace/tracer.h"
@@ -150,7 +151,7 @@ size_t md_oip_trace_headers(const struct md_oip_inference *inference,
             out[count++] = (struct md_http_header){MD_STR("server-timing"), text};
         }
     }
-    if (trace->is_traced) {
+    if (trace->is_traced && !inference->oip->options->trace.is_triton) {
         char *text = md_arena_alloc(inference->arena, MD_TRACEPARENT_BYTES + 1);
         if (text) {
             md_traceparent_print(&trace->ids.context, text);
@@ -277,32 +278,47 @@ static void append_phase(const struct md_oip_inference *inference, size_t phase,
     md_span_append(&span, out);
 }
 
+/* Their number. */
+static size_t append_spans(const struct md_oip_inference *inference, uint64_t now_ns,
+                           unsigned http_status, const struct md_error *err, struct md_bytes *out)
+{
+    const uint64_t epoch_ns = md_clock_realtime_ns() - now_ns;
+    struct span_times times[PHASES + 1];
+    size_t count = 1;
+
+    read_times(inference, now_ns, times);
+    for (size_t i = 0; i <= PHASES; i++) {
+        times[i].end_ns += epoch_ns;
+        times[i].begin_ns += times[i].begin_ns ? epoch_ns : 0;
+    }
+    append_request(inference, &times[PHASES], http_status, err, out);
+    for (size_t i = 0; i < PHASES; i++) {
+        if (times[i].begin_ns) {
+            append_phase(inference, i, &times[i], out);
+            count++;
+        }
+    }
+    return count;
+}
+
 void md_oip_trace_finish(struct md_oip_inference *inference, unsigned http_status,
                          const struct md_error *err)
 {
-    struct md_bytes spans = {0};
-    struct span_times times[PHASES + 1];
+    const struct md_oip_trace *trace = inference->trace;
     const uint64_t now_ns = md_clock_monotonic_ns();
-    const uint64_t epoch_ns = md_clock_realtime_ns() - now_ns;
+    struct md_bytes out = {0};
     size_t count = 1;
 
-    if (inference->trace->is_traced && md_bytes_reserve(&spans, SPANS_BYTES)) {
-        read_times(inference, now_ns, times);
-        for (size_t i = 0; i <= PHASES; i++) {
-            times[i].end_ns += epoch_ns;
-            times[i].begin_ns += times[i].begin_ns ? epoch_ns : 0;
+    if (trace->is_traced && md_bytes_reserve(&out, SPANS_BYTES)) {
+        if (inference->oip->options->trace.is_triton) {
+            md_oip_trace_events_append(inference, trace->ids.number, now_ns, &out);
+        } else {
+            count = append_spans(inference, now_ns, http_status, err, &out);
         }
-        append_request(inference, &times[PHASES], http_status, err, &spans);
-        for (size_t i = 0; i < PHASES; i++) {
-            if (times[i].begin_ns) {
-                append_phase(inference, i, &times[i], &spans);
-                count++;
-            }
-        }
-        if (!spans.failed) {
-            md_tracer_submit(inference->oip->tracer, md_bytes_view(&spans), count);
+        if (!out.failed) {
+            md_tracer_submit(inference->oip->tracer, md_bytes_view(&out), count);
         }
     }
-    md_bytes_deinit(&spans);
+    md_bytes_deinit(&out);
     inference->trace = NULL;
 }

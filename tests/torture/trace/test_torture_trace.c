@@ -7,7 +7,11 @@
 #include "base/clock.h"
 #include "os/clock.h"
 #include "trace/otlp_http.h"
+#include "trace/trace_file.h"
 #include "trace/tracer.h"
+
+#include <stdio.h>
+#include <unistd.h>
 
 enum { REQUESTS = 20 };
 
@@ -125,12 +129,44 @@ static void test_torture_otlp_sink(void **state)
     }
 }
 
+static void test_torture_trace_file(void **state)
+{
+    static const enum md_fault_kind kinds[] = {MD_FAULT_ALLOC, MD_FAULT_SYSCALL};
+    const struct md_trace_message message = {.body = MD_STR(",{}\n,{}\n,{}\n")};
+    char path[64], name[80];
+
+    (void)state;
+    (void)snprintf(path, sizeof path, "/tmp/modeld-trace-%d", (int)getpid());
+    for (size_t i = 0; i < MD_COUNT_OF(kinds); i++) {
+        for (struct torture t = {.kind = kinds[i]}; torture_next(&t);) {
+            struct md_trace_answer answer = {0};
+            struct md_trace_sink sink;
+            struct md_error err;
+            torture_arm(&t);
+            bool ok = md_trace_file_open(path, 2, &sink, &err);
+            const bool opened = ok;
+            ok = ok && sink.send(sink.arg, &message, &answer) == MD_TRACE_TAKEN;
+            if (opened) {
+                sink.destroy(sink.arg);
+            }
+            bool delivered = torture_disarm(&t);
+            torture_check(&t, ok || delivered);
+            torture_check(&t, ok || !opened || *answer.text);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(name, sizeof name, "%s.%d", path, i);
+        (void)unlink(name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_torture_tracer_allocations),
         cmocka_unit_test(test_torture_tracer_system_calls),
         cmocka_unit_test(test_torture_otlp_sink),
+        cmocka_unit_test(test_torture_trace_file),
     };
 
     md_os_clock_install();
