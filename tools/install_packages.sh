@@ -5,7 +5,7 @@
 set -euo pipefail
 
 declare -A groups=(
-    [build]="build-essential cmake ninja-build pkg-config zlib1g-dev libyaml-dev libcmocka-dev
+    [build]="build-essential cmake ninja-build pkg-config zlib1g-dev libyaml-dev libnghttp2-dev libcmocka-dev
              libcurl4-openssl-dev libssl-dev openssl protobuf-compiler python3 python3-venv python3-pip
              unzip curl ca-certificates"
     [check]="clang clang-format clang-tidy libclang-rt-14-dev valgrind abigail-tools prometheus

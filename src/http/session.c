@@ -118,7 +118,6 @@ static void session_free(struct md_session *session)
     md_block_unref(session->in);
     md_bytes_deinit(&session->head);
     md_bytes_deinit(&session->stream);
-    md_chain_deinit(&session->deflated);
     md_free(session);
 }
 

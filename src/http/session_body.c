@@ -34,12 +34,9 @@ void md_session_release_body(struct md_session *session)
 {
     end_stall(session);
     md_block_unref(session->body);
-    md_block_unref(session->decoded);
-    md_inflate_destroy(session->inflate);
-    md_deflate_destroy(session->deflate);
-    session->body = session->decoded = NULL;
-    session->inflate = NULL;
-    session->deflate = NULL;
+    md_unpack_deinit(&session->unpack);
+    md_pack_deinit(&session->pack);
+    session->body = NULL;
 }
 
 void md_session_drop_buffer(struct md_session *session)
@@ -173,16 +170,15 @@ static void body_complete(struct md_session *session)
     x->handler->on_request(x);
 }
 
-static bool begin_inflate(struct md_session *session, struct md_error *err)
+/* No coding counts as known. */
+static bool knows_coding(struct md_str name, enum md_coding *coding)
 {
-    bool gzip = md_str_eq_nocase(session->request.content_encoding, MD_STR("gzip"));
-
-    return md_inflate_create(gzip ? MD_CODING_GZIP : MD_CODING_DEFLATE,
-                             md_pool_budget(md_loop_pool(session->x.loop)), &session->inflate, err);
+    return name.len == 0 || md_coding_from_name(name, coding);
 }
 
 static void end_body(struct md_session *session)
 {
+    enum md_coding coding = MD_CODING_GZIP;
     struct md_error err;
 
     /* a coding of nothing is nothing: some clients name one on every request */
@@ -194,16 +190,10 @@ static void end_body(struct md_session *session)
     session->state = MD_SESSION_INFLATE;
     session->deadline_ns = 0;
     md_conn_want(session->conn, 0);
-    session->decoded_bytes = session->inflate_at = 0;
-    if (!begin_inflate(session, &err)) {
+    (void)knows_coding(session->request.content_encoding, &coding);
+    if (!md_unpack_begin(&session->unpack, coding, md_loop_pool(session->x.loop), &err)) {
         md_session_refuse(session, 503, MD_REFUSAL_MEMORY, err.text);
     }
-}
-
-static bool knows_coding(struct md_str coding)
-{
-    return coding.len == 0 || md_str_eq_nocase(coding, MD_STR("gzip")) ||
-           md_str_eq_nocase(coding, MD_STR("deflate"));
 }
 
 static void refuse_length(struct md_session *session)
@@ -230,11 +220,12 @@ static void send_continue(struct md_session *session)
 void md_session_begin_body(struct md_session *session)
 {
     const struct md_http_head *head = &session->request.head;
+    enum md_coding coding;
 
     session->x.body_max =
         md_size_min(session->x.body_max, md_pool_limit_bytes(md_loop_pool(session->x.loop)));
     session->state = MD_SESSION_BODY;
-    if (!session->answered && !knows_coding(session->request.content_encoding)) {
+    if (!session->answered && !knows_coding(session->request.content_encoding, &coding)) {
         md_session_refuse(session, 501, MD_REFUSAL_ENCODING, "Unsupported compression type");
         return;
     }
@@ -475,80 +466,39 @@ bool md_session_step_body(struct md_session *session)
 
 /* --- content coding -------------------- */
 
-/* Room for more decoded bytes; the first block bets on a factor of four. */
-static bool grow_decoded(struct md_session *session)
+static void unpacked(struct md_session *session)
 {
-    struct md_block *before = session->decoded;
-    size_t lead = lead_of(session), used = lead + session->decoded_bytes;
-
-    if (before && before->capacity > used) {
-        return md_block_charge(before,
-                               md_size_min(used + MD_SESSION_SLICE_BYTES, before->capacity));
-    }
-    size_t capacity = before ? before->capacity * 4
-                             : md_size_max(session->body_bytes * 4 + lead, CHUNKED_FIRST_BYTES);
-    struct md_block *larger = allocate(session, capacity);
-    if (!larger || !md_block_charge(larger, md_size_min(used + MD_SESSION_SLICE_BYTES, capacity))) {
-        md_block_unref(larger);
-        return false;
-    }
-    if (before) {
-        memcpy(larger->data, before->data, used);
-        md_block_unref(before);
-    }
-    session->decoded = larger;
-    return true;
-}
-
-static void inflated(struct md_session *session)
-{
-    if (session->inflate_at != session->body_bytes) {
-        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED,
-                          "bytes follow the end of the compressed body");
-        return;
-    }
     md_block_unref(session->body);
-    md_inflate_destroy(session->inflate);
-    session->inflate = NULL;
-    session->body = session->decoded;
-    session->decoded = NULL;
+    session->body = session->unpack.block;
+    session->unpack.block = NULL;
     session->body_lead = lead_of(session);
-    session->body_bytes = session->decoded_bytes;
+    session->body_bytes = session->unpack.bytes;
     body_complete(session);
 }
 
 bool md_session_step_inflate(struct md_session *session)
 {
     const char *in = session->body ? session->body->data + session->body_lead : "";
-    size_t lead = lead_of(session);
-    size_t consumed, produced;
     struct md_error err;
 
-    if (!grow_decoded(session)) {
-        md_session_refuse(session, 503, MD_REFUSAL_MEMORY,
-                          "too many bytes are in flight: try again");
+    switch (md_unpack_step(&session->unpack, md_loop_pool(session->x.loop),
+                           md_str_make(in, session->body_bytes), lead_of(session),
+                           session->x.body_max, &err)) {
+    case MD_PROGRESS_DONE:
+        unpacked(session);
         return true;
-    }
-    size_t room = md_size_min(session->decoded->capacity - lead - session->decoded_bytes,
-                              MD_SESSION_SLICE_BYTES);
-    enum md_progress progress = md_inflate_step(
-        session->inflate, in + session->inflate_at, session->body_bytes - session->inflate_at,
-        session->decoded->data + lead + session->decoded_bytes, room, &consumed, &produced, &err);
-    session->inflate_at += consumed;
-    session->decoded_bytes += produced;
-    if (session->decoded_bytes > session->x.body_max) {
-        refuse_length(session);
-    } else if (progress == MD_PROGRESS_DONE) {
-        inflated(session);
-    } else if (progress == MD_PROGRESS_ERROR && err.reason == MD_REASON_OUT_OF_MEMORY) {
-        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, err.text);
-    } else if (progress == MD_PROGRESS_ERROR) {
-        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, err.text);
-    } else if (produced == 0 && consumed == 0) {
-        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, "the compressed body ends too early");
-    } else {
+    case MD_PROGRESS_AGAIN:
         md_session_yield(session);
         return false;
+    default:
+        break;
+    }
+    if (err.reason == MD_REASON_TOO_LARGE) {
+        refuse_length(session);
+    } else if (err.reason == MD_REASON_MALFORMED) {
+        md_session_refuse(session, 400, MD_REFUSAL_MALFORMED, err.text);
+    } else {
+        md_session_refuse(session, 503, MD_REFUSAL_MEMORY, err.text);
     }
     return true;
 }

@@ -17,9 +17,8 @@
 #define MD_HTTP_SESSION_INTERNAL_H
 
 #include "base/bytes.h"
-#include "base/chain.h"
-#include "codec/deflate.h"
 #include "codec/json.h"
+#include "http/coding.h"
 #include "http/http1.h"
 #include "http/session.h"
 
@@ -27,7 +26,6 @@ enum {
     MD_SESSION_IN_BYTES = 16 * 1024, /* read buffer; a larger head takes a larger block */
     MD_SESSION_DISCARD_MAX =
         1024 * 1024, /* unread body that is worth reading to keep the connection */
-    MD_SESSION_SLICE_BYTES = 64 * 1024, /* of compression work between looks at other connections */
     MD_SESSION_TURN_BYTES = 512 * 1024, /* received and sent between them: the kernel copies that in
                                            a tenth of a millisecond */
 };
@@ -65,10 +63,7 @@ struct md_session {
     size_t stalled_bytes;  /* held by this body while it waits for memory */
     bool awaited;          /* the body's first byte: no memory is taken before */
     bool discard;          /* the answer is decided: read the rest of the body and drop it */
-    struct md_inflate *inflate;
-    struct md_block *decoded;
-    size_t decoded_bytes;
-    size_t inflate_at;
+    struct md_unpack unpack;
 
     /* answering */
     bool pinned; /* a caller still needs it: not to be freed */
@@ -81,15 +76,13 @@ struct md_session {
     struct md_http_response response;
     struct md_bytes head; /* of the response; kept for the next */
     size_t head_at;
-    const struct iovec *reply_parts; /* borrow: the response's, or of `deflated` */
+    const struct iovec *reply_parts; /* borrow: the response's, or of `pack` */
     size_t reply_part_count, part_at, part_offset;
     size_t reply_left;
     uint64_t reply_bytes; /* sent */
     size_t turn_bytes;    /* received and sent since other connections had their turn */
-    struct md_deflate *deflate;
-    struct md_chain deflated;
-    const char *deflate_coding;
-    size_t deflate_part, deflate_at;
+    struct md_pack pack;  /* own: the compressed answer */
+    const char *coding;   /* of it */
     /* streaming answer */
     bool streaming, stream_ended, stream_chunked;
     struct md_bytes stream;

@@ -8,7 +8,6 @@
 
 enum {
     COMPRESS_FROM_BYTES = 1024,
-    DEFLATE_ROOM_BYTES = 512, /* for one step at least */
     PARTS_A_SEND = 64,
     STREAM_MAX_BYTES = 16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
 };
@@ -126,8 +125,8 @@ static void append_body(struct md_session *session, struct md_str bytes, bool la
 {
     struct md_bytes deflated = {.max = STREAM_MAX_BYTES};
 
-    if (session->deflate) {
-        if (!md_deflate_append(session->deflate, bytes, last, &deflated)) {
+    if (session->pack.deflate) {
+        if (!md_deflate_append(session->pack.deflate, bytes, last, &deflated)) {
             md_session_lost(session);
         }
         bytes = md_bytes_view(&deflated);
@@ -201,61 +200,6 @@ const struct md_exchange_calls md_session_calls = {.respond = respond,
 
 /* --- head -------------------- */
 
-/* A quality value, "0" to "1" with three decimals, in thousandths (RFC 9110 12.4.2). What is none
- * counts as 0: then no coding is used, which is always right. */
-static int quality_of(struct md_str parameters)
-{
-    struct md_str text = md_str_trim(parameters);
-    int quality = 0;
-
-    if (text.len == 0) {
-        return 1000;
-    }
-    if (text.len < 3 || (text.ptr[0] | 0x20) != 'q' || text.ptr[1] != '=') {
-        return 0;
-    }
-    for (size_t i = 2, weight = 1000; i < text.len && weight; i++) {
-        if (i == 3) {
-            if (text.ptr[i] != '.') {
-                return 0;
-            }
-            continue;
-        }
-        if (text.ptr[i] < '0' || text.ptr[i] > '9') {
-            return 0;
-        }
-        quality += (text.ptr[i] - '0') * (int)weight;
-        weight /= 10;
-    }
-    return quality;
-}
-
-/* The coding that the client likes best of those we have; false: none. */
-static bool choose_coding(struct md_str accept, enum md_coding *coding)
-{
-    enum { GZIP, DEFLATE, IDENTITY, ANY, COUNT };
-    static const struct md_str names[COUNT] = {MD_STR("gzip"), MD_STR("deflate"),
-                                               MD_STR("identity"), MD_STR("*")};
-    int quality[COUNT] = {-1, -1, -1, -1};
-    struct md_str piece, name;
-
-    while (md_str_split(&accept, ',', &piece)) {
-        if (!md_str_split(&piece, ';', &name)) {
-            continue;
-        }
-        for (size_t i = 0; i < COUNT; i++) {
-            if (md_str_eq_nocase(md_str_trim(name), names[i])) {
-                quality[i] = quality_of(piece);
-            }
-        }
-    }
-    int gzip = quality[GZIP] >= 0 ? quality[GZIP] : quality[ANY];
-    int deflate = quality[DEFLATE] >= 0 ? quality[DEFLATE] : quality[ANY];
-    int best = gzip >= deflate ? gzip : deflate;
-    *coding = gzip >= deflate ? MD_CODING_GZIP : MD_CODING_DEFLATE;
-    return best > 0 && best >= quality[IDENTITY];
-}
-
 /* Whether the answer that was noted may be compressed for this client; then it is to be. */
 static bool begin_deflate(struct md_session *session)
 {
@@ -263,12 +207,11 @@ static bool begin_deflate(struct md_session *session)
     enum md_coding coding;
     struct md_error err;
 
-    if (!session->response.may_compress || !accept.len || !choose_coding(accept, &coding) ||
-        !md_deflate_create(coding, md_pool_budget(md_loop_pool(session->x.loop)), &session->deflate,
-                           &err)) {
+    if (!session->response.may_compress || !accept.len || !md_coding_choose(accept, &coding) ||
+        !md_pack_begin(&session->pack, coding, md_loop_pool(session->x.loop), &err)) {
         return false;
     }
-    session->deflate_coding = coding == MD_CODING_GZIP ? "gzip" : "deflate";
+    session->coding = md_coding_name(coding);
     return true;
 }
 
@@ -387,13 +330,12 @@ void md_session_begin_reply(struct md_session *session)
         /* HTTP/1.0 has no chunks: the end of the connection ends the body, which Content-Length
          * must not deny */
         print_head(session, session->stream_chunked ? MD_HTTP1_CHUNKED : MD_HTTP1_UNTIL_CLOSE,
-                   session->deflate ? session->deflate_coding : NULL);
+                   session->pack.deflate ? session->coding : NULL);
         set_parts(session, NULL, 0, 0);
         return;
     }
     if (body_size(session) > COMPRESS_FROM_BYTES && begin_deflate(session)) {
         session->state = MD_SESSION_DEFLATE;
-        session->deflate_part = session->deflate_at = 0;
         session->deadline_ns = 0;
         md_conn_want(session->conn, 0);
         return;
@@ -405,53 +347,32 @@ void md_session_begin_reply(struct md_session *session)
 
 static void end_deflate(struct md_session *session)
 {
-    const struct md_chain *deflated = &session->deflated;
-    struct iovec *parts = md_arena_alloc(&session->x.arena, deflated->part_count * sizeof *parts);
+    const struct md_chain *packed = &session->pack.chain;
+    struct iovec *parts = md_arena_alloc(&session->x.arena, packed->part_count * sizeof *parts);
 
     if (!parts) {
         reply_plain(session);
         return;
     }
-    md_chain_parts(deflated, parts);
-    print_head(session, (int64_t)md_chain_bytes(deflated), session->deflate_coding);
-    set_parts(session, parts, deflated->part_count, md_chain_bytes(deflated));
+    md_chain_parts(packed, parts);
+    print_head(session, (int64_t)md_chain_bytes(packed), session->coding);
+    set_parts(session, parts, packed->part_count, md_chain_bytes(packed));
 }
 
 bool md_session_step_deflate(struct md_session *session)
 {
-    const struct md_http_response *response = &session->response;
-    bool last = session->deflate_part + 1 >= response->part_count;
-    const struct iovec *part = &response->parts[session->deflate_part];
-    size_t in_len = md_size_min(part->iov_len - session->deflate_at, MD_SESSION_SLICE_BYTES);
-    bool last_slice = last && session->deflate_at + in_len == part->iov_len;
-    struct md_bytes *out =
-        md_chain_room(&session->deflated, md_loop_pool(session->x.loop), DEFLATE_ROOM_BYTES);
-    enum md_progress progress = MD_PROGRESS_ERROR;
-    size_t consumed, produced;
-
-    if (out) {
-        progress = md_deflate_step(
-            session->deflate, (const char *)part->iov_base + session->deflate_at, in_len,
-            last_slice, out->data + out->len, out->capacity - out->len, &consumed, &produced);
-    }
-    if (progress == MD_PROGRESS_ERROR) {
+    switch (md_pack_step(&session->pack, md_loop_pool(session->x.loop), session->response.parts,
+                         session->response.part_count)) {
+    case MD_PROGRESS_DONE:
+        end_deflate(session);
+        return true;
+    case MD_PROGRESS_AGAIN:
+        md_session_yield(session);
+        return false;
+    default:
         reply_plain(session);
         return true;
     }
-    session->deflate_at += consumed;
-    out->len += produced;
-    if (!last && session->deflate_at == part->iov_len) {
-        session->deflate_part++;
-        session->deflate_at = 0;
-    }
-    if (progress == MD_PROGRESS_AGAIN) {
-        md_session_yield(session);
-        return false;
-    }
-    md_deflate_destroy(session->deflate);
-    session->deflate = NULL;
-    end_deflate(session);
-    return true;
 }
 
 /* --- sending -------------------- */
@@ -517,7 +438,6 @@ static void end_exchange(struct md_session *session)
     md_arena_cache_take_back(md_loop_arenas(x->loop), &x->arena);
     md_session_release_body(session);
     md_bytes_deinit(&session->stream); /* an idle connection keeps no more than a head */
-    md_chain_deinit(&session->deflated);
     session->handler_has_it = session->answered = session->streaming = false;
     session->deadline_ns = 0;
     if (session->close_after) {
