@@ -267,6 +267,17 @@ struct md_block *md_pool_alloc_urgent(struct md_pool *pool, size_t bytes, bool *
     return alloc(pool, bytes, bytes, eighth(pool), over_budget);
 }
 
+bool md_pool_count(struct md_pool *pool, size_t bytes)
+{
+    return !md_fault_hit(MD_FAULT_REGION) &&
+           take_credit(pool, bytes, pool->budget->limit_bytes + eighth(pool));
+}
+
+void md_pool_uncount(struct md_pool *pool, size_t bytes)
+{
+    give_credit(pool, bytes);
+}
+
 struct md_block *md_block_create(struct md_budget *budget, size_t bytes, bool *over_budget)
 {
     *over_budget = !md_budget_take(budget, bytes);

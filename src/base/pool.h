@@ -79,6 +79,11 @@ void md_block_unref(struct md_block *block); /* any thread; NULL is fine */
 /* Frees what lies on the free lists above `keep_bytes` and returns the credit. Owner only. */
 void md_pool_trim(struct md_pool *pool, size_t keep_bytes);
 
+/* Counts memory that is no block, for objects of which a client can make many: as small blocks are,
+ * up to an eighth beyond the limit; false there. Owner only. */
+bool md_pool_count(struct md_pool *pool, size_t bytes) MD_MUST_CHECK;
+void md_pool_uncount(struct md_pool *pool, size_t bytes);
+
 /* What it draws on. */
 struct md_budget *md_pool_budget(struct md_pool *pool);
 /* What all blocks of the process may take together. */

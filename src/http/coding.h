@@ -12,7 +12,7 @@
 enum { MD_CODING_SLICE_BYTES = 64 * 1024 }; /* of work in one step */
 
 /* "gzip" or "deflate". */
-bool md_coding_from_name(struct md_str name, enum md_coding *coding) MD_MUST_CHECK;
+bool md_coding_from_name(struct md_str name, enum md_coding *coding);
 const char *md_coding_name(enum md_coding coding);
 /* The coding that a client likes best of those that we have, by its Accept-Encoding; false: none.
  */

@@ -161,7 +161,7 @@ static inline bool is(struct md_str text, struct md_str lower)
 
 /* --- request line -------------------- */
 
-static enum md_http_method method_of(struct md_str name)
+enum md_http_method md_http_method_of(struct md_str name)
 {
     static const struct {
         struct md_str name;
@@ -262,7 +262,7 @@ static bool parse_request_line(const char **at, const char *end, struct md_http1
                       "the request line does not begin with a method and a space");
     }
     out->head.method_name = md_str_make(method, (size_t)(line - method));
-    out->head.method = method_of(out->head.method_name);
+    out->head.method = md_http_method_of(out->head.method_name);
     target = line + 1;
     line = memchr(target, ' ', (size_t)(line_end - target));
     if (!line || line == target) {

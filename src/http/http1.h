@@ -91,5 +91,6 @@ struct md_http1_response_head {
 void md_http1_print_head(const struct md_http1_response_head *head, struct md_bytes *out);
 
 const char *md_http_status_text(unsigned status);
+enum md_http_method md_http_method_of(struct md_str name);
 
 #endif

@@ -41,6 +41,7 @@ struct md_http2_piece {
     const char *data;
     size_t len;
     void (*sent)(struct md_http2_piece *piece); /* it has left or never will; NULL: nobody asks */
+    void *arg;                                  /* the owner's */
 };
 
 struct md_http2_stream {
@@ -108,6 +109,7 @@ struct md_http2 {
     uint32_t last_id;     /* highest stream that was opened */
     uint32_t refuse_from; /* streams from this on are refused: we are going away; 0: none */
     bool peer_going_away;
+    unsigned ack_count;   /* answers to control frames since everything was written */
     unsigned idle_frames; /* since the last that got somebody further */
     int64_t reset_credit;
     unsigned ping_count; /* received */

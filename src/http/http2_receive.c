@@ -19,9 +19,9 @@ enum {
 enum {
     IDLE_FRAMES_MAX = 10000,
     HEAD_FRAMES_MAX = 64,
-    CONTROL_TEXT_MAX = 64 * 1024, /* answers to control frames that it does not read */
-    RESET_BURST = 1000,           /* requests given up early, beyond those that were answered */
-    BLOCK_SPARE = 4096,           /* of a header block beyond its fields: what HPACK adds */
+    ACKS_MAX = 1000,    /* answers to its control frames that it does not read */
+    RESET_BURST = 1000, /* requests given up early, beyond those that were answered */
+    BLOCK_SPARE = 4096, /* of a header block beyond its fields: what HPACK adds */
 };
 
 /* --- failures -------------------- */
@@ -53,10 +53,14 @@ static enum md_http2_event_kind idle_frame(struct md_http2 *h2)
     if (++h2->idle_frames > IDLE_FRAMES_MAX) {
         return fail(h2, MD_HTTP2_ENHANCE_YOUR_CALM, "too many frames that do nothing");
     }
-    if (md_http2_pending_bytes(h2) > CONTROL_TEXT_MAX && !h2->segment_count) {
-        return fail(h2, MD_HTTP2_ENHANCE_YOUR_CALM, "answers are not read");
-    }
     return MD_HTTP2_PROGRESS;
+}
+
+/* A frame that is answered by one of ours, which the peer has to read. */
+static enum md_http2_event_kind answered_frame(struct md_http2 *h2)
+{
+    return ++h2->ack_count > ACKS_MAX ? fail(h2, MD_HTTP2_ENHANCE_YOUR_CALM, "answers are not read")
+                                      : idle_frame(h2);
 }
 
 static void put_reset(struct md_http2 *h2, uint32_t id, enum md_http2_error error)
@@ -146,7 +150,7 @@ static enum md_http2_event_kind end_head(struct md_http2 *h2, struct md_http2_ev
 
     h2->head_id = 0;
     if (!stream) {
-        return idle_frame(h2);
+        return answered_frame(h2);
     }
     event->stream = stream;
     event->ends = h2->head_ends_stream;
@@ -354,6 +358,7 @@ static enum md_http2_event_kind on_priority(struct md_http2 *h2, struct md_str p
             return reset(h2, event, stream, error);
         }
         put_reset(h2, id, error);
+        return answered_frame(h2);
     }
     return idle_frame(h2);
 }
@@ -444,10 +449,11 @@ static enum md_http2_event_kind on_settings(struct md_http2 *h2, struct md_str p
             return MD_HTTP2_FAILED;
         }
     }
-    if (!acks) {
-        (void)md_http2_put(h2, MD_HTTP2_SETTINGS_FRAME, MD_HTTP2_FLAG_ACK, 0, 0);
+    if (acks) {
+        return idle_frame(h2);
     }
-    return idle_frame(h2);
+    (void)md_http2_put(h2, MD_HTTP2_SETTINGS_FRAME, MD_HTTP2_FLAG_ACK, 0, 0);
+    return answered_frame(h2);
 }
 
 static enum md_http2_event_kind on_push_promise(struct md_http2 *h2, struct md_str payload,
@@ -477,7 +483,7 @@ static enum md_http2_event_kind on_ping(struct md_http2 *h2, struct md_str paylo
         memcpy(at, payload.ptr, payload.len);
     }
     h2->ping_count++;
-    return idle_frame(h2);
+    return answered_frame(h2);
 }
 
 static enum md_http2_event_kind on_goaway(struct md_http2 *h2, struct md_str payload,
@@ -584,7 +590,7 @@ static enum md_http2_event_kind begin_data(struct md_http2 *h2, struct md_http2_
         if (!stream && !by_us) {
             put_reset(h2, id, MD_HTTP2_STREAM_CLOSED);
         }
-        return idle_frame(h2);
+        return answered_frame(h2);
     }
     stream->recv_window -= (int64_t)h2->frame.len;
     if (stream->recv_ended) {

@@ -33,6 +33,22 @@ char *md_http2_put(struct md_http2 *h2, unsigned kind, unsigned flags, uint32_t 
     return at + MD_HTTP2_FRAME_HEAD_BYTES;
 }
 
+/* END_STREAM is in the text. The client need not go on with what it still sends. */
+static void ended(struct md_http2 *h2, struct md_http2_stream *stream)
+{
+    enum { CREDIT_MAX = 1000 };
+
+    stream->send_ended = true;
+    h2->reset_credit = h2->reset_credit < CREDIT_MAX ? h2->reset_credit + 1 : CREDIT_MAX;
+    if (!stream->recv_ended && !stream->was_reset) {
+        char *at = md_http2_put(h2, MD_HTTP2_RST_STREAM_FRAME, 0, stream->id, 4);
+        if (at) {
+            md_http2_put_u32(at, MD_HTTP2_NO_ERROR);
+        }
+        stream->was_reset = true;
+    }
+}
+
 void md_http2_put_head(struct md_http2 *h2, struct md_http2_stream *stream, struct md_str block,
                        bool ends)
 {
@@ -55,6 +71,9 @@ void md_http2_put_head(struct md_http2 *h2, struct md_http2_stream *stream, stru
         kind = MD_HTTP2_CONTINUATION_FRAME;
         prefix = flags = 0;
     } while (block.len);
+    if (ends) {
+        ended(h2, stream);
+    }
 }
 
 void md_http2_put_ping(struct md_http2 *h2)
@@ -230,33 +249,10 @@ void md_http2_window_grew(struct md_http2 *h2, struct md_http2_stream *stream)
     join_ring(h2, stream);
 }
 
-/* END_STREAM is in the text. The client need not go on with what it still sends. */
-static void ended(struct md_http2 *h2, struct md_http2_stream *stream)
-{
-    enum { CREDIT_MAX = 1000 };
-
-    stream->send_ended = true;
-    h2->reset_credit = h2->reset_credit < CREDIT_MAX ? h2->reset_credit + 1 : CREDIT_MAX;
-    if (!stream->recv_ended && !stream->was_reset) {
-        char *at = md_http2_put(h2, MD_HTTP2_RST_STREAM_FRAME, 0, stream->id, 4);
-        if (at) {
-            md_http2_put_u32(at, MD_HTTP2_NO_ERROR);
-        }
-        stream->was_reset = true;
-    }
-}
-
-static void put_trailers(struct md_http2 *h2, struct md_http2_stream *stream,
-                         struct md_str trailers)
-{
-    md_http2_put_head(h2, stream, trailers, true);
-    ended(h2, stream);
-}
-
 static void put_end(struct md_http2 *h2, struct md_http2_stream *stream)
 {
     if (stream->trailers.len) {
-        put_trailers(h2, stream, stream->trailers);
+        md_http2_put_head(h2, stream, stream->trailers, true);
     } else {
         (void)md_http2_put(h2, MD_HTTP2_DATA_FRAME, MD_HTTP2_FLAG_END_STREAM, stream->id, 0);
         ended(h2, stream);
@@ -291,7 +287,7 @@ bool md_http2_try_send(struct md_http2 *h2, struct md_http2_stream *stream,
     if (ends_here) {
         ended(h2, stream);
     } else if (ends) {
-        put_trailers(h2, stream, trailers);
+        md_http2_put_head(h2, stream, trailers, true);
     }
     return true;
 }
@@ -503,6 +499,7 @@ void md_http2_wrote(struct md_http2 *h2, size_t bytes)
     h2->text_at += bytes;
     if (h2->text_at == h2->text.len) {
         h2->text_at = 0;
+        h2->ack_count = 0;
         if (h2->text.capacity > TEXT_KEPT) {
             bool failed = h2->text.failed;
             md_bytes_deinit(&h2->text);

@@ -1,6 +1,7 @@
 /*
  * Session: life of a connection, its states and its time limits.
  */
+#include "http/session_http2.h"
 #include "http/session_internal.h"
 
 #include "base/alloc.h"
@@ -98,19 +99,33 @@ static void timeout(struct md_loop_timer *timer)
 
 /* --- life -------------------- */
 
-static void session_free(struct md_session *session)
+void md_session_link(struct md_session_list *list, struct md_session_link *link)
 {
-    struct md_session_list *list = session->list;
-
-    if (session->previous) {
-        session->previous->next = session->next;
-    } else {
-        list->first = session->next;
+    link->previous = NULL;
+    link->next = list->first;
+    if (list->first) {
+        list->first->previous = link;
     }
-    if (session->next) {
-        session->next->previous = session->previous;
+    list->first = link;
+    list->count++;
+}
+
+void md_session_unlink(struct md_session_list *list, struct md_session_link *link)
+{
+    if (link->previous) {
+        link->previous->next = link->next;
+    } else {
+        list->first = link->next;
+    }
+    if (link->next) {
+        link->next->previous = link->previous;
     }
     list->count--;
+}
+
+static void session_free(struct md_session *session)
+{
+    md_session_unlink(session->list, &session->link);
     md_loop_timer_cancel(session->x.loop, &session->timer);
     md_loop_timer_unreserve(session->x.loop);
     md_arena_deinit(&session->x.arena);
@@ -222,6 +237,9 @@ static void ready(void *arg, uint32_t events)
 
 static const struct md_conn_handler conn_handler = {.ready = ready};
 
+static void drain(struct md_session_link *link);
+static void abort_session(struct md_session_link *link);
+
 void md_session_start(struct md_conn *conn, const struct md_http_config *config,
                       struct md_session_list *list)
 {
@@ -245,12 +263,9 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     session->counters = &config->counters[md_loop_index(loop)];
     session->list = list;
     session->timer.fire = timeout;
-    session->next = list->first;
-    if (list->first) {
-        list->first->previous = session;
-    }
-    list->first = session;
-    list->count++;
+    session->link.drain = drain;
+    session->link.abort = abort_session;
+    md_session_link(list, &session->link);
     md_conn_set_handler(conn, &conn_handler, session);
     md_session_set_idle_deadline(session);
 }
@@ -275,24 +290,38 @@ static void drain_idle(struct md_session *session)
     }
 }
 
+static void drain(struct md_session_link *link)
+{
+    struct md_session *session = MD_CONTAINER_OF(link, struct md_session, link);
+
+    if (is_idle(session)) {
+        drain_idle(session);
+    }
+}
+
+static void abort_session(struct md_session_link *link)
+{
+    struct md_session *session = MD_CONTAINER_OF(link, struct md_session, link);
+
+    if (session->state != MD_SESSION_CLOSED) {
+        session_close(session);
+    }
+}
+
 void md_session_list_drain(struct md_session_list *list)
 {
     list->draining = true;
-    for (struct md_session *session = list->first, *next; session; session = next) {
-        next = session->next;
-        if (is_idle(session)) {
-            drain_idle(session);
-        }
+    for (struct md_session_link *link = list->first, *next; link; link = next) {
+        next = link->next;
+        link->drain(link);
     }
 }
 
 void md_session_list_abort(struct md_session_list *list)
 {
-    for (struct md_session *session = list->first, *next; session; session = next) {
-        next = session->next;
-        if (session->state != MD_SESSION_CLOSED) {
-            session_close(session);
-        }
+    for (struct md_session_link *link = list->first, *next; link; link = next) {
+        next = link->next;
+        link->abort(link);
     }
 }
 
@@ -338,18 +367,13 @@ static unsigned refusal_of(unsigned status)
                                           : MD_REFUSAL_MALFORMED;
 }
 
-static void respond_preflight(struct md_session *session)
-{
-    static const struct md_http_header headers[] = {
-        {.name = MD_STR("Access-Control-Allow-Methods"), .value = MD_STR("GET, POST, OPTIONS")},
-        {.name = MD_STR("Access-Control-Allow-Headers"), .value = MD_STR("*")},
-        {.name = MD_STR("Access-Control-Max-Age"), .value = MD_STR("600")},
-    };
-    const struct md_http_response response = {
-        .status = 204, .headers = headers, .header_count = MD_COUNT_OF(headers)};
-
-    md_exchange_respond(&session->x, &response);
-}
+static const struct md_http_header preflight_headers[] = {
+    {.name = MD_STR("Access-Control-Allow-Methods"), .value = MD_STR("GET, POST, OPTIONS")},
+    {.name = MD_STR("Access-Control-Allow-Headers"), .value = MD_STR("*")},
+    {.name = MD_STR("Access-Control-Max-Age"), .value = MD_STR("600")},
+};
+const struct md_http_response md_session_preflight = {
+    .status = 204, .headers = preflight_headers, .header_count = MD_COUNT_OF(preflight_headers)};
 
 /* The head is complete: parse, route, ask the handler. */
 static void take_head(struct md_session *session, struct md_str data)
@@ -380,7 +404,7 @@ static void take_head(struct md_session *session, struct md_str data)
     session->close_after = !session->request.keep_alive;
     if (session->request.is_preflight && x->head.method == MD_HTTP_OPTIONS &&
         config->cors_origin_count) {
-        respond_preflight(session);
+        md_exchange_respond(&session->x, &md_session_preflight);
     } else {
         config->route(config->route_arg, x);
         if (md_arena_failed(&x->arena)) {
@@ -392,6 +416,31 @@ static void take_head(struct md_session *session, struct md_str data)
         }
     }
     md_session_begin_body(session);
+}
+
+/* Whether the connection begins as those of HTTP/2 do. DONE: it does. ERROR: it does not. */
+static enum md_progress look_for_preface(struct md_session *session)
+{
+    const struct md_str preface = MD_STR(MD_HTTP2_PREFACE);
+    const char *data = session->in->data + session->in_at;
+    size_t len = md_size_min(session->in_end - session->in_at, preface.len);
+
+    if (memcmp(data, preface.ptr, len) != 0) {
+        session->has_begun = true;
+        return MD_PROGRESS_ERROR;
+    }
+    return len == preface.len ? MD_PROGRESS_DONE : MD_PROGRESS_AGAIN;
+}
+
+/* The connection goes on without this session. */
+static void hand_over(struct md_session *session)
+{
+    session->in_at += sizeof MD_HTTP2_PREFACE - 1;
+    md_session_http2_start(session->conn, session->config, session->list, session->in,
+                           session->in_at, session->in_end);
+    session->conn = NULL;
+    session->in = NULL;
+    session->state = MD_SESSION_CLOSED;
 }
 
 static bool step_head(struct md_session *session)
@@ -409,6 +458,17 @@ static bool step_head(struct md_session *session)
     if (session->scan.at == 0) {
         session->x.begin_ns = md_loop_now_ns(session->x.loop);
         md_session_set_deadline(session, session->config->header_timeout_ns);
+    }
+    if (!session->has_begun) {
+        switch (look_for_preface(session)) {
+        case MD_PROGRESS_DONE:
+            hand_over(session);
+            return false;
+        case MD_PROGRESS_AGAIN:
+            return md_session_fill(session);
+        default:
+            break;
+        }
     }
     struct md_str data =
         md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);

@@ -48,10 +48,11 @@ struct md_session {
     const struct md_http_config *config;
     struct md_http_counters *counters;
     struct md_session_list *list;
-    struct md_session *next, *previous;
+    struct md_session_link link;
     enum md_session_state state;
 
     /* reading */
+    bool has_begun;      /* what came first was no preface of HTTP/2 */
     struct md_block *in; /* own: only while there is something in it */
     size_t in_at, in_end;
     struct md_http1_scan scan;
@@ -95,6 +96,16 @@ struct md_session {
     struct md_loop_task task; /* next slice, or a retry */
     bool task_pending;
 };
+
+void md_session_link(struct md_session_list *list, struct md_session_link *link);
+void md_session_unlink(struct md_session_list *list, struct md_session_link *link);
+/* The Date header's value; made once a second, for all sessions of the loop. */
+const char *md_session_date(struct md_session_list *list, const struct md_loop *loop);
+/* The CORS fields of an answer to this origin; 0: it may not read it. */
+enum { MD_SESSION_CORS_FIELDS = 3 };
+size_t md_session_cors(const struct md_http_config *config, struct md_str origin,
+                       struct md_http_header fields[MD_SESSION_CORS_FIELDS]);
+extern const struct md_http_response md_session_preflight;
 
 extern const struct md_exchange_calls md_session_calls; /* session_reply.c */
 

@@ -215,45 +215,50 @@ static bool begin_deflate(struct md_session *session)
     return true;
 }
 
-static bool origin_allowed(const struct md_session *session)
+static bool origin_allowed(const struct md_http_config *config, struct md_str origin)
 {
-    const struct md_http_config *config = session->config;
-
     for (size_t i = 0; i < config->cors_origin_count; i++) {
         if (md_str_eq_c(config->cors_origins[i], "*") ||
-            md_str_eq(config->cors_origins[i], session->request.origin)) {
+            md_str_eq(config->cors_origins[i], origin)) {
             return true;
         }
     }
     return false;
 }
 
+size_t md_session_cors(const struct md_http_config *config, struct md_str origin,
+                       struct md_http_header fields[MD_SESSION_CORS_FIELDS])
+{
+    if (!origin.len || !origin_allowed(config, origin)) {
+        return 0;
+    }
+    fields[0] = (struct md_http_header){MD_STR("Access-Control-Allow-Origin"), origin};
+    fields[1] = (struct md_http_header){MD_STR("Access-Control-Expose-Headers"),
+                                        MD_STR("Inference-Header-Content-Length")};
+    fields[2] = (struct md_http_header){MD_STR("Vary"), MD_STR("Origin")};
+    return MD_SESSION_CORS_FIELDS;
+}
+
 /* CORS headers come before the handler's own; written as text, since they vary. */
 static void print_cors(struct md_session *session, struct md_http1_response_head *head,
                        struct md_http_header extra[8])
 {
-    size_t count = 0;
+    size_t count = head->header_count > 5
+                       ? 0
+                       : md_session_cors(session->config, session->request.origin, extra);
 
-    if (!session->request.origin.len || !origin_allowed(session) || head->header_count > 5) {
-        return;
+    for (size_t i = 0; count && i < head->header_count; i++) {
+        extra[count + i] = head->headers[i];
     }
-    extra[count++] =
-        (struct md_http_header){MD_STR("Access-Control-Allow-Origin"), session->request.origin};
-    extra[count++] = (struct md_http_header){MD_STR("Access-Control-Expose-Headers"),
-                                             MD_STR("Inference-Header-Content-Length")};
-    extra[count++] = (struct md_http_header){MD_STR("Vary"), MD_STR("Origin")};
-    for (size_t i = 0; i < head->header_count; i++) {
-        extra[count++] = head->headers[i];
+    if (count) {
+        head->headers = extra;
+        head->header_count += count;
     }
-    head->headers = extra;
-    head->header_count = count;
 }
 
-/* Made once a second, for all sessions of the loop. */
-static const char *date_of(const struct md_session *session)
+const char *md_session_date(struct md_session_list *list, const struct md_loop *loop)
 {
-    struct md_session_list *list = session->list;
-    uint64_t now_ns = md_loop_now_ns(session->x.loop);
+    uint64_t now_ns = md_loop_now_ns(loop);
 
     if (now_ns >= list->date_until_ns) {
         uint64_t realtime_ns = md_clock_realtime_ns();
@@ -273,7 +278,7 @@ static void print_head(struct md_session *session, int64_t content_length, const
         .content_length = content_length,
         .allow = session->response.status == 405 ? session->x.allow : NULL,
         .server = session->config->server_name,
-        .date = date_of(session),
+        .date = md_session_date(session->list, session->x.loop),
         .close = session->close_after,
         .http10_keep_alive = session->request.minor_version == 0,
         .headers = session->response.headers,

@@ -48,6 +48,7 @@ struct md_loop {
     struct md_timer_heap timers;
     struct md_arena_cache arenas;
     struct md_loop_task *deferred_first, *deferred_last;
+    struct md_loop_task *finish_first; /* for the end of this turn */
     struct md_loop_fd
         *handling[EVENTS_A_TURN]; /* events of this turn; NULL when removed meanwhile */
     size_t handling_count;
@@ -129,6 +130,12 @@ void md_loop_defer(struct md_loop *loop, struct md_loop_task *task)
         loop->deferred_first = task;
     }
     loop->deferred_last = task;
+}
+
+void md_loop_finish(struct md_loop *loop, struct md_loop_task *task)
+{
+    task->next = loop->finish_first;
+    loop->finish_first = task;
 }
 
 static void run_list(struct md_loop_task *task)
@@ -345,6 +352,11 @@ static void turn(struct md_loop *loop, int timeout_ms)
     loop->handling_count = 0;
     run_tasks(loop);
     fire_timers(loop);
+    while (loop->finish_first) {
+        struct md_loop_task *tasks = loop->finish_first;
+        loop->finish_first = NULL;
+        run_list(tasks);
+    }
 }
 
 static void loop_main(void *arg)

@@ -76,6 +76,10 @@ void md_loop_post(struct md_loop *loop, struct md_loop_task *task);
  * work yields. */
 void md_loop_defer(struct md_loop *loop, struct md_loop_task *task);
 
+/* Runs the task at the end of the loop's current turn, behind everything that is ready in it: for
+ * work that many events of a turn share, such as writing what they left to write. */
+void md_loop_finish(struct md_loop *loop, struct md_loop_task *task);
+
 void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer,
                        uint64_t deadline_ns); /* moves one that is set */
 void md_loop_timer_cancel(struct md_loop *loop, struct md_loop_timer *timer); /* fine if not set */

@@ -1,0 +1,474 @@
+/*
+ * gRPC on HTTP/2: messages in and out.
+ *
+ * A message of a unary call lies in the call's arena if it is small, else in a block whose END is
+ * aligned to 64 bytes: raw tensors stand last in their message, so one whose size is a multiple of
+ * 64 is aligned where it lies.
+ */
+#include "codec/base64.h"
+#include "http/session_http2_internal.h"
+
+enum {
+    ALIGNMENT = 64,
+    SMALL_BYTES = 2048,         /* a message in the arena */
+    PARTS_MAX = 16,             /* of an answer, beside the list in the arena */
+    PACK_FROM_BYTES = 256,      /* messages below are not compressed */
+    PACK_STREAM_MAX = 64 * 1024 /* of a stream of messages: in one step */
+};
+
+/* --- receiving -------------------- */
+
+static void refuse(struct md_call *call, unsigned cause, enum md_reason reason, const char *text)
+{
+    struct md_error err;
+
+    (void)md_error_set(&err, reason, "%s", text);
+    md_call_refuse(call, cause, &err);
+}
+
+static void refuse_malformed(struct md_call *call, const char *text)
+{
+    refuse(call, MD_REFUSAL_MALFORMED, MD_REASON_INTERNAL, text);
+}
+
+static void refuse_memory(struct md_call *call)
+{
+    refuse(call, MD_REFUSAL_MEMORY, MD_REASON_INFLIGHT_BYTES,
+           "too many bytes are in flight: try again");
+}
+
+bool md_grpc_begin(struct md_call *call)
+{
+    static const struct md_http_header accepted = {MD_STR("grpc-accept-encoding"),
+                                                   MD_STR("identity,gzip,deflate")};
+    const struct md_http2_request *request = &call->request;
+    struct md_exchange *x = &call->x;
+    enum md_coding coding;
+    uint64_t timeout_ns;
+
+    call->session->serves_grpc = true;
+    if (request->grpc_timeout.len) {
+        if (!md_grpc_parse_timeout(request->grpc_timeout, &timeout_ns)) {
+            refuse_malformed(call, "grpc-timeout is not digits and a unit");
+            return false;
+        }
+        x->deadline_ns = x->begin_ns + timeout_ns;
+        md_http2_session_watch(call->session, x->deadline_ns);
+    }
+    if (request->grpc_encoding.len && !md_str_eq(request->grpc_encoding, MD_STR("identity")) &&
+        !md_coding_from_name(request->grpc_encoding, &coding)) {
+        md_grpc_add_trailer(x, accepted.name, accepted.value);
+        refuse(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED,
+               "this grpc-encoding is not known; send identity, gzip or deflate");
+        return false;
+    }
+    return true;
+}
+
+static bool takes(const struct md_call *call)
+{
+    return call->state == MD_CALL_RECEIVING && !call->is_paused && !call->answered &&
+           !call->discards && !call->stream.was_reset;
+}
+
+static bool is_unary(const struct md_call *call)
+{
+    return !call->x.handler->on_message;
+}
+
+/* Memory for a message whose length is known. */
+static bool begin_memory(struct md_call *call, size_t len)
+{
+    const size_t lead = (ALIGNMENT - len % ALIGNMENT) % ALIGNMENT;
+    bool over_budget;
+
+    if (len <= SMALL_BYTES && is_unary(call) && !call->is_packed) {
+        char *data = md_arena_alloc(&call->x.arena, len + ALIGNMENT);
+        if (!data) {
+            return false;
+        }
+        const uintptr_t end = md_size_align((uintptr_t)data + len, ALIGNMENT);
+        call->data = (char *)(end - len);
+        return true;
+    }
+    call->block = md_pool_alloc_lazy(md_call_pool(call), len + lead, 1, &over_budget);
+    if (!call->block || !md_block_charge(call->block, lead + 1)) {
+        return false;
+    }
+    call->data = call->block->data + lead;
+    return true;
+}
+
+static void begin_message(struct md_call *call)
+{
+    const struct md_http2_options *options = call->session->config->http2;
+    const size_t len = md_http2_get_u32(call->prefix + 1);
+    const unsigned flag = (unsigned char)call->prefix[0];
+
+    call->prefix_bytes = 0;
+    call->is_packed = flag == 1;
+    if (flag > 1) {
+        refuse_malformed(call, "a message begins with an unknown flag");
+    } else if (call->is_packed && (!call->request.grpc_encoding.len ||
+                                   md_str_eq(call->request.grpc_encoding, MD_STR("identity")))) {
+        refuse_malformed(call, "a message is compressed, but grpc-encoding does not say how");
+    } else if (is_unary(call) && call->message_count) {
+        refuse_malformed(call, "a unary call has more than one message");
+    } else if (len > options->max_message_bytes) {
+        refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
+               "the message is larger than the server accepts");
+    } else if (!begin_memory(call, len)) {
+        refuse_memory(call);
+    } else {
+        call->message_bytes = call->capacity = len;
+        call->bytes = 0;
+        call->in_message = true;
+        md_http2_expect(&call->session->h2, &call->stream, (uint64_t)len + MD_GRPC_PREFIX_BYTES);
+    }
+}
+
+void md_grpc_deliver(struct md_call *call)
+{
+    struct md_exchange *x = &call->x;
+    const bool was_pinned = call->pinned;
+    enum md_coding coding;
+    struct md_error err;
+
+    call->in_message = false;
+    if (call->is_packed) {
+        (void)md_coding_from_name(call->request.grpc_encoding, &coding);
+        if (!md_unpack_begin(&call->unpack, coding, md_call_pool(call), &err)) {
+            md_call_refuse(call, MD_REFUSAL_MEMORY, &err);
+            return;
+        }
+        call->state = MD_CALL_UNPACKING;
+        md_call_work_soon(call);
+        return;
+    }
+    call->message_count++;
+    x->body = md_str_make(call->data, call->bytes);
+    x->body_block = call->block;
+    if (is_unary(call)) {
+        return; /* asked for when the client has ended the call */
+    }
+    x->body_ns = md_loop_now_ns(x->loop);
+    call->deadline_ns = 0; /* the next one may be long in coming */
+    call->handler_has_it = call->pinned = true;
+    x->handler->on_message(x);
+    call->pinned = was_pinned;
+    x->body = MD_STR("");
+    x->body_block = NULL;
+    md_call_release_body(call);
+}
+
+static size_t take_prefix(struct md_call *call, struct md_str bytes)
+{
+    const size_t n = md_size_min(bytes.len, MD_GRPC_PREFIX_BYTES - call->prefix_bytes);
+
+    memcpy(call->prefix + call->prefix_bytes, bytes.ptr, n);
+    call->prefix_bytes += n;
+    if (call->prefix_bytes == MD_GRPC_PREFIX_BYTES) {
+        begin_message(call);
+    }
+    return n;
+}
+
+static size_t take_message(struct md_call *call, struct md_str bytes)
+{
+    const size_t n = md_size_min(bytes.len, call->message_bytes - call->bytes);
+
+    if (call->block &&
+        !md_block_charge(call->block, (size_t)(call->data - call->block->data) + call->bytes + n)) {
+        refuse_memory(call);
+        return bytes.len;
+    }
+    if (n) {
+        memcpy(call->data + call->bytes, bytes.ptr, n);
+    }
+    call->bytes += n;
+    return n;
+}
+
+size_t md_grpc_take(struct md_call *call, struct md_str bytes)
+{
+    size_t at = 0;
+
+    while (at < bytes.len && takes(call)) {
+        struct md_str rest = md_str_make(bytes.ptr + at, bytes.len - at);
+        at += call->in_message ? take_message(call, rest) : take_prefix(call, rest);
+        if (call->in_message && call->bytes == call->message_bytes && takes(call)) {
+            md_grpc_deliver(call);
+        }
+    }
+    return at;
+}
+
+void md_grpc_ended(struct md_call *call)
+{
+    struct md_exchange *x = &call->x;
+    const bool was_pinned = call->pinned;
+
+    if (call->in_message || call->prefix_bytes) {
+        refuse_malformed(call, "the call ends inside a message");
+        return;
+    }
+    if (is_unary(call) && !call->message_count) {
+        refuse_malformed(call, "the call has no message");
+        return;
+    }
+    x->body_ns = md_loop_now_ns(x->loop);
+    call->deadline_ns = 0;
+    call->state = MD_CALL_WORKING;
+    call->requested = call->handler_has_it = call->pinned = true;
+    x->handler->on_request(x);
+    call->pinned = was_pinned;
+}
+
+void md_grpc_pause(struct md_exchange *x)
+{
+    md_call_of(x)->is_paused = true;
+}
+
+void md_grpc_resume(struct md_exchange *x)
+{
+    struct md_call *call = md_call_of(x);
+
+    if (call->is_paused) {
+        call->is_paused = false;
+        if (!call->stream.was_reset) {
+            md_call_work_soon(call);
+        }
+    }
+}
+
+/* --- sending -------------------- */
+
+/* ":status" 200, "content-type" "application/grpc" */
+static const char head_block[] = "\x88\x0f\x10\x10"
+                                 "application/grpc";
+
+static void put_head(struct md_call *call)
+{
+    struct md_bytes *block;
+
+    if (call->head_sent || call->stream.was_reset) {
+        return;
+    }
+    call->status = 200;
+    call->head_sent = true;
+    if (!call->coding) {
+        md_http2_put_head(&call->session->h2, &call->stream,
+                          md_str_make(head_block, sizeof head_block - 1), false);
+        call->session->ping_strikes = 0;
+        return;
+    }
+    block = md_call_begin_block(call);
+    md_bytes_append(block, head_block, sizeof head_block - 1);
+    md_hpack_put(block, MD_STR("grpc-encoding"), md_str_of(call->coding));
+    md_call_put_block(call, false);
+}
+
+/* Sends a message whose bytes are ready: its prefix, then the parts. */
+static void send_framed(struct md_call *call, bool is_packed, const struct iovec *parts,
+                        size_t part_count, void (*sent)(void *arg), void *arg)
+{
+    struct iovec few[PARTS_MAX], *all = few;
+    char prefix[MD_GRPC_PREFIX_BYTES], *kept = prefix;
+    size_t total = 0;
+
+    for (size_t i = 0; i < part_count; i++) {
+        total += parts[i].iov_len;
+    }
+    if (total > SMALL_BYTES) { /* it may be left where it lies */
+        kept = md_arena_alloc(&call->x.arena, sizeof prefix);
+    }
+    if (part_count >= PARTS_MAX) {
+        all = md_arena_alloc(&call->x.arena, (part_count + 1) * sizeof *all);
+    }
+    if (!kept || !all || total > UINT32_MAX) {
+        if (sent) {
+            sent(arg);
+        }
+        md_call_lose(call);
+        return;
+    }
+    kept[0] = is_packed;
+    md_http2_put_u32(kept + 1, (uint32_t)total);
+    all[0] = (struct iovec){kept, sizeof prefix};
+    if (part_count) {
+        memcpy(all + 1, parts, part_count * sizeof *all);
+    }
+    put_head(call);
+    (void)md_call_send(call, all, part_count + 1, false, sent, arg);
+}
+
+static bool choose_coding(const struct md_call *call, enum md_coding *coding)
+{
+    struct md_str accepted = call->request.grpc_accept_encoding, name;
+
+    while (md_str_split(&accepted, ',', &name)) {
+        if (md_coding_from_name(md_str_trim(name), coding)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Compressed in slices; its end waits for it. False: it goes as it is. */
+static bool pack_message(struct md_call *call, const struct iovec *parts, size_t part_count,
+                         void (*sent)(void *arg), void *arg)
+{
+    struct iovec *copy;
+    enum md_coding coding;
+    struct md_error err;
+    size_t total = 0;
+
+    for (size_t i = 0; i < part_count; i++) {
+        total += parts[i].iov_len;
+    }
+    if (!call->x.may_compress || !call->session->config->http2->compresses || !is_unary(call) ||
+        total < PACK_FROM_BYTES || call->stream.was_reset || !choose_coding(call, &coding)) {
+        return false;
+    }
+    copy = md_arena_alloc(&call->x.arena, part_count * sizeof *copy);
+    if (!copy || !md_pack_begin(&call->pack, coding, md_call_pool(call), &err)) {
+        return false;
+    }
+    memcpy(copy, parts, part_count * sizeof *copy);
+    call->response.parts = copy;
+    call->response.part_count = part_count;
+    call->coding = md_coding_name(coding);
+    call->message_sent = sent;
+    call->message_arg = arg;
+    call->grpc_packs = true;
+    call->state = MD_CALL_PACKING;
+    md_call_work_soon(call);
+    return true;
+}
+
+void md_grpc_packed(struct md_call *call)
+{
+    const struct md_chain *chain = &call->pack.chain;
+    struct iovec *parts = md_arena_alloc(&call->x.arena, chain->part_count * sizeof *parts);
+
+    call->grpc_packs = false;
+    call->state = MD_CALL_REPLYING;
+    if (call->message_sent) {
+        call->message_sent(call->message_arg);
+    }
+    if (!parts) {
+        md_call_lose(call);
+        return;
+    }
+    md_chain_parts(chain, parts);
+    send_framed(call, true, parts, chain->part_count, NULL, NULL);
+    if (call->grpc_ends && !call->stream.was_reset) {
+        md_http2_finish(&call->session->h2, &call->stream, call->grpc_status);
+    }
+}
+
+void md_grpc_send(struct md_exchange *x, const struct iovec *parts, size_t part_count,
+                  void (*sent)(void *arg), void *arg)
+{
+    struct md_call *call = md_call_of(x);
+
+    if (call->answered || call->stream.was_reset) {
+        if (sent) {
+            sent(arg);
+        }
+        return;
+    }
+    if (!pack_message(call, parts, part_count, sent, arg)) {
+        send_framed(call, false, parts, part_count, sent, arg);
+    }
+    md_http2_session_flush_soon(call->session);
+}
+
+size_t md_grpc_unsent_bytes(const struct md_exchange *x)
+{
+    const struct md_call *call =
+        MD_CONTAINER_OF((struct md_exchange *)(uintptr_t)x, struct md_call, x);
+
+    return call->stream.queued_bytes + call->stream.committed_bytes;
+}
+
+void md_grpc_add_trailer(struct md_exchange *x, struct md_str name, struct md_str value)
+{
+    struct md_call *call = md_call_of(x);
+    struct md_bytes text = {0};
+
+    if (md_str_ends_with(name, MD_STR("-bin"))) {
+        md_base64_encode(value, &text);
+        if (!text.failed) {
+            md_hpack_put(&call->trailers, name, md_bytes_view(&text));
+        }
+        md_bytes_deinit(&text);
+    } else {
+        md_hpack_put(&call->trailers, name, value);
+    }
+}
+
+/* The end of the answer, if it has none yet. */
+static void end(struct md_call *call, const struct md_error *err)
+{
+    struct md_http2 *h2 = &call->session->h2;
+    struct md_bytes *block;
+
+    if (call->answered || call->stream.was_reset) {
+        return;
+    }
+    call->answered = true;
+    call->status = 200;
+    block = md_call_begin_block(call);
+    const bool trailers_only = !call->head_sent && !call->grpc_packs;
+    if (trailers_only) {
+        md_bytes_append(block, head_block, sizeof head_block - 1);
+    }
+    md_grpc_put_status(block, err);
+    if (call->trailers.len && !call->trailers.failed) {
+        md_bytes_append_str(block, md_bytes_view(&call->trailers));
+    }
+    md_counter_add(&call->session->counters->grpc_statuses[err ? err->code & 31 : 0], 1);
+    if (trailers_only || (!call->stream.queued_bytes && !call->grpc_packs)) {
+        md_call_put_block(call, true);
+        return;
+    }
+    struct md_str trailers = md_arena_copy(&call->x.arena, md_bytes_view(block));
+    if (block->failed || !trailers.ptr) {
+        md_call_lose(call);
+    } else if (call->grpc_packs) {
+        call->grpc_status = trailers;
+        call->grpc_ends = true;
+    } else {
+        md_http2_finish(h2, &call->stream, trailers);
+    }
+}
+
+void md_grpc_end(struct md_exchange *x, const struct md_error *err)
+{
+    struct md_call *call = md_call_of(x);
+
+    end(call, err);
+    call->handler_has_it = false;
+    md_http2_session_flush_soon(call->session);
+    md_call_settle(call);
+}
+
+void md_grpc_refuse(struct md_call *call, const struct md_error *err)
+{
+    end(call, err);
+}
+
+void md_grpc_out_of_time(struct md_call *call)
+{
+    struct md_error err;
+    const bool was_pinned = call->pinned;
+
+    (void)md_error_set(&err, MD_REASON_DEADLINE, "Deadline Exceeded");
+    call->pinned = true;
+    call->discards = true;
+    end(call, &err);
+    md_call_cancel(call);
+    call->pinned = was_pinned;
+    md_call_settle(call);
+}

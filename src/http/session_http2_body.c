@@ -1,0 +1,468 @@
+/*
+ * Session of HTTP/2: receiving requests.
+ *
+ * A body goes into one block, contiguous, as in HTTP/1: as large as it says it is, or growing by
+ * factors of four. Blocks are counted as they fill; when memory is short the request is refused at
+ * once, since the connection's other streams cannot wait for it. Bodies of gRPC are cut into
+ * messages by session_grpc.c.
+ */
+#include "http/session_http2_internal.h"
+
+enum {
+    TENSOR_ALIGNMENT = 64,
+    FIRST_BYTES = 4 * 1024,
+    BACKLOG_SPARE = 64 * 1024,
+};
+
+void md_call_release_body(struct md_call *call)
+{
+    md_block_unref(call->block);
+    call->block = NULL;
+    call->data = NULL;
+    call->bytes = call->capacity = 0;
+}
+
+/* --- memory -------------------- */
+
+static size_t lead_of(const struct md_call *call)
+{
+    return (TENSOR_ALIGNMENT - call->x.body_lead % TENSOR_ALIGNMENT) % TENSOR_ALIGNMENT;
+}
+
+static size_t offset_of(const struct md_call *call)
+{
+    return (size_t)(call->data - call->block->data);
+}
+
+/* A larger block with what is there. */
+static bool move_to(struct md_call *call, size_t capacity, size_t lead)
+{
+    bool over_budget;
+    struct md_block *block =
+        md_pool_alloc_lazy(md_call_pool(call), capacity + lead, 1, &over_budget);
+
+    if (!block || !md_block_charge(block, lead + call->bytes + 1)) {
+        md_block_unref(block);
+        return false;
+    }
+    if (call->bytes) {
+        memcpy(block->data + lead, call->data, call->bytes);
+    }
+    md_block_unref(call->block);
+    call->block = block;
+    call->data = block->data + lead;
+    call->capacity = block->capacity - lead;
+    return true;
+}
+
+/* Room for `extra` more bytes of the body, counted. */
+static bool reserve(struct md_call *call, size_t extra)
+{
+    const int64_t length = call->request.head.content_length;
+    const size_t need = call->bytes + extra;
+
+    if (!call->block || need > call->capacity) {
+        size_t capacity = length >= 0
+                              ? md_size_max((size_t)length, need)
+                              : md_size_max(need, call->block ? call->capacity * 4 : FIRST_BYTES);
+        if (!move_to(call, capacity, lead_of(call))) {
+            return false;
+        }
+    }
+    return md_block_charge(call->block, offset_of(call) + need);
+}
+
+static void refuse(struct md_call *call, unsigned cause, enum md_reason reason,
+                   const char *sentence)
+{
+    struct md_error err;
+
+    (void)md_error_set(&err, reason, "%s", sentence);
+    md_call_refuse(call, cause, &err);
+}
+
+static void refuse_memory(struct md_call *call)
+{
+    refuse(call, MD_REFUSAL_MEMORY, MD_REASON_INFLIGHT_BYTES,
+           "too many bytes are in flight: try again");
+}
+
+static void refuse_length(struct md_call *call)
+{
+    refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
+           "the request body is larger than the server accepts");
+}
+
+/* --- the request is complete -------------------- */
+
+static void request(struct md_call *call)
+{
+    struct md_exchange *x = &call->x;
+
+    x->body_ns = md_loop_now_ns(x->loop);
+    call->deadline_ns = 0;
+    if (call->block) {
+        x->body_block = call->block;
+        x->body = md_str_make(call->data, call->bytes);
+    }
+    call->state = MD_CALL_WORKING;
+    call->requested = call->handler_has_it = true;
+    call->pinned = true;
+    x->handler->on_request(x);
+    call->pinned = false;
+    md_call_settle(call);
+}
+
+static void end_body(struct md_call *call)
+{
+    enum md_coding coding;
+    struct md_error err;
+    const int64_t length = call->request.head.content_length;
+
+    if (length >= 0 && (uint64_t)length != call->received_bytes) {
+        md_http2_reset(&call->session->h2, &call->stream, MD_HTTP2_PROTOCOL_ERROR);
+        md_call_cancel(call);
+        return;
+    }
+    if (call->request.content_encoding.len == 0 || call->bytes == 0) {
+        request(call);
+        return;
+    }
+    (void)md_coding_from_name(call->request.content_encoding, &coding);
+    if (!md_unpack_begin(&call->unpack, coding, md_call_pool(call), &err)) {
+        md_call_refuse(call, MD_REFUSAL_MEMORY, &err);
+        return;
+    }
+    call->state = MD_CALL_UNPACKING;
+    call->deadline_ns = 0;
+    md_call_work_soon(call);
+}
+
+/* --- the body -------------------- */
+
+static bool knows_coding(struct md_str name)
+{
+    enum md_coding coding;
+
+    return name.len == 0 || md_coding_from_name(name, &coding);
+}
+
+/* What the body's bytes do to the call, before they are taken; false: nothing is to be done with
+ * them. */
+static bool accepts(struct md_call *call, size_t bytes)
+{
+    const int64_t length = call->request.head.content_length;
+
+    call->received_bytes += bytes;
+    if (call->discards || call->answered) {
+        md_http2_consumed(&call->session->h2, &call->stream, bytes);
+        return false;
+    }
+    if (length >= 0 && call->received_bytes > (uint64_t)length) {
+        md_http2_reset(&call->session->h2, &call->stream, MD_HTTP2_PROTOCOL_ERROR);
+        md_call_cancel(call);
+        return false;
+    }
+    return true;
+}
+
+static void progress(struct md_call *call, size_t bytes)
+{
+    const bool may_wait = call->x.is_grpc && call->x.handler->on_message && !call->in_message;
+
+    md_http2_consumed(&call->session->h2, &call->stream, bytes);
+    md_call_set_deadline(call, may_wait ? 0 : call->session->config->body_timeout_ns);
+}
+
+/* Bytes of a body that is no gRPC. */
+static void take_plain(struct md_call *call, struct md_str bytes)
+{
+    if (call->bytes + bytes.len > call->x.body_max) {
+        refuse_length(call);
+    } else if (!reserve(call, bytes.len)) {
+        refuse_memory(call);
+    } else {
+        memcpy(call->data + call->bytes, bytes.ptr, bytes.len);
+        call->bytes += bytes.len;
+        progress(call, bytes.len);
+    }
+}
+
+/* Keeps what cannot be taken now; the window bounds it. */
+static void keep(struct md_call *call, struct md_str bytes)
+{
+    call->backlog.max = call->session->config->http2->limits.initial_window + BACKLOG_SPARE;
+    md_bytes_append_str(&call->backlog, bytes);
+    if (call->backlog.failed) {
+        refuse_memory(call);
+    }
+}
+
+static void take_messages(struct md_call *call, struct md_str bytes)
+{
+    size_t taken = 0;
+
+    if (call->backlog.len == 0) {
+        taken = md_grpc_take(call, bytes);
+        progress(call, taken);
+    }
+    if (taken < bytes.len && !call->discards && !call->answered) {
+        keep(call, md_str_make(bytes.ptr + taken, bytes.len - taken));
+    }
+}
+
+static void ended(struct md_call *call)
+{
+    if (call->answered || call->discards || call->requested) {
+        return;
+    }
+    if (!call->x.is_grpc) {
+        end_body(call);
+    } else if (call->backlog.len == 0 && call->state == MD_CALL_RECEIVING && !call->is_paused) {
+        md_grpc_ended(call);
+    }
+}
+
+void md_call_take_data(struct md_call *call, struct md_str bytes, bool ends)
+{
+    if (!accepts(call, bytes.len)) {
+        if (!call->stream.was_reset) {
+            md_call_settle(call);
+        }
+        return;
+    }
+    call->pinned = true; /* until its end has been seen to */
+    if (bytes.len) {
+        if (call->x.is_grpc) {
+            take_messages(call, bytes);
+        } else {
+            take_plain(call, bytes);
+        }
+    }
+    if (ends) {
+        ended(call);
+    }
+    call->pinned = false;
+    md_call_settle(call);
+}
+
+void md_call_take_trailers(struct md_call *call)
+{
+    const struct md_http2 *h2 = &call->session->h2;
+
+    if (!md_http2_check_trailers(h2->fields, h2->field_count)) {
+        md_http2_reset(&call->session->h2, &call->stream, MD_HTTP2_PROTOCOL_ERROR);
+        md_call_cancel(call);
+        return;
+    }
+    md_call_take_data(call, MD_STR(""), true);
+}
+
+/* --- in place -------------------- */
+
+size_t md_call_room(struct md_call *call, size_t wanted, char **at)
+{
+    const int64_t length = call->request.head.content_length;
+    const bool complete = call->x.is_grpc && !call->in_message;
+    size_t room;
+
+    if (call->discards || call->answered || complete || !call->block || call->backlog.len ||
+        call->is_paused || call->state != MD_CALL_RECEIVING) {
+        return 0;
+    }
+    room = call->x.is_grpc ? call->message_bytes - call->bytes : call->capacity - call->bytes;
+    if (!call->x.is_grpc && length >= 0) {
+        room = md_size_min(room, (size_t)length - call->bytes);
+    }
+    room = md_size_min(room, wanted);
+    if (!room || !md_block_charge(call->block, offset_of(call) + call->bytes + room)) {
+        return 0; /* the way through the read buffer says why */
+    }
+    *at = call->data + call->bytes;
+    return room;
+}
+
+void md_call_took(struct md_call *call, size_t count, bool ends)
+{
+    call->bytes += count;
+    call->received_bytes += count;
+    md_block_discharge(call->block, offset_of(call) + call->bytes);
+    if (!count) {
+        return;
+    }
+    call->pinned = true;
+    progress(call, count);
+    if (call->x.is_grpc) {
+        if (call->bytes == call->message_bytes) {
+            md_grpc_deliver(call);
+        }
+    } else if (call->bytes > call->x.body_max) {
+        refuse_length(call);
+    }
+    if (ends) {
+        ended(call);
+    }
+    call->pinned = false;
+    md_call_settle(call);
+}
+
+/* --- slices -------------------- */
+
+static void unpacked(struct md_call *call)
+{
+    const size_t lead = call->x.is_grpc ? 0 : lead_of(call);
+
+    md_block_unref(call->block);
+    call->block = call->unpack.block;
+    call->unpack.block = NULL;
+    call->data = call->block->data + lead;
+    call->capacity = call->block->capacity - lead;
+    call->bytes = call->unpack.bytes;
+    if (call->x.is_grpc) {
+        call->state = MD_CALL_RECEIVING;
+        call->is_packed = false;
+        md_grpc_deliver(call);
+    } else {
+        request(call);
+    }
+}
+
+static void unpack_step(struct md_call *call)
+{
+    const size_t lead = call->x.is_grpc ? 0 : lead_of(call);
+    const size_t max =
+        call->x.is_grpc ? call->session->config->http2->max_message_bytes : call->x.body_max;
+    struct md_error err;
+
+    switch (md_unpack_step(&call->unpack, md_call_pool(call), md_str_make(call->data, call->bytes),
+                           lead, max, &err)) {
+    case MD_PROGRESS_DONE:
+        unpacked(call);
+        break;
+    case MD_PROGRESS_AGAIN:
+        md_call_work_soon(call);
+        break;
+    default:
+        md_call_refuse(call,
+                       err.reason == MD_REASON_TOO_LARGE   ? MD_REFUSAL_BODY_SIZE
+                       : err.reason == MD_REASON_MALFORMED ? MD_REFUSAL_MALFORMED
+                                                           : MD_REFUSAL_MEMORY,
+                       &err);
+    }
+}
+
+static void take_backlog(struct md_call *call)
+{
+    struct md_bytes backlog = call->backlog;
+
+    call->backlog = (struct md_bytes){0};
+    size_t taken = md_grpc_take(call, md_bytes_view(&backlog));
+    if (!call->answered && !call->discards && !call->stream.was_reset) {
+        progress(call, taken);
+        if (taken < backlog.len) {
+            keep(call, md_str_make(backlog.data + taken, backlog.len - taken));
+        }
+    }
+    md_bytes_deinit(&backlog);
+}
+
+void md_call_receive_step(struct md_call *call)
+{
+    call->pinned = true;
+    if (call->state == MD_CALL_UNPACKING) {
+        unpack_step(call);
+    }
+    if (call->state == MD_CALL_RECEIVING && call->backlog.len && !call->is_paused) {
+        take_backlog(call);
+    }
+    if (call->stream.recv_ended && call->state == MD_CALL_RECEIVING && call->x.is_grpc) {
+        ended(call);
+    }
+    call->pinned = false;
+    md_call_settle(call);
+    /* whatever was answered goes out at the end of the turn */
+}
+
+/* --- heads -------------------- */
+
+static void begin_body(struct md_call *call, bool ends)
+{
+    struct md_http2_session *session = call->session;
+    const int64_t length = call->request.head.content_length;
+
+    call->x.body_max = md_size_min(call->x.body_max, md_pool_limit_bytes(md_call_pool(call)));
+    if (call->answered || call->stream.was_reset) {
+        call->discards = true;
+        return;
+    }
+    if (!call->x.is_grpc && !knows_coding(call->request.content_encoding)) {
+        refuse(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED, "Unsupported compression type");
+        return;
+    }
+    if (length > 0 && (uint64_t)length > call->x.body_max) {
+        refuse_length(call);
+        return;
+    }
+    if (ends) {
+        ended(call);
+        return;
+    }
+    if (call->request.expects_continue) {
+        struct md_bytes *block = md_call_begin_block(call);
+        md_hpack_put_status(block, 100);
+        md_http2_put_head(&session->h2, &call->stream, md_bytes_view(block), false);
+    }
+    if (length > 0) {
+        md_http2_expect(&session->h2, &call->stream, (uint64_t)length);
+    }
+    progress(call, 0);
+}
+
+/* Routes the request and asks its handler. */
+static void begin_request(struct md_call *call, bool ends)
+{
+    const struct md_http_config *config = call->session->config;
+    struct md_exchange *x = &call->x;
+
+    if (call->request.is_preflight && x->head.method == MD_HTTP_OPTIONS &&
+        config->cors_origin_count) {
+        md_exchange_respond(x, &md_session_preflight);
+    } else if (!x->is_grpc || md_grpc_begin(call)) {
+        config->route(config->route_arg, x);
+        if (md_arena_failed(&x->arena)) {
+            refuse(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
+            return;
+        }
+        if (x->handler->on_head) {
+            x->handler->on_head(x);
+        }
+    }
+    begin_body(call, ends);
+}
+
+void md_call_take_head(struct md_call *call, bool ends)
+{
+    struct md_http2_session *session = call->session;
+    const struct md_http2 *h2 = &session->h2;
+    struct md_exchange *x = &call->x;
+    bool is_valid = md_http2_parse_head(h2->fields, h2->field_count, ends, &call->request);
+
+    x->head = call->request.head;
+    x->is_grpc = call->request.is_grpc;
+    x->body_max = session->config->max_body_bytes;
+    call->pinned = true;
+    if (h2->fields_failed) {
+        refuse(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
+    } else if (h2->fields_too_large) {
+        x->is_grpc = false;
+        refuse(call, MD_REFUSAL_HEADER_SIZE, MD_REASON_TOO_LARGE,
+               "the request's headers are larger than the server accepts");
+    } else if (!is_valid) {
+        md_http2_reset(&session->h2, &call->stream, MD_HTTP2_PROTOCOL_ERROR);
+        x->cancelled = true;
+    } else {
+        begin_request(call, ends);
+    }
+    call->pinned = false;
+    md_call_settle(call);
+}

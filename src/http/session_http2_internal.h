@@ -1,0 +1,183 @@
+/*
+ * What a session of HTTP/2 is made of; for session_http2.c (life, input and output, time),
+ * session_http2_body.c (receiving), session_http2_reply.c (answers), session_grpc.c (gRPC).
+ *
+ * A call is a stream's exchange. Its memory is its own arena's first chunk. It is freed when its
+ * stream is over (all has been written, or it was reset) and its handler has answered; a handler
+ * may answer from inside its callbacks, so these run `pinned`.
+ *
+ *      RECEIVING --> UNPACKING --> WORKING --> PACKING --> REPLYING
+ *        ^  |                        ^
+ *        +--+ messages of a stream   +-- no content coding
+ */
+#ifndef MD_HTTP_SESSION_HTTP2_INTERNAL_H
+#define MD_HTTP_SESSION_HTTP2_INTERNAL_H
+
+#include "http/coding.h"
+#include "http/grpc.h"
+#include "http/grpc_frame.h"
+#include "http/http2_head.h"
+#include "http/session_http2.h"
+#include "http/session_internal.h"
+
+enum md_call_state {
+    MD_CALL_RECEIVING, /* a body, or messages */
+    MD_CALL_UNPACKING, /* a body or message, in slices */
+    MD_CALL_WORKING,   /* the handler has it all */
+    MD_CALL_PACKING,   /* the answer, in slices */
+    MD_CALL_REPLYING,
+};
+
+struct md_call {
+    struct md_exchange x; /* first */
+    struct md_http2_stream stream;
+    struct md_http2_session *session;
+    struct md_http2_request request;
+    enum md_call_state state;
+
+    /* receiving: a body, or the message that is coming */
+    struct md_block *block; /* own; NULL: in the arena, or nothing yet */
+    char *data;             /* where its bytes go */
+    size_t bytes;           /* there */
+    size_t capacity;        /* of data */
+    uint64_t received_bytes;
+    char prefix[MD_GRPC_PREFIX_BYTES];
+    size_t prefix_bytes;
+    size_t message_bytes; /* of the message that is coming */
+    bool in_message;
+    bool is_packed;          /* the message is compressed */
+    unsigned message_count;  /* complete */
+    bool discards;           /* what still comes is dropped */
+    bool is_paused;          /* by the handler */
+    bool requested;          /* on_request was called, or is not to be */
+    struct md_bytes backlog; /* own: came while it was paused or unpacked; bounded by the window */
+    struct md_unpack unpack;
+
+    /* answering */
+    bool pinned;         /* a callback of the handler runs */
+    bool handler_has_it; /* a callback was called and the answer is not complete */
+    bool answered;       /* the end of the answer is known */
+    bool head_sent;
+    bool streaming; /* md_exchange_begin */
+    unsigned status;
+    uint64_t sent_bytes; /* of the body */
+    struct md_http_response response;
+    void (*drained)(struct md_exchange *x);
+    struct md_bytes trailers; /* own: fields that the handler added */
+    struct md_pack pack;
+    const char *coding;
+    bool grpc_packs;           /* a message is being packed; its end follows */
+    bool grpc_ends;            /* meanwhile its status came: */
+    struct md_str grpc_status; /* its trailers */
+    void (*message_sent)(void *arg);
+    void *message_arg;
+
+    /* time */
+    uint64_t deadline_ns; /* for the next progress; 0: none */
+    struct md_call *work_next;
+    bool has_work; /* in the session's list of those that go on in the next turn */
+};
+
+struct md_http2_session {
+    struct md_conn *conn; /* own; NULL when closed */
+    struct md_loop *loop;
+    const struct md_http_config *config;
+    struct md_http_counters *counters;
+    struct md_session_list *list;
+    struct md_session_link link;
+    struct md_http2 h2;
+    struct md_block *in; /* own: only while there is something in it */
+    size_t in_at, in_end;
+    struct md_bytes scratch; /* own: header blocks */
+    bool running;            /* inside run(): what is left to write is written at its end */
+    bool lost;               /* the peer cannot be reached any more */
+    bool ending;             /* close when all has been written */
+    bool notified;           /* the first GOAWAY is out */
+    bool last_goaway;        /* the second too */
+    bool lingering;          /* all has been said: until the peer has seen it */
+    bool serves_grpc;
+    size_t turn_bytes;
+    struct md_loop_task flush_task, work_task;
+    bool flush_pending, work_pending;
+    struct md_call *work_first, *work_last;
+    unsigned seen_pings, ping_strikes;
+    uint64_t ping_ns;    /* the peer's last PING */
+    uint64_t alive_ns;   /* bytes were received */
+    uint64_t age_ns;     /* connection's begin */
+    uint64_t probe_ns;   /* our PING that is not answered; 0: none */
+    uint64_t going_ns;   /* the first GOAWAY */
+    uint64_t idle_ns;    /* no call since */
+    uint64_t stall_ns;   /* output that does not go out since; 0: it does */
+    size_t unsent_bytes; /* in the socket when it was last looked at */
+    struct md_loop_timer timer;
+};
+
+/* --- session_http2.c -------------------- */
+
+/* The timer fires at this time at the latest. */
+void md_http2_session_watch(struct md_http2_session *session, uint64_t deadline_ns);
+/* Everything that is queued goes out at the end of this turn. */
+void md_http2_session_flush_soon(struct md_http2_session *session);
+/* The call goes on in the next turn: a slice of work, or its backlog. */
+void md_call_work_soon(struct md_call *call);
+/* Looks whether the call is over, and frees it. */
+void md_call_settle(struct md_call *call);
+/* Nobody waits for the answer any more. */
+void md_call_cancel(struct md_call *call);
+void md_call_set_deadline(struct md_call *call, uint64_t timeout_ns); /* from now; 0: none */
+
+static inline struct md_call *md_call_of(struct md_exchange *x)
+{
+    return MD_CONTAINER_OF(x, struct md_call, x);
+}
+
+static inline struct md_pool *md_call_pool(const struct md_call *call)
+{
+    return md_loop_pool(call->x.loop);
+}
+
+/* --- session_http2_body.c -------------------- */
+
+void md_call_take_head(struct md_call *call, bool ends);
+void md_call_take_trailers(struct md_call *call);
+void md_call_take_data(struct md_call *call, struct md_str bytes, bool ends);
+/* Where the next bytes of the body can be received in place; 0: nowhere. */
+size_t md_call_room(struct md_call *call, size_t wanted, char **at);
+void md_call_took(struct md_call *call, size_t count, bool ends);
+/* A slice of unpacking, or of the backlog. */
+void md_call_receive_step(struct md_call *call);
+void md_call_release_body(struct md_call *call);
+
+/* --- session_http2_reply.c -------------------- */
+
+extern const struct md_exchange_calls md_call_calls;
+/* An answer of the session itself, in the call's own protocol. */
+void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error *err);
+void md_call_pack_step(struct md_call *call);
+/* The head's block in the session's scratch; then put it. */
+struct md_bytes *md_call_begin_block(struct md_call *call);
+void md_call_put_block(struct md_call *call, bool ends);
+/* Sends parts of a body: copied if they are few or `copy` says so, else where they lie; `sent` when
+ * they have left or never will. False: the stream is over, or was reset without memory. */
+bool md_call_send(struct md_call *call, const struct iovec *parts, size_t part_count, bool copy,
+                  void (*sent)(void *arg), void *arg);
+/* Resets the stream: the answer cannot be completed. */
+void md_call_lose(struct md_call *call);
+
+/* --- session_grpc.c -------------------- */
+
+/* Bytes of a call's body that hold messages; returns how many were taken (less: it is paused or
+ * unpacking). */
+size_t md_grpc_take(struct md_call *call, struct md_str bytes);
+void md_grpc_ended(struct md_call *call);
+/* The message is complete (and unpacked). */
+void md_grpc_deliver(struct md_call *call);
+void md_grpc_packed(struct md_call *call);
+/* grpc-timeout, grpc-encoding; false: answered. */
+bool md_grpc_begin(struct md_call *call);
+/* The time limit has passed: the client gets its status, the handler is told. */
+void md_grpc_out_of_time(struct md_call *call);
+/* Ends a call for the session. */
+void md_grpc_refuse(struct md_call *call, const struct md_error *err);
+
+#endif
