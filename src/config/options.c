@@ -509,6 +509,34 @@ static void check_access(struct parse *p)
     }
 }
 
+/* Each listener needs a port of its own. */
+static void check_ports(struct parse *p)
+{
+    const struct md_options *o = p->out;
+    const struct {
+        const char *option, *address;
+        bool listens;
+        uint64_t port;
+    } listeners[] = {
+        {"http-port", o->http_address, o->allow_http, o->http_port},
+        {"grpc-port", o->grpc_address, o->allow_grpc, o->grpc_port},
+        {"metrics-port", o->metrics_address, o->allow_metrics, o->metrics_port},
+    };
+    char a[ORIGIN_MAX], b[ORIGIN_MAX];
+
+    for (size_t i = 0; i < MD_COUNT_OF(listeners); i++) {
+        for (size_t k = i + 1; k < MD_COUNT_OF(listeners); k++) {
+            if (listeners[i].listens && listeners[k].listens && listeners[i].port &&
+                listeners[i].port == listeners[k].port &&
+                strcmp(listeners[i].address, listeners[k].address) == 0) {
+                COMPLAIN(p, "%s and %s are both %llu", given_name(p, listeners[i].option, a),
+                         given_name(p, listeners[k].option, b),
+                         (unsigned long long)listeners[i].port);
+            }
+        }
+    }
+}
+
 static void check_together(struct parse *p)
 {
     const struct md_options *o = p->out;
@@ -529,17 +557,12 @@ static void check_together(struct parse *p)
                  given_name(p, "model-name", a), o->model_repository.count,
                  given_name(p, "model-repository", b));
     }
-    if (o->allow_http && o->allow_metrics && o->http_port && o->http_port == o->metrics_port &&
-        strcmp(o->http_address, o->metrics_address) == 0) {
-        COMPLAIN(p, "%s and %s are both %llu", given_name(p, "http-port", a),
-                 given_name(p, "metrics-port", b), (unsigned long long)o->http_port);
-    }
+    check_ports(p);
     check_access(p);
-    if (!o->allow_http && !o->http_unix_socket) {
+    if (!o->allow_http && !o->allow_grpc && !o->http_unix_socket) {
         report(p, MD_SEVERITY_WARNING,
-               "%s is false and there is no --http-unix-socket: nothing "
-               "takes requests",
-               given_name(p, "allow-http", a));
+               "%s and %s are false and there is no --http-unix-socket: nothing takes requests",
+               given_name(p, "allow-http", a), given_name(p, "allow-grpc", b));
     }
     for (size_t i = 0; i < o->metrics_config.count; i++) {
         check_metrics_setting(p, given_name(p, "metrics-config", a),
@@ -593,6 +616,7 @@ bool md_options_parse(int argc, char *const *argv, char *const *environment, boo
     take_default_batch_size(&p);
     read_trace_config(&p, environment);
     resolve_address(&out->http_address, in_container ? "0.0.0.0" : "127.0.0.1");
+    resolve_address(&out->grpc_address, out->http_address);
     resolve_address(&out->metrics_address, out->http_address);
     if (diagnostics->error_count == errors_before) { /* else these would be consequences */
         md_options_settle_tls(out, diagnostics);

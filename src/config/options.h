@@ -57,6 +57,12 @@ struct md_options {
         json_max_depth;
     uint64_t max_connections, inflight_bytes;
     struct md_string_list http_cors_allow_origin, http_restricted_api, grpc_restricted_protocol;
+    /* gRPC and HTTP/2 */
+    bool allow_grpc, reuse_grpc_port, grpc_keepalive_permit_without_calls;
+    const char *grpc_address, *grpc_infer_response_compression_level;
+    uint64_t grpc_port, grpc_max_message_size, http2_max_concurrent_streams;
+    uint64_t grpc_keepalive_time, grpc_keepalive_timeout, grpc_min_recv_ping_interval,
+        grpc_max_ping_strikes, grpc_max_connection_age, grpc_max_connection_age_grace;
     /* metrics */
     bool allow_metrics, allow_cpu_metrics;
     const char *metrics_address;

@@ -76,7 +76,7 @@ static struct md_str decode(struct reading *r, struct md_str text)
         const bool is_code = text.ptr[i] == '%' && i + 2 < text.len && hex(text.ptr[i + 1]) >= 0 &&
                              hex(text.ptr[i + 2]) >= 0;
         out[len++] =
-            is_code ? (char)(hex(text.ptr[i + 1]) << 4 | hex(text.ptr[i + 2])) : text.ptr[i];
+            (char)(is_code ? hex(text.ptr[i + 1]) << 4 | hex(text.ptr[i + 2]) : text.ptr[i]);
         i += is_code ? 2 : 0;
     }
     return md_str_make(out ? out : "", len);

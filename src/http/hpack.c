@@ -40,7 +40,8 @@ static void *memory_realloc(void *ptr, size_t size, void *arg)
 
 bool md_hpack_decoder_create(struct md_hpack_decoder **out)
 {
-    nghttp2_mem memory = {NULL, memory_alloc, memory_free, memory_calloc, memory_realloc};
+    /* libnghttp2 keeps the pointer */
+    static nghttp2_mem memory = {NULL, memory_alloc, memory_free, memory_calloc, memory_realloc};
     struct md_hpack_decoder *decoder = md_calloc(1, sizeof *decoder);
 
     if (decoder && nghttp2_hd_inflate_new2(&decoder->inflater, &memory) != 0) {

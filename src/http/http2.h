@@ -29,7 +29,7 @@
 /* Immutable while connections live. */
 struct md_http2_limits {
     uint32_t max_concurrent_streams;
-    uint32_t max_frame_size; /* that we accept */
+    uint32_t max_frame_size; /* that we accept from who sends large bodies */
     uint32_t initial_window; /* of a stream, for what we receive */
     size_t max_header_bytes; /* of a request's fields, decoded */
     size_t max_header_count;
@@ -53,7 +53,8 @@ struct md_http2_stream {
     int64_t recv_window; /* what the peer may still send */
     int64_t recv_taken;  /* of what it has sent, not granted again yet */
     bool recv_ended;     /* END_STREAM has come */
-    bool was_reset;      /* by either side */
+    bool was_reset;      /* by either side: */
+    bool was_reset_by_us;
 
     int64_t send_window;
     struct md_http2_piece *first, *last; /* not committed, or in part */
@@ -96,6 +97,7 @@ struct md_http2 {
     struct md_http2_frame frame; /* the one that data_left or skip_left belong to */
     size_t data_left;            /* of a DATA frame, without padding */
     size_t skip_left;
+    size_t max_frame; /* that we have offered to accept */
     int64_t recv_window, recv_taken;
     struct md_http2_stream *data_stream; /* NULL: of no stream that wants it */
     uint32_t head_id;                    /* whose header block is not complete; 0: none */
@@ -186,7 +188,8 @@ bool md_http2_took_data(struct md_http2 *h2, size_t count);
 /* The stream's bytes have been taken out of its window: it is widened when that is worth a frame.
  */
 void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes);
-/* The stream is going to get so many bytes more: its window is widened for them at once. */
+/* The stream is going to get so many bytes more: its window is widened for them at once, and the
+ * peer may send them in large frames. */
 void md_http2_expect(struct md_http2 *h2, struct md_http2_stream *stream, uint64_t bytes);
 
 /* --- sending -------------------- */

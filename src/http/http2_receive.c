@@ -252,7 +252,9 @@ static enum md_http2_event_kind reopen(struct md_http2 *h2, struct md_http2_even
 
     h2->head_stream = NULL;
     if (stream && stream->was_reset) {
-        return MD_HTTP2_PROGRESS;
+        return stream->was_reset_by_us ? MD_HTTP2_PROGRESS
+                                       : fail(h2, MD_HTTP2_STREAM_CLOSED,
+                                              "a request follows on a stream that was reset");
     }
     if (stream && stream->recv_ended) {
         return reset(h2, event, stream, MD_HTTP2_STREAM_CLOSED);
@@ -584,10 +586,12 @@ static enum md_http2_event_kind begin_data(struct md_http2 *h2, struct md_http2_
         return fail(h2, MD_HTTP2_FLOW_CONTROL_ERROR, "more DATA than the window holds");
     }
     if (!stream || stream->was_reset) {
-        if (!stream && !was_closed(h2, id, &by_us)) {
+        if (stream) {
+            by_us = stream->was_reset_by_us;
+        } else if (!was_closed(h2, id, &by_us)) {
             by_us = true; /* long ago */
         }
-        if (!stream && !by_us) {
+        if (!by_us) {
             put_reset(h2, id, MD_HTTP2_STREAM_CLOSED);
         }
         return answered_frame(h2);
@@ -684,7 +688,7 @@ static enum md_http2_event_kind check_frame(struct md_http2 *h2)
 {
     const struct md_http2_frame *frame = &h2->frame;
 
-    if (frame->len > h2->limits->max_frame_size) {
+    if (frame->len > h2->max_frame) {
         return fail(h2, MD_HTTP2_FRAME_SIZE_ERROR, "a frame is larger than MAX_FRAME_SIZE");
     }
     if (h2->state == STATE_SETTINGS &&
@@ -785,19 +789,29 @@ void md_http2_next(struct md_http2 *h2, struct md_str *data, struct md_http2_eve
     }
 }
 
-void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes)
+static void put_settings(struct md_http2 *h2, const uint32_t settings[][2], size_t count)
 {
-    stream->recv_taken += (int64_t)bytes;
-    if (!stream->recv_ended && !stream->was_reset &&
-        stream->recv_taken > (int64_t)h2->limits->initial_window / 2) {
-        md_http2_expect(h2, stream, h2->limits->initial_window);
+    char *at = md_http2_put(h2, MD_HTTP2_SETTINGS_FRAME, 0, 0, 6 * count);
+
+    for (size_t i = 0; at && i < count; i++, at += 6) {
+        at[0] = 0;
+        at[1] = (char)settings[i][0];
+        md_http2_put_u32(at + 2, settings[i][1]);
     }
 }
 
-void md_http2_expect(struct md_http2 *h2, struct md_http2_stream *stream, uint64_t bytes)
+/* Large frames are received straight into the body's memory. They are offered once there is such a
+ * body: header blocks have no use for them. */
+static void offer_large_frames(struct md_http2 *h2)
 {
-    const int64_t wanted = (int64_t)md_size_min(bytes, MD_HTTP2_WINDOW_MAX);
+    const uint32_t settings[][2] = {{MD_HTTP2_SETTING_MAX_FRAME_SIZE, h2->limits->max_frame_size}};
 
+    h2->max_frame = h2->limits->max_frame_size;
+    put_settings(h2, settings, MD_COUNT_OF(settings));
+}
+
+static void widen(struct md_http2 *h2, struct md_http2_stream *stream, int64_t wanted)
+{
     if (stream->recv_ended || stream->was_reset || stream->recv_window >= wanted) {
         return;
     }
@@ -809,6 +823,22 @@ void md_http2_expect(struct md_http2 *h2, struct md_http2_stream *stream, uint64
     }
 }
 
+void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes)
+{
+    stream->recv_taken += (int64_t)bytes;
+    if (stream->recv_taken > (int64_t)h2->limits->initial_window / 2) {
+        widen(h2, stream, h2->limits->initial_window);
+    }
+}
+
+void md_http2_expect(struct md_http2 *h2, struct md_http2_stream *stream, uint64_t bytes)
+{
+    if (bytes > h2->max_frame && h2->max_frame < h2->limits->max_frame_size) {
+        offer_large_frames(h2);
+    }
+    widen(h2, stream, (int64_t)md_size_min(bytes, MD_HTTP2_WINDOW_MAX));
+}
+
 /* --- life -------------------- */
 
 bool md_http2_init(struct md_http2 *h2, const struct md_http2_limits *limits,
@@ -817,7 +847,6 @@ bool md_http2_init(struct md_http2 *h2, const struct md_http2_limits *limits,
     const uint32_t settings[][2] = {
         {MD_HTTP2_SETTING_MAX_CONCURRENT_STREAMS, limits->max_concurrent_streams},
         {MD_HTTP2_SETTING_INITIAL_WINDOW_SIZE, limits->initial_window},
-        {MD_HTTP2_SETTING_MAX_FRAME_SIZE, limits->max_frame_size},
         {MD_HTTP2_SETTING_MAX_HEADER_LIST_SIZE, (uint32_t)limits->max_header_bytes},
     };
 
@@ -829,17 +858,13 @@ bool md_http2_init(struct md_http2 *h2, const struct md_http2_limits *limits,
     h2->peer_max_frame = MD_HTTP2_FRAME_LEAST_MAX;
     h2->peer_initial_window = h2->send_window = MD_HTTP2_WINDOW_DEFAULT;
     h2->recv_window = MD_HTTP2_WINDOW_MAX;
+    h2->max_frame = MD_HTTP2_FRAME_LEAST_MAX;
     h2->reset_credit = RESET_BURST;
     if (!md_hpack_decoder_create(&h2->decoder)) {
         return false;
     }
-    char *at = md_http2_put(h2, MD_HTTP2_SETTINGS_FRAME, 0, 0, 6 * MD_COUNT_OF(settings));
-    for (size_t i = 0; at && i < MD_COUNT_OF(settings); i++, at += 6) {
-        at[0] = 0;
-        at[1] = (char)settings[i][0];
-        md_http2_put_u32(at + 2, settings[i][1]);
-    }
-    at = md_http2_put(h2, MD_HTTP2_WINDOW_UPDATE_FRAME, 0, 0, 4);
+    put_settings(h2, settings, MD_COUNT_OF(settings));
+    char *at = md_http2_put(h2, MD_HTTP2_WINDOW_UPDATE_FRAME, 0, 0, 4);
     if (at) {
         md_http2_put_u32(at, MD_HTTP2_WINDOW_MAX - MD_HTTP2_WINDOW_DEFAULT);
     }

@@ -45,7 +45,7 @@ static void ended(struct md_http2 *h2, struct md_http2_stream *stream)
         if (at) {
             md_http2_put_u32(at, MD_HTTP2_NO_ERROR);
         }
-        stream->was_reset = true;
+        stream->was_reset = stream->was_reset_by_us = true;
     }
 }
 
@@ -193,7 +193,7 @@ void md_http2_forget(struct md_http2 *h2, struct md_http2_stream *stream)
     }
     h2->stream_count--;
     h2->closed[h2->closed_at].id = stream->id;
-    h2->closed[h2->closed_at].by_us = stream->was_reset || !stream->recv_ended;
+    h2->closed[h2->closed_at].by_us = stream->was_reset_by_us;
     h2->closed_at = (h2->closed_at + 1) % MD_HTTP2_CLOSED_IDS;
     if (h2->data_stream == stream) {
         h2->data_stream = NULL;
@@ -211,6 +211,7 @@ void md_http2_reset(struct md_http2 *h2, struct md_http2_stream *stream, enum md
         if (at) {
             md_http2_put_u32(at, error);
         }
+        stream->was_reset_by_us = true;
     }
     stream->was_reset = true;
     leave_ring(h2, stream);

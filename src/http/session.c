@@ -15,17 +15,6 @@ enum { ARENA_CHUNK_BYTES = 8192 - 64 };
  * time for the request that it came for, or that is on its way. */
 enum { LATE_IDLE_NS = 500 * MD_NS_PER_MS };
 
-static const char *const refusal_names[] = {
-    [MD_REFUSAL_MALFORMED] = "malformed", [MD_REFUSAL_HEADER_SIZE] = "header_size",
-    [MD_REFUSAL_BODY_SIZE] = "body_size", [MD_REFUSAL_TIMEOUT] = "timeout",
-    [MD_REFUSAL_MEMORY] = "memory",       [MD_REFUSAL_ENCODING] = "encoding",
-};
-
-const char *md_http_refusal_name(unsigned cause)
-{
-    return cause < MD_COUNT_OF(refusal_names) ? refusal_names[cause] : NULL;
-}
-
 /* --- time -------------------- */
 
 void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
@@ -375,6 +364,17 @@ static const struct md_http_header preflight_headers[] = {
 const struct md_http_response md_session_preflight = {
     .status = 204, .headers = preflight_headers, .header_count = MD_COUNT_OF(preflight_headers)};
 
+/* Another protocol, or HTTP/2 with a wrong preface: an answer would say nothing to its peer. */
+static bool is_foreign(struct md_str text)
+{
+    struct md_str line, method;
+
+    (void)md_str_split(&text, '\n', &line);
+    struct md_str rest = line;
+    return md_str_split(&rest, ' ', &method) && md_http_method_of(method) == MD_HTTP_OTHER &&
+           !memmem(line.ptr, line.len, "HTTP/", 5);
+}
+
 /* The head is complete: parse, route, ask the handler. */
 static void take_head(struct md_session *session, struct md_str data)
 {
@@ -397,6 +397,11 @@ static void take_head(struct md_session *session, struct md_str data)
     begin_exchange(session);
     bool is_valid = md_http1_parse_head(text, &limits, &x->arena, &session->request, &status, &err);
     x->head = session->request.head;
+    if (!is_valid && is_foreign(text)) {
+        md_counter_add(&session->counters->refused[MD_REFUSAL_MALFORMED], 1);
+        md_session_lost(session);
+        return;
+    }
     if (!is_valid) {
         md_session_refuse(session, status, refusal_of(status), err.text);
         return;

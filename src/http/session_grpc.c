@@ -130,7 +130,6 @@ static void begin_message(struct md_call *call)
 void md_grpc_deliver(struct md_call *call)
 {
     struct md_exchange *x = &call->x;
-    const bool was_pinned = call->pinned;
     enum md_coding coding;
     struct md_error err;
 
@@ -153,7 +152,8 @@ void md_grpc_deliver(struct md_call *call)
     }
     x->body_ns = md_loop_now_ns(x->loop);
     call->deadline_ns = 0; /* the next one may be long in coming */
-    call->handler_has_it = call->pinned = true;
+    call->handler_has_it = true;
+    const bool was_pinned = md_call_pin(call);
     x->handler->on_message(x);
     call->pinned = was_pinned;
     x->body = MD_STR("");
@@ -206,7 +206,6 @@ size_t md_grpc_take(struct md_call *call, struct md_str bytes)
 void md_grpc_ended(struct md_call *call)
 {
     struct md_exchange *x = &call->x;
-    const bool was_pinned = call->pinned;
 
     if (call->in_message || call->prefix_bytes) {
         refuse_malformed(call, "the call ends inside a message");
@@ -219,9 +218,10 @@ void md_grpc_ended(struct md_call *call)
     x->body_ns = md_loop_now_ns(x->loop);
     call->deadline_ns = 0;
     call->state = MD_CALL_WORKING;
-    call->requested = call->handler_has_it = call->pinned = true;
+    call->requested = call->handler_has_it = true;
+    const bool was_pinned = md_call_pin(call);
     x->handler->on_request(x);
-    call->pinned = was_pinned;
+    md_call_unpin(call, was_pinned);
 }
 
 void md_grpc_pause(struct md_exchange *x)
@@ -462,13 +462,11 @@ void md_grpc_refuse(struct md_call *call, const struct md_error *err)
 void md_grpc_out_of_time(struct md_call *call)
 {
     struct md_error err;
-    const bool was_pinned = call->pinned;
+    const bool was_pinned = md_call_pin(call);
 
     (void)md_error_set(&err, MD_REASON_DEADLINE, "Deadline Exceeded");
-    call->pinned = true;
     call->discards = true;
     end(call, &err);
     md_call_cancel(call);
-    call->pinned = was_pinned;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }

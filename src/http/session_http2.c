@@ -126,19 +126,18 @@ static void call_sent(void *arg, struct md_http2_stream *stream)
 void md_call_cancel(struct md_call *call)
 {
     struct md_exchange *x = &call->x;
+    const bool was_pinned = md_call_pin(call);
 
     if (call->handler_has_it && !x->cancelled) {
         x->cancelled = true;
-        call->pinned = true;
         if (x->handler->on_cancel) {
             x->handler->on_cancel(x);
         } else if (call->streaming && call->drained) {
             call->drained(x);
         }
-        call->pinned = false;
     }
     x->cancelled = true;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }
 
 static void work_later(struct md_http2_session *session)

@@ -107,10 +107,9 @@ static void request(struct md_call *call)
     }
     call->state = MD_CALL_WORKING;
     call->requested = call->handler_has_it = true;
-    call->pinned = true;
+    const bool was_pinned = md_call_pin(call);
     x->handler->on_request(x);
-    call->pinned = false;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }
 
 static void end_body(struct md_call *call)
@@ -225,25 +224,20 @@ static void ended(struct md_call *call)
 
 void md_call_take_data(struct md_call *call, struct md_str bytes, bool ends)
 {
-    if (!accepts(call, bytes.len)) {
-        if (!call->stream.was_reset) {
-            md_call_settle(call);
-        }
-        return;
-    }
-    call->pinned = true; /* until its end has been seen to */
-    if (bytes.len) {
+    const bool was_pinned = md_call_pin(call);
+    const bool accepted = accepts(call, bytes.len);
+
+    if (accepted && bytes.len) {
         if (call->x.is_grpc) {
             take_messages(call, bytes);
         } else {
             take_plain(call, bytes);
         }
     }
-    if (ends) {
+    if (accepted && ends) {
         ended(call);
     }
-    call->pinned = false;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }
 
 void md_call_take_trailers(struct md_call *call)
@@ -290,7 +284,7 @@ void md_call_took(struct md_call *call, size_t count, bool ends)
     if (!count) {
         return;
     }
-    call->pinned = true;
+    const bool was_pinned = md_call_pin(call);
     progress(call, count);
     if (call->x.is_grpc) {
         if (call->bytes == call->message_bytes) {
@@ -302,8 +296,7 @@ void md_call_took(struct md_call *call, size_t count, bool ends)
     if (ends) {
         ended(call);
     }
-    call->pinned = false;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }
 
 /* --- slices -------------------- */
@@ -368,7 +361,7 @@ static void take_backlog(struct md_call *call)
 
 void md_call_receive_step(struct md_call *call)
 {
-    call->pinned = true;
+    const bool was_pinned = md_call_pin(call);
     if (call->state == MD_CALL_UNPACKING) {
         unpack_step(call);
     }
@@ -378,8 +371,7 @@ void md_call_receive_step(struct md_call *call)
     if (call->stream.recv_ended && call->state == MD_CALL_RECEIVING && call->x.is_grpc) {
         ended(call);
     }
-    call->pinned = false;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
     /* whatever was answered goes out at the end of the turn */
 }
 
@@ -450,7 +442,7 @@ void md_call_take_head(struct md_call *call, bool ends)
     x->head = call->request.head;
     x->is_grpc = call->request.is_grpc;
     x->body_max = session->config->max_body_bytes;
-    call->pinned = true;
+    const bool was_pinned = md_call_pin(call);
     if (h2->fields_failed) {
         refuse(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
     } else if (h2->fields_too_large) {
@@ -463,6 +455,5 @@ void md_call_take_head(struct md_call *call, bool ends)
     } else {
         begin_request(call, ends);
     }
-    call->pinned = false;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }

@@ -131,6 +131,21 @@ static inline struct md_call *md_call_of(struct md_exchange *x)
     return MD_CONTAINER_OF(x, struct md_call, x);
 }
 
+/* Around whatever may end the call: it is not freed meanwhile, but in the last unpin. */
+static inline bool md_call_pin(struct md_call *call)
+{
+    const bool was_pinned = call->pinned;
+
+    call->pinned = true;
+    return was_pinned;
+}
+
+static inline void md_call_unpin(struct md_call *call, bool was_pinned)
+{
+    call->pinned = was_pinned;
+    md_call_settle(call);
+}
+
 static inline struct md_pool *md_call_pool(const struct md_call *call)
 {
     return md_loop_pool(call->x.loop);

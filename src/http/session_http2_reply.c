@@ -95,11 +95,9 @@ struct keeper {
 /* All that was written piece by piece has left: the handler may write more. */
 static void tell_drained(struct md_call *call)
 {
-    const bool was_pinned = call->pinned;
-
     if (call->streaming && !call->answered && call->drained && !call->stream.was_reset &&
         !call->stream.queued_bytes) {
-        call->pinned = true;
+        const bool was_pinned = md_call_pin(call);
         call->drained(&call->x);
         call->pinned = was_pinned;
     }
@@ -444,11 +442,10 @@ static void refuse_plain(struct md_call *call, unsigned cause, const struct md_e
 
 void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error *err)
 {
-    const bool was_pinned = call->pinned;
+    const bool was_pinned = md_call_pin(call);
 
     md_counter_add(&call->session->counters->refused[cause], 1);
     call->discards = true;
-    call->pinned = true;
     if (call->stream.was_reset || call->answered) {
         /* it has its answer */
     } else if (call->x.is_grpc) {
@@ -458,6 +455,5 @@ void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error 
     }
     md_http2_session_flush_soon(call->session);
     md_call_cancel(call); /* a handler that has part of it */
-    call->pinned = was_pinned;
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }

@@ -122,7 +122,7 @@ static void probe_sessions(struct md_loop_task *task)
 /* Also of those on their way from the loop that accepted them to the loop that serves them. */
 static size_t open_connections(const struct md_server *server)
 {
-    const struct md_listener *const listeners[] = {server->http, server->unix_socket,
+    const struct md_listener *const listeners[] = {server->http, server->unix_socket, server->grpc,
                                                    server->metrics_listener};
     size_t count = 0;
 
@@ -170,7 +170,8 @@ static void post_all(struct md_server *server, void (*run)(struct md_loop_task *
 /* 0 when every request was answered. */
 static int end_sessions(struct md_server *server)
 {
-    struct md_listener *listeners[] = {server->http, server->unix_socket, server->metrics_listener};
+    struct md_listener *listeners[] = {server->http, server->unix_socket, server->grpc,
+                                       server->metrics_listener};
     uint64_t timeout_ns = seconds(server->options.exit_timeout_secs);
 
     atomic_store(&server->phase, MD_SERVER_ENDING);

@@ -42,8 +42,9 @@ struct md_server {
     size_t loop_count;
     struct md_http_counters *http_counters, *metrics_counters;
     struct md_http_config http_config, metrics_config;
-    struct md_listener *http, *unix_socket, *metrics_listener;
-    struct md_tls_context *http_tls, *metrics_tls; /* NULL: plain */
+    struct md_http2_options http2_options;
+    struct md_listener *http, *unix_socket, *grpc, *metrics_listener;
+    struct md_tls_context *http_tls, *grpc_tls, *metrics_tls; /* NULL: plain */
     struct md_device *device;
     struct md_backends *backends;
     struct md_models *models;

@@ -4,7 +4,7 @@
 #include "server/server_internal.h"
 
 /* What ALPN offers, the best first. */
-static const char protocols[] = "\x08http/1.1";
+static const char protocols[] = "\x02h2\x08http/1.1";
 
 static bool create(const struct md_server *server, const char *name,
                    const struct md_tls_settings *settings, struct md_tls_context **out,
@@ -29,18 +29,21 @@ bool md_server_create_tls(struct md_server *server, struct md_error *err)
 
     return (!options->allow_http ||
             create(server, "http", &options->http_tls, &server->http_tls, err)) &&
+           (!options->allow_grpc ||
+            create(server, "grpc", &options->grpc_tls, &server->grpc_tls, err)) &&
            (!options->allow_metrics ||
             create(server, "metrics", &options->metrics_tls, &server->metrics_tls, err));
 }
 
 bool md_server_uses_tls(const struct md_server *server)
 {
-    return server->http_tls || server->metrics_tls;
+    return server->http_tls || server->grpc_tls || server->metrics_tls;
 }
 
 static void for_each(struct md_server *server, void (*run)(struct md_tls_context *context))
 {
-    struct md_tls_context *const contexts[] = {server->http_tls, server->metrics_tls};
+    struct md_tls_context *const contexts[] = {server->http_tls, server->grpc_tls,
+                                               server->metrics_tls};
 
     for (size_t i = 0; i < MD_COUNT_OF(contexts); i++) {
         if (contexts[i]) {
@@ -62,5 +65,5 @@ void md_server_look_at_tls(struct md_server *server)
 void md_server_destroy_tls(struct md_server *server)
 {
     for_each(server, md_tls_context_destroy);
-    server->http_tls = server->metrics_tls = NULL;
+    server->http_tls = server->grpc_tls = server->metrics_tls = NULL;
 }

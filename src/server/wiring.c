@@ -51,6 +51,48 @@ static uint64_t seconds(uint64_t value)
     return value * MD_NS_PER_S;
 }
 
+static uint64_t milliseconds(uint64_t value)
+{
+    return value * MD_NS_PER_MS;
+}
+
+/* What a client may have in work, and how its connection lives. */
+static void configure_http2(struct md_server *server)
+{
+    enum { MAX_FRAME_BYTES = 1 << 20, INITIAL_WINDOW_BYTES = 1 << 20 };
+    const struct md_options *options = &server->options;
+
+    server->http2_options = (struct md_http2_options){
+        .limits = {.max_concurrent_streams = (uint32_t)options->http2_max_concurrent_streams,
+                   .max_frame_size = MAX_FRAME_BYTES,
+                   .initial_window = INITIAL_WINDOW_BYTES,
+                   .max_header_bytes = options->http_max_header_size,
+                   .max_header_count = options->http_max_header_count},
+        .max_message_bytes =
+            md_size_min(options->grpc_max_message_size, server->budget.limit_bytes),
+        .compresses = strcmp(options->grpc_infer_response_compression_level, "none") != 0,
+        .keepalive_time_ns = milliseconds(options->grpc_keepalive_time),
+        .keepalive_timeout_ns = milliseconds(options->grpc_keepalive_timeout),
+        .keepalive_without_calls = options->grpc_keepalive_permit_without_calls,
+        .min_ping_interval_ns = milliseconds(options->grpc_min_recv_ping_interval),
+        .max_ping_strikes = (unsigned)options->grpc_max_ping_strikes,
+        .max_age_ns = milliseconds(options->grpc_max_connection_age),
+        .max_age_grace_ns = milliseconds(options->grpc_max_connection_age_grace),
+    };
+}
+
+/* The port of metrics tells of health too. */
+static void route_metrics(void *arg, struct md_exchange *x)
+{
+    struct md_server *server = arg;
+
+    if (md_str_starts_with(x->head.path, MD_STR("/v2/health/"))) {
+        md_oip_route(&server->oip, x);
+    } else {
+        md_metrics_route(&server->metrics, x);
+    }
+}
+
 static bool configure_http(struct md_server *server, struct md_error *err)
 {
     const struct md_options *options = &server->options;
@@ -82,10 +124,12 @@ static bool configure_http(struct md_server *server, struct md_error *err)
         .cors_origin_count = options->http_cors_allow_origin.count,
         .access_log = options->access_log ? access_log : NULL,
         .counters = server->http_counters,
+        .http2 = &server->http2_options,
     };
+    configure_http2(server);
     server->metrics_config = server->http_config;
-    server->metrics_config.route = md_metrics_route;
-    server->metrics_config.route_arg = &server->metrics;
+    server->metrics_config.route = route_metrics;
+    server->metrics_config.route_arg = server;
     server->metrics_config.counters = server->metrics_counters;
     server->metrics_config.access_log = NULL;
     return true;
@@ -133,14 +177,14 @@ static void accepted_metrics(void *arg, struct md_conn *conn)
 }
 
 static bool listen_on(struct md_server *server, const char *name, const char *address,
-                      uint64_t port, size_t connections, struct md_tls_context *tls,
-                      void (*accepted)(void *arg, struct md_conn *conn), struct md_listener **out,
-                      struct md_error *err)
+                      uint64_t port, bool reuse_port, size_t connections,
+                      struct md_tls_context *tls, void (*accepted)(void *arg, struct md_conn *conn),
+                      struct md_listener **out, struct md_error *err)
 {
     const struct md_listener_options options = {
         .address = address,
         .port = (uint16_t)port,
-        .reuse_port = server->options.reuse_http_port,
+        .reuse_port = reuse_port,
         .name = name,
         .max_connections = connections,
         .tls = tls,
@@ -168,22 +212,27 @@ static bool listen_all(struct md_server *server, struct md_error *err)
         md_log(MD_LOG_WARNING,
                "--management=open: whoever reaches a port can change and drain this server");
     }
-    if (options->allow_http &&
-        !listen_on(server, "http", options->http_address, options->http_port,
-                   options->max_connections, server->http_tls, accepted_http, &server->http, err)) {
+    if (options->allow_http && !listen_on(server, "http", options->http_address, options->http_port,
+                                          options->reuse_http_port, options->max_connections,
+                                          server->http_tls, accepted_http, &server->http, err)) {
+        return false;
+    }
+    if (options->allow_grpc && !listen_on(server, "grpc", options->grpc_address, options->grpc_port,
+                                          options->reuse_grpc_port, options->max_connections,
+                                          server->grpc_tls, accepted_http, &server->grpc, err)) {
         return false;
     }
     if (options->http_unix_socket) {
         (void)snprintf(unix_address, sizeof unix_address, "unix:%s", options->http_unix_socket);
-        if (!listen_on(server, "http", unix_address, 0, options->max_connections, NULL,
+        if (!listen_on(server, "http", unix_address, 0, false, options->max_connections, NULL,
                        accepted_http, &server->unix_socket, err)) {
             return false;
         }
     }
     return !options->allow_metrics ||
            listen_on(server, "metrics", options->metrics_address, options->metrics_port,
-                     METRICS_CONNECTIONS, server->metrics_tls, accepted_metrics,
-                     &server->metrics_listener, err);
+                     options->reuse_http_port, METRICS_CONNECTIONS, server->metrics_tls,
+                     accepted_metrics, &server->metrics_listener, err);
 }
 
 /* --- backends and models -------------------- */
@@ -313,7 +362,8 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
 
 bool md_server_start_loops(struct md_server *server, struct md_error *err)
 {
-    struct md_listener *listeners[] = {server->http, server->unix_socket, server->metrics_listener};
+    struct md_listener *listeners[] = {server->http, server->unix_socket, server->grpc,
+                                       server->metrics_listener};
 
     for (size_t i = 0; i < server->loop_count; i++) {
         if (!md_loop_start(server->loops[i], err)) {
@@ -349,6 +399,7 @@ void md_server_unwire(struct md_server *server)
     md_backends_destroy(server->backends);
     md_listener_destroy(server->http);
     md_listener_destroy(server->unix_socket);
+    md_listener_destroy(server->grpc);
     md_listener_destroy(server->metrics_listener);
     md_server_destroy_tls(server);
     for (size_t i = 0; i < MD_SERVER_LOOPS_MAX; i++) {

@@ -2,6 +2,7 @@
  * Routes; health, drain and metadata.
  */
 #include "api/oip/endpoints.h"
+#include "api/oip/grpc.h"
 #include "api/oip/facts.h"
 #include "api/oip/infer.h"
 #include "api/oip/reply.h"
@@ -348,6 +349,10 @@ static void check_access(const struct md_oip *oip, const struct api *api, struct
 
 void md_oip_route(void *arg, struct md_exchange *x)
 {
+    if (x->is_grpc) {
+        md_oip_grpc_route(arg, x);
+        return;
+    }
     enum md_route_match match = md_router_match(routes, MD_COUNT_OF(routes), x);
     const struct api *api = x->route_data;
 

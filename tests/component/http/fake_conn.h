@@ -419,6 +419,12 @@ static inline void peer_free(struct md_conn *peer)
     md_bytes_deinit(&peer->out);
 }
 
+/* The session that began last, or NULL. */
+static inline struct md_session *rig_session(const struct rig *rig)
+{
+    return rig->list.first ? MD_CONTAINER_OF(rig->list.first, struct md_session, link) : NULL;
+}
+
 /* Lets both sides work until nothing moves any more. Slices of long work take a turn each. */
 static inline void peer_run(struct md_conn *peer, struct rig *rig)
 {
@@ -434,7 +440,7 @@ static inline void peer_run(struct md_conn *peer, struct rig *rig)
         if (!peer->closed && (peer->want & MD_LOOP_WRITE) && writable) {
             peer->handler->ready(peer->handler_arg, MD_LOOP_WRITE);
         }
-        struct md_session *session = rig->list.first;
+        struct md_session *session = rig_session(rig);
         bool in_slices = session && session->task_pending;
         if (peer->activity != before || in_slices) {
             quiet = 0;

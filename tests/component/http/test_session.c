@@ -30,8 +30,8 @@ static void test_session_keeps_the_connection_and_no_memory(void **state)
         assert_true(answer_says(&answer, "Content-Type", "text/plain"));
         assert_null(answer_header(&answer, "Connection").ptr);
         assert_int_equal(rig.requests, i);
-        assert_null(rig.list.first->in);
-        assert_null(rig.list.first->body);
+        assert_null(rig_session(&rig)->in);
+        assert_null(rig_session(&rig)->body);
     }
     assert_int_equal(at, peer.out.len);
     assert_int_equal(rig.counters.requests, 5);

@@ -296,7 +296,7 @@ static void talk(const struct script *s, struct md_conn *peer, struct rig *rig)
         said = s->requests[i].said_end;
         for (int wait = 0;
              wait < WAITS_MAX && !peer->closed && rig->list.first &&
-             (peer->in_at < peer->in.len || rig->list.first->state != MD_SESSION_HEAD);
+             (peer->in_at < peer->in.len || rig_session(rig)->state != MD_SESSION_HEAD);
              wait++) {
             rig_wait(rig, wait < 10 ? 10 : 1000);
             peer_run(peer, rig);
