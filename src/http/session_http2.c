@@ -563,8 +563,11 @@ static void run_work(struct md_loop_task *task)
         step_call(call);
         call = next;
     }
-    run(session);
-    session_release(session);
+    if (session->conn) {
+        run(session);
+    } else {
+        session_release(session);
+    }
 }
 
 static void ready(void *arg, uint32_t events)
