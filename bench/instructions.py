@@ -107,7 +107,8 @@ def requests(build, folder, body, headers, few, many):
                         sys.exit(f"the server answered {answer.status}")
 
         return callgrind(folder, [build / "modeld", "--model-repository", folder / "repository",
-                                  "--http-port", str(port), "--metrics-port", str(metrics),
+                                  "--http-port", str(port), "--allow-grpc", "false",
+                                  "--metrics-port", str(metrics),
                                   "--http-thread-count", "1", "--inline", "on", "--spin-us", "0"], act).files
 
     with_few, with_many = files(few), files(many)

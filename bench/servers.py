@@ -96,12 +96,13 @@ class Server:
 
 def modeld(build, repository, *flags, loops=1, cpus="0", ready="/v2/health/ready", pair=None):
     """pair: certificate and key, for TLS."""
-    port, metrics = free_port(), free_port()
+    port, grpc, metrics = free_port(), free_port(), free_port()
     threads = ["--http-thread-count", str(loops)] if loops else []
     if pair:
         flags += ("--http-use-ssl=true", "--http-server-cert", pair[0], "--http-server-key", pair[1])
     server = Server([build / "modeld", "--model-repository", repository, "--http-port", port,
-                     "--metrics-port", metrics, *threads, *flags], port, ready, cpus, tls=bool(pair))
+                     "--grpc-port", grpc, "--metrics-port", metrics, *threads, *flags], port, ready, cpus, tls=bool(pair))
+    server.grpc_port = grpc
     server.metrics_port = metrics
     return server
 

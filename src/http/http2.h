@@ -116,6 +116,7 @@ struct md_http2 {
     int64_t reset_credit;
     unsigned ping_count; /* received */
     bool ping_acked;     /* the peer has answered our last PING */
+    bool has_said;       /* something of a stream was queued; the owner looks and clears it */
     struct {
         uint32_t id;
         bool by_us;

@@ -29,6 +29,7 @@ char *md_http2_put(struct md_http2 *h2, unsigned kind, unsigned flags, uint32_t 
     }
     char *at = text->data + text->len;
     md_http2_put_frame(at, &(struct md_http2_frame){len, kind, flags, id});
+    h2->has_said |= id != 0;
     text->len += MD_HTTP2_FRAME_HEAD_BYTES + len;
     return at + MD_HTTP2_FRAME_HEAD_BYTES;
 }

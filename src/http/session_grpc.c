@@ -259,7 +259,6 @@ static void put_head(struct md_call *call)
     if (!call->coding) {
         md_http2_put_head(&call->session->h2, &call->stream,
                           md_str_make(head_block, sizeof head_block - 1), false);
-        call->session->ping_strikes = 0;
         return;
     }
     block = md_call_begin_block(call);

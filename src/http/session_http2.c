@@ -393,6 +393,11 @@ static void judge_pings(struct md_http2_session *session)
     const struct md_http2_options *options = session->config->http2;
     const uint64_t now_ns = md_loop_now_ns(session->loop);
 
+    if (session->h2.has_said) {
+        session->h2.has_said = false;
+        session->ping_strikes = 0;
+        session->ping_ns = 0;
+    }
     if (session->seen_pings == session->h2.ping_count) {
         return;
     }

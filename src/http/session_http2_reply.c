@@ -32,7 +32,6 @@ void md_call_put_block(struct md_call *call, bool ends)
     }
     md_http2_put_head(&session->h2, &call->stream, md_bytes_view(&session->scratch), ends);
     call->head_sent = true;
-    session->ping_strikes = 0;
 }
 
 static void put_head(struct md_call *call, int64_t content_length, const char *coding, bool ends)

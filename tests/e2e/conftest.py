@@ -86,11 +86,12 @@ def request(address, method, path, body=None, headers=None):
 class Server:
     def __init__(self, repository, *flags, env=None, wait=True, ready="/v2/health/ready", files=None,
                  prefix=(), port=None, program=BUILD / "modeld"):
-        self.port, self.metrics_port = port or free_port(), free_port()
+        self.port, self.grpc_port, self.metrics_port = port or free_port(), free_port(), free_port()
         self.log_path = tempfile.mktemp(prefix="modeld-log-")
         self.unix_path = tempfile.mktemp(prefix="modeld-socket-")
         self.log_file = open(self.log_path, "wb")
-        command = [str(program), f"--http-port={self.port}", f"--metrics-port={self.metrics_port}",
+        command = [str(program), f"--http-port={self.port}", f"--grpc-port={self.grpc_port}",
+                   f"--metrics-port={self.metrics_port}",
                    f"--http-unix-socket={self.unix_path}"]
         for folder in repository if isinstance(repository, (list, tuple)) else [repository]:
             command.append(f"--model-repository={folder}")

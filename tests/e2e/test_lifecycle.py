@@ -50,12 +50,14 @@ def test_all_errors_at_once():
 
 
 def test_missing_repository():
-    r = run("--model-repository=/nonexistent/models", f"--http-port={free_port()}", f"--metrics-port={free_port()}")
+    r = run("--model-repository=/nonexistent/models", f"--http-port={free_port()}", f"--grpc-port={free_port()}",
+            f"--metrics-port={free_port()}")
     assert r.returncode != 0 and "/nonexistent/models" in r.stderr + r.stdout
 
 
 def test_port_in_use(server, repository):
-    r = run(f"--model-repository={repository}", f"--http-port={server.port}", f"--metrics-port={free_port()}")
+    r = run(f"--model-repository={repository}", f"--http-port={server.port}", f"--grpc-port={free_port()}",
+            f"--metrics-port={free_port()}")
     assert r.returncode != 0 and str(server.port) in r.stderr + r.stdout
 
 

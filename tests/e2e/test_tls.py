@@ -413,7 +413,8 @@ def files_of(what, ca, folder):
 def test_files_that_cannot_be_used(repository, ca, tmp_path, what, check):
     (certificate, key, root), sentence = files_of(what, ca, tmp_path)
     done = subprocess.run(
-        [BUILD / "modeld", f"--model-repository={repository}", f"--http-port={free_port()}", f"--metrics-port={free_port()}",
+        [BUILD / "modeld", f"--model-repository={repository}", f"--http-port={free_port()}", f"--grpc-port={free_port()}",
+         f"--metrics-port={free_port()}",
          "--http-use-ssl-mutual=true", f"--http-server-cert={certificate}", f"--http-server-key={key}",
          f"--http-root-cert={root}", *(["--check-config"] if check else [])], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and sentence in done.stderr, done

@@ -76,6 +76,8 @@ static void serve(const struct torture *t, const struct request *request, int sa
                           socket,
                           (char *)(uintptr_t) "--http-address=127.0.0.1",
                           (char *)(uintptr_t) "--http-port=0",
+                          (char *)(uintptr_t) "--grpc-address=127.0.0.1",
+                          (char *)(uintptr_t) "--grpc-port=0",
                           (char *)(uintptr_t) "--metrics-address=127.0.0.1",
                           (char *)(uintptr_t) "--metrics-port=0",
                           (char *)(uintptr_t) "--http-thread-count=2",

@@ -221,11 +221,11 @@ static const struct {
     {"http-thread-count", "8", MD_OPTION_WORKS},
     {"http-max-input-size", "67108864", MD_OPTION_WORKS},
     {"http-restricted-api", "model-repository,health:key=value", MD_OPTION_WORKS},
-    {"allow-grpc", "true", MD_OPTION_NO_EFFECT},
-    {"grpc-address", "0.0.0.0", MD_OPTION_NO_EFFECT},
-    {"grpc-port", "8001", MD_OPTION_NO_EFFECT},
-    {"reuse-grpc-port", "true", MD_OPTION_NO_EFFECT},
-    {"grpc-header-forward-pattern", "x-.*", MD_OPTION_NO_EFFECT},
+    {"allow-grpc", "true", MD_OPTION_WORKS},
+    {"grpc-address", "0.0.0.0", MD_OPTION_WORKS},
+    {"grpc-port", "8001", MD_OPTION_WORKS},
+    {"reuse-grpc-port", "true", MD_OPTION_WORKS},
+    {"grpc-header-forward-pattern", "x-.*", MD_OPTION_REFUSED},
     {"grpc-infer-thread-count", "2", MD_OPTION_NO_EFFECT},
     {"grpc-infer-cq-count", "1", MD_OPTION_NO_EFFECT},
     {"grpc-infer-allocation-pool-size", "8", MD_OPTION_NO_EFFECT},
@@ -237,15 +237,15 @@ static const struct {
     {"grpc-server-key", "/k.pem --grpc-use-ssl=1 --grpc-server-cert=/c", MD_OPTION_WORKS},
     {"grpc-root-cert", "/r.pem --grpc-use-ssl-mutual=1 --grpc-server-cert=/c --grpc-server-key=/k",
      MD_OPTION_WORKS},
-    {"grpc-infer-response-compression-level", "high", MD_OPTION_NO_EFFECT},
-    {"grpc-keepalive-time", "7200000", MD_OPTION_NO_EFFECT},
-    {"grpc-keepalive-timeout", "20000", MD_OPTION_NO_EFFECT},
-    {"grpc-keepalive-permit-without-calls", "0", MD_OPTION_NO_EFFECT},
+    {"grpc-infer-response-compression-level", "high", MD_OPTION_WORKS},
+    {"grpc-keepalive-time", "7200000", MD_OPTION_WORKS},
+    {"grpc-keepalive-timeout", "20000", MD_OPTION_WORKS},
+    {"grpc-keepalive-permit-without-calls", "0", MD_OPTION_WORKS},
     {"grpc-http2-max-pings-without-data", "2", MD_OPTION_NO_EFFECT},
-    {"grpc-http2-min-recv-ping-interval-without-data", "300000", MD_OPTION_NO_EFFECT},
-    {"grpc-http2-max-ping-strikes", "2", MD_OPTION_NO_EFFECT},
-    {"grpc-max-connection-age", "1000", MD_OPTION_NO_EFFECT},
-    {"grpc-max-connection-age-grace", "1000", MD_OPTION_NO_EFFECT},
+    {"grpc-http2-min-recv-ping-interval-without-data", "300000", MD_OPTION_WORKS},
+    {"grpc-http2-max-ping-strikes", "2", MD_OPTION_WORKS},
+    {"grpc-max-connection-age", "1000", MD_OPTION_WORKS},
+    {"grpc-max-connection-age-grace", "1000", MD_OPTION_WORKS},
     {"grpc-restricted-protocol", "model-repository:key=value", MD_OPTION_WORKS},
     {"allow-sagemaker", "true", MD_OPTION_REFUSED},
     {"sagemaker-port", "8080", MD_OPTION_NO_EFFECT},
@@ -503,13 +503,13 @@ static void test_options_list_is_bounded(void **state)
 static void test_options_without_effect_warn_once(void **state)
 {
     (void)state;
-    struct run *run =
-        parse(&(struct input){.flags = "--grpc-port 1 --grpc-port=2 --cache-config a,b=c",
-                              .environment = "MODELD_GRPC_PORT=3"});
+    struct run *run = parse(&(struct input){
+        .flags = "--grpc-infer-thread-count 1 --grpc-infer-thread-count=2 --cache-config a,b=c",
+        .environment = "MODELD_GRPC_INFER_THREAD_COUNT=3"});
     assert_true(run->ok);
     assert_string_equal(texts(run),
-                        "warning: --grpc-port has no effect: this version serves no gRPC "
-                        "yet\nwarning: --cache-config has no effect: every response is "
+                        "warning: --grpc-infer-thread-count has no effect: all ports share "
+                        "the event loops\nwarning: --cache-config has no effect: every response is "
                         "computed\n");
 }
 
@@ -709,9 +709,13 @@ static void test_options_that_contradict_each_other(void **state)
         {{.flags = "--http-port=0 --metrics-port=0"}, ""},
         {{.flags = "--http-port=8002 --allow-metrics=false"}, ""},
         {{.flags = "--http-port=8002 --metrics-address=127.0.0.2"}, ""},
-        {{.flags = "--allow-http=false"},
-         "warning: --allow-http is false and there is no --http-unix-socket: nothing takes "
-         "requests\n"},
+        {{.flags = "--http-port=8001 --grpc-port=8002"},
+         "error: --grpc-port and --metrics-port are both 8002\n"},
+        {{.flags = "--grpc-port=8000"}, "error: --http-port and --grpc-port are both 8000\n"},
+        {{.flags = "--allow-http=false"}, ""},
+        {{.flags = "--allow-http=false --allow-grpc=false"},
+         "warning: --allow-http and --allow-grpc are false and there is no --http-unix-socket: "
+         "nothing takes requests\n"},
         {{.flags = "--allow-http=false --http-unix-socket=/s"}, ""},
         {{.flags = "--management=key"},
          "error: --management is key and needs --management-key-file\n"},
@@ -775,8 +779,9 @@ static void test_options_file_errors_have_their_place(void **state)
         {"allow-sagemaker: yes\n",
          "m.yaml:1:18: error: allow-sagemaker is not supported: there is no SageMaker endpoint; "
          "call the paths under /v2\n"},
-        {"allow-grpc: yes\n",
-         "m.yaml:1:13: warning: allow-grpc has no effect: this version serves no gRPC yet\n"},
+        {"grpc-infer-cq-count: 2\n",
+         "m.yaml:1:22: warning: grpc-infer-cq-count has no effect: all ports share the event "
+         "loops\n"},
         {"models: [{pattern: a, config: {\n\n max_batch_siz: 3}}]",
          "m.yaml:3: error: unknown field 'max_batch_siz' in ModelConfig, did you mean "
          "'max_batch_size'?\n"},
