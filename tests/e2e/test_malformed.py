@@ -48,7 +48,6 @@ def heads(rng):
     yield head(target=b"/" + b"a" * rng.randint(66000, 90000)), 414
     yield head(b"A: " + b"b" * rng.randint(66000, 90000)), 431
     yield head(*[b"A%d: b" % i for i in range(rng.randint(101, 900))]), 431
-    yield b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505
     yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(200), 400
     yield b"\x00" + rng.randbytes(100), 400
     yield head(b"Expect: tea"), 417
