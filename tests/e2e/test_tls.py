@@ -1,7 +1,9 @@
 """TLS on the listeners: versions, certificates and their renewal, bad clients, memory. Certificates are made by `openssl`."""
 import contextlib, json, os, pathlib, shutil, signal, socket, ssl, struct, subprocess, threading, time
 
+import numpy
 import pytest
+import tritonclient.http as http
 from conftest import BUILD, SANITIZED, Server, free_port, read_response
 
 GOOD = b'{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[3],"data":[1,2,3]}]}'
@@ -169,6 +171,17 @@ def test_curl(server, ca):
     done = subprocess.run(["curl", "-sS", "--cacert", ca.root, f"https://localhost:{server.port}/v2/health/ready", "-w",
                            "%{http_code} %{ssl_verify_result}"], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("200 0", 0), done.stderr
+
+
+def test_tritonclient(mutual, ca):
+    """The field's client, with a certificate of its own, as docs/tls.md has it."""
+    client = http.InferenceServerClient(f"localhost:{mutual.port}", ssl=True,
+                                        ssl_context_factory=lambda: client_context(ca, ca.folder / "client.pem"))
+    tensor = http.InferInput("INPUT0", [200000], "FP32")
+    values = numpy.arange(200000, dtype=numpy.float32)
+    tensor.set_data_from_numpy(values)
+    assert (client.infer("identity_fp32", [tensor]).as_numpy("OUTPUT0") == values).all()
+    client.close()
 
 
 def test_metrics_with_the_certificate_of_http(server):
