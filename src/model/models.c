@@ -540,6 +540,13 @@ struct md_version *md_models_resolve(const struct md_models *models, struct md_s
                      MD_STR_ARG(version));
         return NULL;
     }
+    if (number < 0) {
+        md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                     "invalid model version specified '%.*s' , version should be an integral value "
+                     "> 0",
+                     MD_STR_ARG(version));
+        return NULL;
+    }
     for (size_t i = model->version_count; i-- > 0;) {
         struct md_version *candidate = &model->versions[i];
         if (!version.len && md_version_is_ready(candidate)) {

@@ -63,6 +63,7 @@ static const struct {
     enum md_code code;
 } reason_codes[] = {
     {MD_REASON_RESTRICTED, MD_CODE_UNAVAILABLE},
+    {MD_REASON_MALFORMED, MD_CODE_INTERNAL}, /* as gRPC itself for what is no message */
 };
 
 enum md_code md_oip_grpc_code(const struct md_error *err)

@@ -43,7 +43,7 @@ static bool take_entry(struct md_str entry, struct md_oip_log_change *change, st
     struct md_oip_setting value;
     bool is_set = false;
 
-    if (!md_oip_names_read(entry, &setting, err)) {
+    if (!md_oip_entry_read(entry, &setting, err)) {
         return false;
     }
     if (!read_value(setting.second, &value, &is_set)) {

@@ -119,6 +119,7 @@ enum md_progress md_oip_grpc_index(struct md_oip_unary *call, struct md_error *e
 {
     struct md_pb_reader reader = md_pb_reader_of(call->request);
     struct md_pb_field field;
+    struct md_oip_names names; /* of the repository alone */
     bool ready_only = false;
 
     while (md_pb_next(&reader, &field)) {
@@ -126,8 +127,12 @@ enum md_progress md_oip_grpc_index(struct md_oip_unary *call, struct md_error *e
             ready_only = field.value != 0;
         }
     }
-    if (reader.failed) {
-        (void)md_oip_unary_malformed(err);
+    if (!md_oip_names_read(call->request, &names, err)) {
+        return MD_PROGRESS_ERROR;
+    }
+    if (names.first.len) {
+        (void)md_error_set(err, MD_REASON_UNSUPPORTED,
+                           "'repository_name' specification is not supported");
         return MD_PROGRESS_ERROR;
     }
     return md_oip_unary_walk(call, ready_only ? put_ready_entries : put_entries, err);

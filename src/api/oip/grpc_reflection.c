@@ -38,7 +38,7 @@ struct question {
     struct md_str text, host;
 };
 
-static bool read_question(struct md_str message, struct question *out)
+static bool read_question(struct md_str message, struct question *out, struct md_error *err)
 {
     struct md_pb_reader reader = md_pb_reader_of(message);
     struct md_pb_field field;
@@ -54,7 +54,11 @@ static bool read_question(struct md_str message, struct question *out)
             out->text = field.bytes;
         }
     }
-    return !reader.failed && out->kind;
+    if (reader.failed) {
+        return md_oip_unary_malformed(err);
+    }
+    return out->kind || md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                                     "the message is a ServerReflectionRequest without a question");
 }
 
 static void put_not_found(struct md_bytes *out, const char *what, struct md_str name)
@@ -145,9 +149,7 @@ static void on_message(struct md_exchange *x)
     struct md_bytes out = {0};
     struct md_error err;
 
-    if (!read_question(x->body, &q)) {
-        (void)md_error_set(&err, MD_REASON_MALFORMED,
-                           "the message is no ServerReflectionRequest with a question");
+    if (!read_question(x->body, &q, &err)) {
         md_oip_grpc_fail(x, &err);
         return;
     }

@@ -17,7 +17,7 @@ static bool take_entry(struct md_str entry, struct md_trace_change *change, stru
     struct md_pb_field field;
     size_t count = 0;
 
-    if (!md_oip_names_read(entry, &setting, err)) {
+    if (!md_oip_entry_read(entry, &setting, err)) {
         return false;
     }
     struct md_pb_reader reader = md_pb_reader_of(setting.second);

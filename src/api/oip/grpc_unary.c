@@ -5,6 +5,7 @@
 
 #include "api/oip/grpc.h"
 #include "codec/protobuf.h"
+#include "codec/utf8.h"
 
 #include <stdio.h>
 
@@ -85,13 +86,25 @@ static void on_head(struct md_exchange *x)
     x->body_max = md_size_min(x->body_max, MD_OIP_UNARY_REQUEST_MAX);
 }
 
+static bool is_message(struct md_str bytes)
+{
+    struct md_pb_reader reader = md_pb_reader_of(bytes);
+    struct md_pb_field field;
+
+    while (md_pb_next(&reader, &field)) {}
+    return !reader.failed;
+}
+
 static void on_request(struct md_exchange *x)
 {
     const struct md_oip_grpc_method *method = x->dialect;
     struct state *s = md_arena_calloc(&x->arena, 1, sizeof *s);
     struct md_error err;
 
-    if (method->refusal) {
+    if (!is_message(x->body)) {
+        (void)md_oip_unary_malformed(&err);
+        md_oip_grpc_fail(x, &err);
+    } else if (method->refusal) {
         (void)md_error_set(&err, MD_REASON_UNSUPPORTED, "%s", method->refusal);
         md_oip_grpc_fail(x, &err);
     } else if (!s || !md_arena_on_reset(&x->arena, free_state, s)) {
@@ -113,13 +126,12 @@ const struct md_http_handler md_oip_unary_handler = {.on_head = on_head, .on_req
 
 bool md_oip_unary_malformed(struct md_error *err)
 {
-    return md_error_set(err, MD_REASON_MALFORMED,
-                        "the request is not the protobuf message of this method");
+    return md_error_set(err, MD_REASON_MALFORMED, "Unable to parse request");
 }
 
-bool md_oip_names_read(struct md_str message, struct md_oip_names *out, struct md_error *err)
+bool md_oip_entry_read(struct md_str entry, struct md_oip_names *out, struct md_error *err)
 {
-    struct md_pb_reader reader = md_pb_reader_of(message);
+    struct md_pb_reader reader = md_pb_reader_of(entry);
     struct md_pb_field field;
 
     *out = (struct md_oip_names){MD_STR(""), MD_STR("")};
@@ -130,7 +142,13 @@ bool md_oip_names_read(struct md_str message, struct md_oip_names *out, struct m
             out->second = field.bytes;
         }
     }
-    return !reader.failed || md_oip_unary_malformed(err);
+    return (!reader.failed && md_utf8_is_valid(out->first)) || md_oip_unary_malformed(err);
+}
+
+bool md_oip_names_read(struct md_str message, struct md_oip_names *out, struct md_error *err)
+{
+    return md_oip_entry_read(message, out, err) &&
+           (md_utf8_is_valid(out->second) || md_oip_unary_malformed(err));
 }
 
 void md_oip_put_decimal(struct md_bytes *out, uint32_t number, int64_t value)

@@ -21,7 +21,7 @@ enum {
 struct md_oip_unary {
     const struct md_oip *oip;
     struct md_exchange *x;
-    struct md_str request; /* the message */
+    struct md_str request; /* the message: well-formed, as far as its own fields go */
     struct md_bytes out;   /* the response's message; out of memory: out.failed, found by the caller
                               of the function */
     size_t at;             /* the function's own, 0 at first: where it goes on */
@@ -44,11 +44,14 @@ struct md_oip_grpc_method {
 
 /* --- what the functions have in common -------------------- */
 
-/* Most requests: two strings in the fields 1 and 2. So are the entries of maps. */
+/* Most requests: two strings in the fields 1 and 2. */
 struct md_oip_names {
     struct md_str first, second;
 };
 bool md_oip_names_read(struct md_str message, struct md_oip_names *out, struct md_error *err)
+    MD_MUST_CHECK;
+/* The same of an entry of a map, whose second field may be a message. */
+bool md_oip_entry_read(struct md_str entry, struct md_oip_names *out, struct md_error *err)
     MD_MUST_CHECK;
 
 /* For a message that cannot be read. Returns false. */

@@ -101,7 +101,7 @@ const struct md_version *md_oip_statistics_find(const struct md_oip *oip, struct
 {
     const struct md_version *found = md_models_resolve(oip->models, name, version, err);
 
-    if (!found) {
+    if (!found && err->reason != MD_REASON_INVALID_ARGUMENT) { /* the version is a number */
         const bool served = md_models_resolve(oip->models, name, MD_STR(""), err) != NULL;
         (void)md_error_set(err, MD_REASON_INVALID_ARGUMENT,
                            served ? "requested model version is not available for model '%.*s'"

@@ -428,7 +428,7 @@ static void test_grpc_infer_refuses_parameters(void **state)
         {"triton_other", BOOL_PARAM(1),
          "3: parameter keys starting with 'triton_' are reserved for Triton usage. Only the "
          "following keys starting with 'triton_' are allowed: triton_enable_empty_final_response"},
-        {"\xff", BOOL_PARAM(1), "3: a string of the request is not valid UTF-8"},
+        {"\xff", BOOL_PARAM(1), "13: a string of the request is not valid UTF-8"},
     };
 
     (void)state;
@@ -509,15 +509,15 @@ static void test_grpc_infer_refuses_contents(void **state)
         {"UINT16", "UINT16", 1, RAW("\x20\x80\x80\x04"),
          "3: a value of input 'INPUT0' does not fit its datatype UINT16"},
         {"INT32", "INT32", 1, RAW("\x12\x01\x80"),
-         "3: the contents of input 'INPUT0' are no valid protobuf message"},
+         "13: the contents of input 'INPUT0' are no valid protobuf message"},
         {"FP32", "FP32", 1,
          RAW("\x32\x03"
              "abc"),
-         "3: the contents of input 'INPUT0' are no valid protobuf message"},
+         "13: the contents of input 'INPUT0' are no valid protobuf message"},
         {"FP32", "FP32", 1,
          RAW("\x32\x04"
              "abc"),
-         "3: the contents of input 'INPUT0' are no valid protobuf message"},
+         "13: the contents of input 'INPUT0' are no valid protobuf message"},
         {"INT32", "INT32", 3, RAW("\x12\x02\x01\x02"),
          "3: [request id: <id_unknown>] input byte size mismatch for input 'INPUT0' for model "
          "'INT32'. Expected 12, got 8"},
@@ -624,7 +624,7 @@ static void test_grpc_infer_refuses_names(void **state)
     put_output("OUTPUT0", NULL, NO_PARAM);
     expect("3: output 'OUTPUT0' already exists in request");
     put_request(&request, "FP32", "\xff", "FP32", 1, RAW("abcd"));
-    expect("3: a string of the request is not valid UTF-8");
+    expect("13: a string of the request is not valid UTF-8");
 }
 
 static void test_grpc_infer_refuses_shapes(void **state)
@@ -652,27 +652,27 @@ static void test_grpc_infer_refuses_malformed(void **state)
     } cases[] = {
         {RAW("\x0a\x05"
              "FP32"),
-         "3: the ModelInferRequest is no valid protobuf message"},
+         "13: the ModelInferRequest is no valid protobuf message"},
         {RAW("\x0a\x04"
              "FP32"
              "\x2a\x02\x0a\x05"),
-         "3: an input is no valid protobuf message"},
+         "13: an input is no valid protobuf message"},
         {RAW("\x0a\x04"
              "FP32"
              "\x2a\x03\x1a\x01\x80"),
-         "3: a shape is no valid protobuf message"},
+         "13: a shape is no valid protobuf message"},
         {RAW("\x0a\x04"
              "FP32"
              "\x32\x02\x0a\x05"),
-         "3: an output is no valid protobuf message"},
+         "13: an output is no valid protobuf message"},
         {RAW("\x0a\x04"
              "FP32"
              "\x22\x02\x0a\x05"),
-         "3: a parameter is no valid protobuf message"},
+         "13: a parameter is no valid protobuf message"},
         {RAW("\x0a\x04"
              "FP32"
              "\x22\x04\x12\x02\x08\x80"),
-         "3: a parameter is no valid protobuf message"},
+         "13: a parameter is no valid protobuf message"},
         {RAW(""), "5: Request for unknown model: '' is not found"},
     };
 

@@ -168,20 +168,23 @@ static void test_reflection_declares_what_is_served(void **state)
 
 static void test_reflection_ends_at_what_is_no_question(void **state)
 {
-    static const struct md_str messages[] = {
-        MD_STR(""),
-        MD_STR("\x0a\x01h"),          /* a host alone */
-        MD_STR("\x38\x01"),           /* of another type */
-        MD_STR("\x3a\x05"),           /* cut off */
-        MD_STR("\x42\x01x\x12\x01x"), /* other fields */
+    static const struct {
+        struct md_str message;
+        enum md_code code;
+    } rows[] = {
+        {MD_STR(""), MD_CODE_INVALID_ARGUMENT},
+        {MD_STR("\x0a\x01h"), MD_CODE_INVALID_ARGUMENT},          /* a host alone */
+        {MD_STR("\x38\x01"), MD_CODE_INVALID_ARGUMENT},           /* of another type */
+        {MD_STR("\x3a\x05"), MD_CODE_INTERNAL},                   /* cut off */
+        {MD_STR("\x42\x01x\x12\x01x"), MD_CODE_INVALID_ARGUMENT}, /* other fields */
     };
 
     (void)state;
-    for (size_t i = 0; i < MD_COUNT_OF(messages); i++) {
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
         fake_call_open(&server, &call, PATH("v1"), NULL);
-        fake_call_send(&server, &call, messages[i]);
+        fake_call_send(&server, &call, rows[i].message);
         assert_int_equal(call.ends, 1);
-        assert_int_equal(call.error.code, MD_CODE_INVALID_ARGUMENT);
+        assert_int_equal(call.error.code, rows[i].code);
         assert_int_equal(call.message_count, 0);
         fake_call_free(&call);
     }
