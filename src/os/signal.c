@@ -5,7 +5,9 @@
 
 #include "base/log.h"
 #include "os/log_file.h"
+#include "os/shared_memory.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,13 +47,28 @@ static void crash(int number)
     raise(number);
 }
 
+/* Memory that a client has taken away is its own trouble, not this process's. */
+static void bus_error(int number, siginfo_t *info, void *context)
+{
+    const int before = errno;
+
+    (void)context;
+    if (info->si_code == BUS_ADRERR && md_os_shm_absorb(info->si_addr)) {
+        errno = before;
+        return;
+    }
+    crash(number);
+}
+
 void md_os_signal_setup(void)
 {
     static char stack[64 * 1024];
-    static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    static const int fatal[] = {SIGSEGV, SIGILL, SIGFPE, SIGABRT};
     const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
     struct sigaction action = {.sa_handler = crash,
                                .sa_flags = (int)(SA_ONSTACK | SA_RESETHAND | SA_NODEFER)};
+    const struct sigaction bus = {.sa_sigaction = bus_error,
+                                  .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_NODEFER)};
     sigset_t set;
 
     waited_set(&set);
@@ -62,6 +79,7 @@ void md_os_signal_setup(void)
     for (size_t i = 0; i < MD_COUNT_OF(fatal); i++) {
         (void)sigaction(fatal[i], &action, NULL);
     }
+    (void)sigaction(SIGBUS, &bus, NULL);
 }
 
 int md_os_signal_wait(int timeout_ms)

@@ -10,7 +10,8 @@
  * SIGPIPE and SIGXFSZ, and installs the crash handler: on a fatal signal a line goes to standard
  * error and to the log file, in the log's format, which names the signal and what the thread was
  * working on (md_log_get_context); a thread without a context is followed by lines about all that
- * have one. Then the signal takes its course. First thing in main. */
+ * have one. Then the signal takes its course. A SIGBUS in shared memory is no crash (see
+ * os/shared_memory.h). First thing in main. */
 void md_os_signal_setup(void);
 
 /* Waits for one of them at most timeout_ms (-1: no limit); 0 when none came. One thread. */
