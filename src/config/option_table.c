@@ -75,6 +75,8 @@ const struct md_option md_option_table[] = {
             "--http-unix-socket alone, with the key of --management-key-file, or by everybody."),
     OPTION("management-key-file", TEXT, management_key_file, NULL, NULL,
            "File with the key that --management=key expects: Authorization: Bearer KEY."),
+    OPTION("allow-client-shm", BOOL, allow_client_shm, "false", NULL,
+           "Let clients on this machine pass tensors in POSIX shared memory that they register."),
 
     GROUP("Models"),
     OPTION("model-repository", LIST, model_repository, NULL, NULL,
@@ -260,8 +262,6 @@ const struct md_option md_option_table[] = {
            "Run cheap models on the event loop, without a hop to an executor."),
 
     GROUP("Other flags of Triton"),
-    REFUSED("allow-client-shm", BOOL, "false",
-            "there is no shared memory yet; send tensors as binary data"),
     REFUSED("allow-sagemaker", BOOL, "false", NO_SAGEMAKER "; call the paths under /v2"),
     NO_EFFECT("sagemaker-port", NUMBER, NULL, NO_SAGEMAKER),
     NO_EFFECT("sagemaker-safe-port-range", TEXT, NULL, NO_SAGEMAKER),

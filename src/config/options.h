@@ -45,6 +45,7 @@ struct md_options {
     const char *backend_directory;
     /* server */
     const char *id, *compat, *config_file;
+    bool allow_client_shm;
     bool check_config, help, version, help_markdown, help_schema;
     uint64_t exit_timeout_secs, drain_delay_secs;
     const char *management, *management_key_file;

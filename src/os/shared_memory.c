@@ -151,7 +151,7 @@ bool md_os_shm_map(struct md_str key, uint64_t offset, uint64_t bytes, struct md
     }
     if (!take_slot(&out->slot)) {
         close(fd);
-        return md_error_set(err, MD_REASON_TOO_LARGE, "there are %d mappings already",
+        return md_error_set(err, MD_REASON_OUT_OF_MEMORY, "there are %d mappings already",
                             MD_OS_SHM_MAPPINGS_MAX);
     }
     bool ok = map_open(fd, offset, bytes, out, err);

@@ -330,12 +330,14 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
         return false;
     }
     if (!md_access_create(&server->options, &server->arena, &server->access, err) ||
+        (server->options.allow_client_shm && !md_regions_create(&server->regions, err)) ||
         !md_server_create_tracer(server, err)) {
         return false;
     }
     server->oip = (struct md_oip){
         .access = server->access,
         .tracer = server->tracer,
+        .regions = server->regions,
         .models = server->models,
         .options = &server->options,
         .version = MODELD_VERSION,
@@ -405,6 +407,7 @@ void md_server_unwire(struct md_server *server)
     for (size_t i = 0; i < MD_SERVER_LOOPS_MAX; i++) {
         md_loop_destroy(server->loops[i]);
     }
+    md_regions_destroy(server->regions);
     md_free(server->http_counters);
     md_free(server->metrics_counters);
     md_free(server->parts);

@@ -75,7 +75,7 @@ def test_repository_index(server):
 
 @pytest.mark.parametrize("method,path", [
     ("POST", "/v2/repository/models/batched/load"), ("POST", "/v2/repository/models/batched/unload"),
-    ("GET", "/v2/systemsharedmemory/status"), ("GET", "/v2/cudasharedmemory/status"), ("GET", "/v2/trace/setting"),
+    ("POST", "/v2/systemsharedmemory/unregister"), ("POST", "/v2/cudasharedmemory/unregister"), ("GET", "/v2/trace/setting"),
     ("POST", "/v2/models/batched/generate"), ("POST", "/v2/models/batched/generate_stream")])
 def test_what_comes_later_says_so(server, method, path):
     r = server.request(method, path, b"{}" if method == "POST" else None)

@@ -27,4 +27,12 @@ void md_oip_post_logging(struct md_exchange *x);
 void md_oip_get_trace_settings(struct md_exchange *x);
 void md_oip_post_trace_settings(struct md_exchange *x);
 
+/* shared_memory.c: status, register and unregister, of one region or (without a name) all. */
+void md_oip_get_system(struct md_exchange *x);
+void md_oip_register_system(struct md_exchange *x);
+void md_oip_unregister_system(struct md_exchange *x);
+void md_oip_get_cuda(struct md_exchange *x);
+void md_oip_register_cuda(struct md_exchange *x);
+void md_oip_unregister_cuda(struct md_exchange *x);
+
 #endif

@@ -12,13 +12,15 @@
 
 /* Names of the server's extensions, ended by NULL. */
 extern const char *const md_oip_extensions[];
+/* Those that a server with md_oip.regions has as well. */
+extern const char *const md_oip_shared_extensions[];
 
 /* Whether the version (empty: any) serves; false with the error for what does not exist. */
 bool md_oip_model_is_ready(const struct md_oip *oip, struct md_str name, struct md_str version,
                            bool *ready, struct md_error *err) MD_MUST_CHECK;
 
 /* Why calls that are not implemented yet are refused. */
-extern const char md_oip_no_load[], md_oip_no_shared_memory[];
+extern const char md_oip_no_load[];
 
 /* --- statistics.c -------------------- */
 

@@ -24,6 +24,14 @@ md_oip_unary_function md_oip_grpc_log_settings;
 /* grpc_trace.c */
 md_oip_unary_function md_oip_grpc_trace_setting;
 
+/* grpc_shared_memory.c */
+md_oip_unary_function md_oip_grpc_system_status;
+md_oip_unary_function md_oip_grpc_system_register;
+md_oip_unary_function md_oip_grpc_system_unregister;
+md_oip_unary_function md_oip_grpc_cuda_status;
+md_oip_unary_function md_oip_grpc_cuda_register;
+md_oip_unary_function md_oip_grpc_cuda_unregister;
+
 /* grpc_health.c */
 md_oip_unary_function md_oip_grpc_health_check;
 md_oip_unary_function md_oip_grpc_health_list;

@@ -5,6 +5,7 @@
 
 #include "api/oip/grpc.h"
 #include "api/oip/grpc_infer_internal.h"
+#include "api/oip/placing.h"
 #include "api/oip/tracing.h"
 
 void md_oip_grpc_infer_init(struct md_oip_grpc_infer *infer, struct md_exchange *x,
@@ -135,7 +136,9 @@ static void on_response(struct md_request *request, struct md_response *response
 
 static void on_end(struct md_request *request, const struct md_error *error)
 {
-    ended(request->dialect, error);
+    struct md_oip_grpc_infer *infer = request->dialect;
+
+    ended(infer, md_oip_placing_blame(&infer->base, error));
 }
 
 static const struct md_responder responder = {.response = on_response, .end = on_end};

@@ -4,6 +4,7 @@
  */
 #include "api/oip/classes.h"
 #include "api/oip/grpc_infer_internal.h"
+#include "api/oip/placing.h"
 
 #include <limits.h>
 
@@ -112,6 +113,12 @@ static bool no_memory(struct md_error *err)
     return md_error_no_memory(err, "the response");
 }
 
+/* Bytes of an output that go with the message: none of those in a region of the client. */
+static size_t sent_bytes(const struct md_oip_grpc_infer *infer, const struct md_tensor *tensor)
+{
+    return md_oip_is_placed(&infer->base, tensor->name) ? 0 : tensor->bytes;
+}
+
 static bool write_message(struct md_oip_grpc_infer *infer, const struct md_response *response,
                           enum md_oip_grpc_final final, struct md_error *err)
 {
@@ -119,7 +126,7 @@ static bool write_message(struct md_oip_grpc_infer *infer, const struct md_respo
 
     for (size_t i = 0; i < response->output_count; i++) {
         max += output_max(&response->outputs[i]);
-        bytes += response->outputs[i].bytes;
+        bytes += sent_bytes(infer, &response->outputs[i]);
     }
     char *memory = md_arena_alloc(response->arena, max);
     struct iovec *parts =
@@ -135,11 +142,12 @@ static bool write_message(struct md_oip_grpc_infer *infer, const struct md_respo
     char *part = begin;
     for (size_t i = 0; i < response->output_count; i++) {
         const struct md_tensor *tensor = &response->outputs[i];
+        const size_t sent = sent_bytes(infer, tensor);
         *at++ = (char)MD_PB_TAG(6, MD_PB_BYTES);
-        at = md_pb_store_varint(at, tensor->bytes);
-        if (tensor->bytes) {
+        at = md_pb_store_varint(at, sent);
+        if (sent) {
             parts[count++] = (struct iovec){part, (size_t)(at - part)};
-            parts[count++] = (struct iovec){(void *)(uintptr_t)tensor->data, tensor->bytes};
+            parts[count++] = (struct iovec){(void *)(uintptr_t)tensor->data, sent};
             part = at;
         }
     }
@@ -162,13 +170,18 @@ static bool write_message(struct md_oip_grpc_infer *infer, const struct md_respo
     return true;
 }
 
-/* Turns outputs into classes where that is wanted. */
-static enum md_progress classify(struct md_oip_grpc_infer *infer, struct md_response *response,
-                                 struct md_error *err)
+/* Turns outputs into classes, and puts them into regions, where that is wanted. */
+static enum md_progress settle(struct md_oip_grpc_infer *infer, struct md_response *response,
+                               struct md_error *err)
 {
-    while (infer->output_at < response->output_count && infer->base.output_count) {
-        enum md_progress progress = md_oip_classify(
-            &infer->base, &response->outputs[infer->output_at], &infer->classes, err);
+    const bool has_wishes = infer->base.output_count || infer->base.regions.first;
+
+    while (infer->output_at < response->output_count && has_wishes) {
+        struct md_tensor *output = &response->outputs[infer->output_at];
+        enum md_progress progress = md_oip_classify(&infer->base, output, &infer->classes, err);
+        if (progress == MD_PROGRESS_DONE) {
+            progress = md_oip_place_result(&infer->base, output, true, &infer->copy, err);
+        }
         if (progress != MD_PROGRESS_DONE) {
             return progress;
         }
@@ -183,13 +196,15 @@ enum md_progress md_oip_grpc_encode(struct md_oip_grpc_infer *infer, struct md_r
     struct md_arena *own = infer->base.arena;
 
     infer->base.arena = response->arena; /* a streamed response's memory goes with it */
-    enum md_progress progress = classify(infer, response, err);
-    if (progress == MD_PROGRESS_DONE && !write_message(infer, response, final, err)) {
+    enum md_progress progress = settle(infer, response, err);
+    if (progress == MD_PROGRESS_DONE && (!md_region_uses_check(&infer->base.regions, err) ||
+                                         !write_message(infer, response, final, err))) {
         progress = MD_PROGRESS_ERROR;
     }
     infer->base.arena = own;
     if (progress != MD_PROGRESS_AGAIN) {
         infer->classes = NULL;
+        infer->copy = (struct md_region_copy){0};
         infer->output_at = 0;
     }
     return progress;

@@ -14,7 +14,7 @@
 struct md_oip_grpc_input {
     struct md_str message; /* InferInputTensor, of which the contents are read later */
     bool has_contents;
-    struct md_oip_region region;
+    struct md_region_place region;
 };
 
 /* Where the reader of typed contents stands. */
@@ -53,6 +53,7 @@ struct md_oip_grpc_infer {
     /* encoding one response */
     size_t output_at;
     struct md_oip_classes *classes;
+    struct md_region_copy copy; /* of the output at output_at */
     struct iovec *parts;
     size_t part_count;
 

@@ -3,6 +3,7 @@
  * model, once more to read it into memory of the right size.
  */
 #include "api/oip/grpc_infer_internal.h"
+#include "api/oip/placing.h"
 #include "codec/utf8.h"
 
 enum {
@@ -244,29 +245,23 @@ static bool take_parameter(struct state *state, struct md_str entry)
     return copy_text(state, parameter.name, &out->name) && fill_parameter(state, &parameter, out);
 }
 
-/* A parameter of an input or output that says where it lies; true if it was none. */
+/* A parameter of an input or output that says where it lies; fine if it is none. */
 static bool take_region_parameter(struct state *state, const struct parameter *parameter,
-                                  struct md_oip_region *region)
+                                  struct md_region_place *region)
 {
-    if (md_str_eq_c(parameter->name, "shared_memory_region")) {
-        return parameter->choice == CHOICE_STRING
-                   ? copy_text(state, parameter->string, &region->name)
-                   : invalid_type(state->err, parameter->name, "string_param.");
-    }
-    const bool offset = md_str_eq_c(parameter->name, "shared_memory_offset");
-    if (!offset && !md_str_eq_c(parameter->name, "shared_memory_byte_size")) {
+    const bool names = md_str_eq_c(parameter->name, "shared_memory_region");
+    struct md_parameter value = {.name = parameter->name};
+    bool taken;
+
+    if (!names && !md_str_eq_c(parameter->name, "shared_memory_offset") &&
+        !md_str_eq_c(parameter->name, "shared_memory_byte_size")) {
         return true;
     }
-    if (parameter->choice != CHOICE_INT64) {
-        return invalid_type(state->err, parameter->name, "int64_param.");
+    if (parameter->choice != (names ? CHOICE_STRING : CHOICE_INT64)) {
+        return invalid_type(state->err, parameter->name, names ? "string_param." : "int64_param.");
     }
-    if (offset) {
-        region->offset = (int64_t)parameter->bits;
-    } else {
-        region->bytes = (int64_t)parameter->bits;
-        region->has_bytes = true;
-    }
-    return true;
+    return fill_parameter(state, parameter, &value) &&
+           md_region_place_take(region, &value, &taken, state->err);
 }
 
 /* --- inputs -------------------- */
@@ -317,6 +312,21 @@ static bool input_field(struct state *state, const struct md_pb_field *field,
     }
 }
 
+static bool place_input(struct state *state, const struct md_oip_grpc_input *input,
+                        struct md_tensor *tensor)
+{
+    if (!input->region.region.ptr) {
+        return md_region_place_check(&input->region, tensor->name, state->err);
+    }
+    if (input->has_contents) {
+        return md_error_set(state->err, MD_REASON_INVALID_ARGUMENT,
+                            "unexpected 'content' provided when using shared memory for input "
+                            "tensor '%s' for model '%s'",
+                            tensor->name.ptr, model_of(state));
+    }
+    return md_oip_place_input(&state->infer->base, &input->region, tensor, state->err);
+}
+
 static bool take_input(struct state *state, struct md_str message)
 {
     struct md_oip_grpc_infer *infer = state->infer;
@@ -347,7 +357,7 @@ static bool take_input(struct state *state, struct md_str message)
     }
     memcpy(copy, shape, tensor->rank * sizeof *copy);
     tensor->shape = copy;
-    return !input->region.name.ptr || md_oip_refuse_region(state->err);
+    return place_input(state, input, tensor);
 }
 
 /* --- outputs -------------------- */
@@ -401,11 +411,11 @@ static bool take_output(struct state *state, struct md_str message)
                             "output '%s' already exists in request", output->name.ptr);
     }
     base->output_count++;
-    if (output->region.name.ptr && output->class_count) {
+    if (output->region.region.ptr && output->class_count) {
         return md_error_set(state->err, MD_REASON_INVALID_ARGUMENT,
                             "output can't set both 'shared_memory_region' and 'classification'");
     }
-    return !output->region.name.ptr || md_oip_refuse_region(state->err);
+    return md_oip_place_output(base, output, state->err);
 }
 
 /* --- the message -------------------- */
@@ -507,7 +517,8 @@ static bool read_top(struct state *state)
     return ok;
 }
 
-/* Each input without contents takes the next raw entry, where it lies. */
+/* Each input without contents takes the next raw entry, where it lies; those in regions have their
+ * data. */
 static bool take_raw(struct state *state)
 {
     struct md_request *request = &state->infer->base.request;
@@ -516,6 +527,9 @@ static bool take_raw(struct state *state)
     for (size_t i = 0; i < request->input_count; i++) {
         struct md_tensor *tensor = &request->inputs[i];
         const bool has_contents = state->infer->inputs[i].has_contents;
+        if (state->infer->inputs[i].region.region.ptr) {
+            continue;
+        }
         if (has_contents && state->raw_count) {
             return md_error_set(state->err, MD_REASON_INVALID_ARGUMENT,
                                 "contents field must not be specified when using "

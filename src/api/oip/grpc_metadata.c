@@ -49,6 +49,9 @@ enum md_progress md_oip_grpc_server_metadata(struct md_oip_unary *call, struct m
     for (size_t i = 0; md_oip_extensions[i]; i++) {
         md_pb_put_bytes(&call->out, 3, md_str_of(md_oip_extensions[i]));
     }
+    for (size_t i = 0; call->oip->regions && md_oip_shared_extensions[i]; i++) {
+        md_pb_put_bytes(&call->out, 3, md_str_of(md_oip_shared_extensions[i]));
+    }
     return MD_PROGRESS_DONE;
 }
 

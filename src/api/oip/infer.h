@@ -29,6 +29,7 @@ struct md_oip_input {
     struct md_tensor tensor;
     bool has_name, has_dtype, has_shape, has_data, has_binary_size;
     size_t binary_size;
+    struct md_region_place region;
     const char *data_at; /* `data` came before what it needs: read when the object ends */
     unsigned keys;       /* that were read, a bit each */
 };
@@ -63,7 +64,8 @@ struct md_oip_infer {
     struct md_oip_classes *classes; /* of this output, while they are sought */
     struct md_tensor_writer writer;
     bool writes;
-    struct md_chain document; /* the JSON */
+    struct md_region_copy copy; /* of this output, into or out of a region */
+    struct md_chain document;   /* the JSON */
 };
 
 extern const struct md_http_handler md_oip_infer_handler;

@@ -8,6 +8,7 @@
 #include "api/oip/infer.h"
 
 #include "api/oip/classes.h"
+#include "api/oip/placing.h"
 #include "api/oip/reply.h"
 #include "api/oip/tracing.h"
 
@@ -73,7 +74,9 @@ static bool begin_output(struct md_oip_infer *infer, const struct md_tensor *ten
     md_bytes_append_c(out, md_dtype_name(tensor->dtype));
     md_bytes_append_str(out, MD_STR("\",\"shape\":"));
     md_shape_print(tensor->shape, tensor->rank, out);
-    if (is_binary(infer, tensor->name)) {
+    if (md_oip_is_placed(&infer->base, tensor->name)) {
+        md_bytes_append_char(out, '}');
+    } else if (is_binary(infer, tensor->name)) {
         md_bytes_append_str(out, MD_STR(",\"parameters\":{\"binary_data_size\":"));
         md_bytes_append_u64(out, tensor->bytes);
         md_bytes_append_str(out, MD_STR("}}"));
@@ -174,6 +177,10 @@ static enum md_progress encode(struct md_oip_infer *infer, struct md_error *err)
         if (!infer->writes) {
             struct md_tensor *tensor = &infer->response->outputs[infer->output_at];
             enum md_progress progress = md_oip_classify(&infer->base, tensor, &infer->classes, err);
+            if (progress == MD_PROGRESS_DONE) {
+                progress = md_oip_place_result(&infer->base, tensor, is_binary(infer, tensor->name),
+                                               &infer->copy, err);
+            }
             if (progress != MD_PROGRESS_DONE) {
                 return progress;
             }
@@ -197,7 +204,11 @@ void md_oip_encode_step(struct md_oip_infer *infer)
 
     switch (encode(infer, &err)) {
     case MD_PROGRESS_DONE:
-        answer(infer);
+        if (md_region_uses_check(&infer->base.regions, &err)) {
+            answer(infer);
+        } else {
+            md_oip_infer_fail(infer, &err);
+        }
         break;
     case MD_PROGRESS_AGAIN:
         md_loop_defer(infer->base.x->loop, &infer->task);
@@ -222,7 +233,7 @@ static void on_end(struct md_request *request, const struct md_error *error)
     struct md_oip_infer *infer = request->dialect;
 
     if (error) {
-        md_oip_infer_fail(infer, error);
+        md_oip_infer_fail(infer, md_oip_placing_blame(&infer->base, error));
     } else if (infer->cancelled) {
         md_oip_infer_drop(infer);
     } else {

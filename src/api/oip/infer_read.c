@@ -6,6 +6,8 @@
  */
 #include "api/oip/infer.h"
 
+#include "api/oip/placing.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -257,17 +259,22 @@ static bool take_request_parameter(struct md_oip_infer *infer, const struct md_p
     return true;
 }
 
-static bool refuse_shared_memory(struct md_oip_infer *infer)
+/* True if it was one of those that place a tensor in shared memory, or is wrong. */
+static bool take_place(struct md_oip_infer *infer, struct md_region_place *region,
+                       const struct md_parameter *parameter)
 {
-    return noted(infer, md_oip_refuse_region(&infer->json.error));
+    bool taken;
+
+    (void)noted(infer, md_region_place_take(region, parameter, &taken, &infer->json.error));
+    return taken;
 }
 
 static bool take_input_parameter(struct md_oip_infer *infer, const struct md_parameter *parameter)
 {
     struct md_oip_input *input = &infer->inputs[infer->input_count - 1];
 
-    if (md_str_eq_c(parameter->name, "shared_memory_region")) {
-        return refuse_shared_memory(infer);
+    if (take_place(infer, &input->region, parameter)) {
+        return !infer->json.failed;
     }
     if (md_str_eq_c(parameter->name, "binary_data_size")) {
         if (!is_natural(parameter)) {
@@ -283,8 +290,8 @@ static bool take_output_parameter(struct md_oip_infer *infer, const struct md_pa
 {
     struct md_oip_output *output = &infer->base.outputs[infer->base.output_count - 1];
 
-    if (md_str_eq_c(parameter->name, "shared_memory_region")) {
-        return refuse_shared_memory(infer);
+    if (take_place(infer, &output->region, parameter)) {
+        return !infer->json.failed;
     }
     if (md_str_eq_c(parameter->name, "binary_data")) {
         output->binary = is_bool(parameter) && parameter->value.boolean;
@@ -418,6 +425,20 @@ static bool begin_input(struct md_oip_infer *infer)
     return true;
 }
 
+static bool fail_sources(struct md_oip_infer *infer, const struct md_oip_input *input)
+{
+    const bool has_region = input->region.region.ptr;
+    const bool has_any = input->has_data || input->has_binary_size || has_region;
+
+    return md_oip_fail(
+        infer,
+        "Input must set only one of the following fields: 'data', 'binary_data_size' in "
+        "'parameters', 'shared_memory_region' in 'parameters'. But %s%s%s%s",
+        has_any ? "set" : "no field is set", input->has_data ? " 'data'" : "",
+        input->has_binary_size ? " 'binary_data_size'" : "",
+        has_region ? " 'shared_memory_region'" : "");
+}
+
 static bool end_input(struct md_oip_infer *infer)
 {
     struct md_oip_input *input = &infer->inputs[infer->input_count - 1];
@@ -430,12 +451,12 @@ static bool end_input(struct md_oip_infer *infer)
                            : !input->has_dtype ? "'datatype'"
                                                : "'shape'");
     }
-    if (input->has_data == input->has_binary_size) {
-        return md_oip_fail(
-            infer,
-            "Input must set only one of the following fields: 'data', 'binary_data_size' in "
-            "'parameters', 'shared_memory_region' in 'parameters'. But %s",
-            input->has_data ? "set 'data' 'binary_data_size'" : "no field is set");
+    if (input->has_data + input->has_binary_size + (input->region.region.ptr != NULL) != 1) {
+        return fail_sources(infer, input);
+    }
+    if (input->region.region.ptr) {
+        return noted(infer, md_oip_place_input(&infer->base, &input->region, &input->tensor,
+                                               &infer->json.error));
     }
     if (input->data_at) {
         infer->reads_late = true;
@@ -494,7 +515,7 @@ static bool begin_output(struct md_oip_infer *infer)
 
 static bool end_output(struct md_oip_infer *infer)
 {
-    const struct md_oip_output *output = &infer->base.outputs[infer->base.output_count - 1];
+    struct md_oip_output *output = &infer->base.outputs[infer->base.output_count - 1];
 
     infer->place = PLACE_OUTPUTS;
     if (!output->name.ptr) {
@@ -505,7 +526,7 @@ static bool end_output(struct md_oip_infer *infer)
             return md_oip_fail(infer, "output '%s' already exists in request", output->name.ptr);
         }
     }
-    return true;
+    return noted(infer, md_oip_place_output(&infer->base, output, &infer->json.error));
 }
 
 static bool output_field(struct md_oip_infer *infer)

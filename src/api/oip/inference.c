@@ -3,6 +3,7 @@
  */
 #include "api/oip/inference.h"
 
+#include "api/oip/placing.h"
 #include "api/oip/tracing.h"
 #include "infer/statistics.h"
 
@@ -61,7 +62,8 @@ bool md_oip_inference_check(struct md_oip_inference *inference, struct md_error 
     request->output_count = inference->output_count;
     request->parameters = inference->parameters;
     request->parameter_count = inference->parameter_count;
-    return md_request_check_outputs(request, err) && md_request_check(request, err);
+    return md_request_check_outputs(request, err) && md_request_check(request, err) &&
+           md_oip_placing_may_fit(inference, err);
 }
 
 const struct md_oip_output *md_oip_inference_output(const struct md_oip_inference *inference,
@@ -73,13 +75,6 @@ const struct md_oip_output *md_oip_inference_output(const struct md_oip_inferenc
         }
     }
     return NULL;
-}
-
-bool md_oip_refuse_region(struct md_error *err)
-{
-    return md_error_set(
-        err, MD_REASON_UNSUPPORTED,
-        "shared memory is not implemented yet; send the tensor as JSON or binary data");
 }
 
 /* --- memory -------------------- */

@@ -7,6 +7,7 @@
 #define MD_API_OIP_INFERENCE_H
 
 #include "api/oip/oip.h"
+#include "api/shared_memory/tensors.h"
 #include "infer/request.h"
 
 struct md_oip_trace;
@@ -17,19 +18,13 @@ enum {
                                 compared with all others, and lies in memory that is not counted */
 };
 
-/* Where a tensor lies in shared memory; without a name: nowhere. */
-struct md_oip_region {
-    struct md_str name; /* zero-terminated */
-    int64_t offset, bytes;
-    bool has_bytes;
-};
-
 /* An output that the client named, or the default for all. */
 struct md_oip_output {
     struct md_str name; /* zero-terminated */
     bool binary;
     int64_t class_count; /* classification extension; 0: none */
-    struct md_oip_region region;
+    struct md_region_place region;
+    char *memory;  /* borrow: in that region; NULL: the output is sent */
     unsigned keys; /* that were read, a bit each */
 };
 
@@ -44,6 +39,7 @@ struct md_oip_inference {
     size_t output_count, output_capacity;
     struct md_parameter *parameters;
     size_t parameter_count, parameter_capacity;
+    struct md_region_uses regions;
     struct md_request request;
 };
 
@@ -74,9 +70,6 @@ struct md_block *md_oip_inference_block(struct md_oip_inference *inference, size
                                         size_t counted, struct md_error *err) MD_MUST_CHECK;
 /* Whether `bytes` are so few that they come from the arena. */
 bool md_oip_inference_is_small(size_t bytes);
-
-/* The sentence for tensors in shared memory; returns false. */
-bool md_oip_refuse_region(struct md_error *err);
 
 /* The sentence for what does not fit into --inflight-bytes; returns false. */
 bool md_oip_over_budget(struct md_error *err);

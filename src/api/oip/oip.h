@@ -9,6 +9,7 @@
 #define MD_API_OIP_OIP_H
 
 #include "api/access/access.h"
+#include "api/shared_memory/regions.h"
 #include "http/exchange.h"
 #include "model/models.h"
 #include "trace/tracer.h"
@@ -18,6 +19,7 @@ struct md_oip {
     const struct md_options *options;
     const struct md_access *access;
     struct md_tracer *tracer;
+    struct md_regions *regions; /* NULL: without --allow-client-shm */
     const char *version;
     size_t max_binary_bytes; /* bound on a body with binary tensors */
     void *server;            /* for the calls below */

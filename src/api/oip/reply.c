@@ -101,7 +101,9 @@ static void reply_error(struct md_exchange *x, unsigned status, const char *sent
  * not. */
 void md_oip_log_error(const struct md_exchange *x, const struct md_error *err)
 {
-    const enum md_log_level level = md_oip_status(err) == 500 ? MD_LOG_ERROR : MD_LOG_VERBOSE;
+    const bool is_ours =
+        md_oip_status(err) == 500 && md_reason_code(err->reason) == MD_CODE_INTERNAL;
+    const enum md_log_level level = is_ours ? MD_LOG_ERROR : MD_LOG_VERBOSE;
     const struct md_log_context *before = md_log_set_context(&x->log);
 
     md_log(level, "%.*s %.*s: %s", MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path),

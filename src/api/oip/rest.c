@@ -50,6 +50,7 @@ const char *const md_oip_extensions[] = {
     "logging",
     NULL,
 };
+const char *const md_oip_shared_extensions[] = {"system_shared_memory", "cuda_shared_memory", NULL};
 
 static void get_server(struct md_exchange *x)
 {
@@ -63,6 +64,9 @@ static void get_server(struct md_exchange *x)
     md_bytes_append_c(&text, ",\"extensions\":[");
     for (size_t i = 0; md_oip_extensions[i]; i++) {
         md_bytes_printf(&text, "%s\"%s\"", i ? "," : "", md_oip_extensions[i]);
+    }
+    for (size_t i = 0; oip->regions && md_oip_shared_extensions[i]; i++) {
+        md_bytes_printf(&text, ",\"%s\"", md_oip_shared_extensions[i]);
     }
     md_bytes_append_c(&text, "]}");
     md_oip_reply_json(x, 200, &text);
@@ -185,8 +189,6 @@ static void wrong_method(struct md_exchange *x)
 
 const char md_oip_no_load[] =
     "models are loaded at start for now: restart the server with --load-model to change them";
-const char md_oip_no_shared_memory[] =
-    "shared memory is not implemented yet: send tensors as JSON or binary data";
 
 static void no_load(struct md_exchange *x)
 {
@@ -202,11 +204,6 @@ static void no_generate(struct md_exchange *x)
 {
     md_oip_reply_sentence(
         x, 501, "the generate extension is not implemented yet: send tensors to .../infer");
-}
-
-static void no_shared_memory(struct md_exchange *x)
-{
-    md_oip_reply_sentence(x, 501, md_oip_no_shared_memory);
 }
 
 #define SIMPLE(name, function) static const struct md_http_handler name = {.on_request = function}
@@ -231,7 +228,12 @@ SIMPLE(no_memory_handler, no_memory);
 SIMPLE(no_load_handler, no_load);
 SIMPLE(no_repository_handler, no_repository);
 SIMPLE(no_generate_handler, no_generate);
-SIMPLE(no_shared_memory_handler, no_shared_memory);
+SIMPLE(get_system_handler, md_oip_get_system);
+SIMPLE(register_system_handler, md_oip_register_system);
+SIMPLE(unregister_system_handler, md_oip_unregister_system);
+SIMPLE(get_cuda_handler, md_oip_get_cuda);
+SIMPLE(register_cuda_handler, md_oip_register_cuda);
+SIMPLE(unregister_cuda_handler, md_oip_unregister_cuda);
 SIMPLE(get_trace_handler, md_oip_get_trace_settings);
 SIMPLE(post_trace_handler, md_oip_post_trace_settings);
 
@@ -291,22 +293,21 @@ static const struct md_route routes[] = {
     CALL("/v2/models/{0}/versions/{1}/generate", MD_ROUTE_POST, no_generate_handler, INFERENCE),
     CALL("/v2/models/{0}/versions/{1}/generate_stream", MD_ROUTE_POST, no_generate_handler,
          INFERENCE),
-    CALL("/v2/systemsharedmemory/status", MD_ROUTE_GET, no_shared_memory_handler, SHARED_MEMORY),
-    CALL("/v2/systemsharedmemory/unregister", MD_ROUTE_POST, no_shared_memory_handler,
+    CALL("/v2/systemsharedmemory/status", MD_ROUTE_GET, get_system_handler, SHARED_MEMORY),
+    CALL("/v2/systemsharedmemory/unregister", MD_ROUTE_POST, unregister_system_handler,
          SHARED_MEMORY),
-    CALL("/v2/systemsharedmemory/region/{0}/status", MD_ROUTE_GET, no_shared_memory_handler,
+    CALL("/v2/systemsharedmemory/region/{0}/status", MD_ROUTE_GET, get_system_handler,
          SHARED_MEMORY),
-    CALL("/v2/systemsharedmemory/region/{0}/register", MD_ROUTE_POST, no_shared_memory_handler,
+    CALL("/v2/systemsharedmemory/region/{0}/register", MD_ROUTE_POST, register_system_handler,
          SHARED_MEMORY),
-    CALL("/v2/systemsharedmemory/region/{0}/unregister", MD_ROUTE_POST, no_shared_memory_handler,
+    CALL("/v2/systemsharedmemory/region/{0}/unregister", MD_ROUTE_POST, unregister_system_handler,
          SHARED_MEMORY),
-    CALL("/v2/cudasharedmemory/status", MD_ROUTE_GET, no_shared_memory_handler, SHARED_MEMORY),
-    CALL("/v2/cudasharedmemory/unregister", MD_ROUTE_POST, no_shared_memory_handler, SHARED_MEMORY),
-    CALL("/v2/cudasharedmemory/region/{0}/status", MD_ROUTE_GET, no_shared_memory_handler,
+    CALL("/v2/cudasharedmemory/status", MD_ROUTE_GET, get_cuda_handler, SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/unregister", MD_ROUTE_POST, unregister_cuda_handler, SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/region/{0}/status", MD_ROUTE_GET, get_cuda_handler, SHARED_MEMORY),
+    CALL("/v2/cudasharedmemory/region/{0}/register", MD_ROUTE_POST, register_cuda_handler,
          SHARED_MEMORY),
-    CALL("/v2/cudasharedmemory/region/{0}/register", MD_ROUTE_POST, no_shared_memory_handler,
-         SHARED_MEMORY),
-    CALL("/v2/cudasharedmemory/region/{0}/unregister", MD_ROUTE_POST, no_shared_memory_handler,
+    CALL("/v2/cudasharedmemory/region/{0}/unregister", MD_ROUTE_POST, unregister_cuda_handler,
          SHARED_MEMORY),
     CALL("/v2/trace/setting", MD_ROUTE_GET, get_trace_handler, TRACE),
     CHANGE("/v2/trace/setting", MD_ROUTE_POST, post_trace_handler, TRACE),

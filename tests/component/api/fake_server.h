@@ -46,6 +46,7 @@ struct fake_server {
     struct md_models *models;
     const struct md_access *access;
     struct md_tracer *tracer;
+    struct md_regions *regions;
     struct md_oip oip;
     const struct md_http_header *headers; /* borrow: what requests have besides */
     size_t header_count;
@@ -264,7 +265,8 @@ static inline bool fake_server_create(struct fake_server *server, size_t infligh
             md_error_set(err, MD_REASON_INVALID_ARGUMENT, "%s",
                          server->diagnostics.items[0].text)) &&
            md_access_create(&server->options, &server->arena, &server->access, err) &&
-           fake_create_tracer(server, err) && md_loop_create(&loop, &server->loop, err) &&
+           md_regions_create(&server->regions, err) && fake_create_tracer(server, err) &&
+           md_loop_create(&loop, &server->loop, err) &&
            md_device_create(&device, &server->device, err) &&
            md_backends_create(&backends, &server->backends, err);
 }
@@ -289,6 +291,7 @@ static inline void fake_server_destroy(struct fake_server *server)
     if (server->loop) {
         md_loop_destroy(server->loop);
     }
+    md_regions_destroy(server->regions);
     md_arena_deinit(&server->arena);
     if (server->budget.used_bytes) {
         (void)fprintf(stderr, "fake server: %zu bytes were not given back\n",
@@ -297,6 +300,7 @@ static inline void fake_server_destroy(struct fake_server *server)
     }
     server->tracer = NULL;
     server->models = NULL;
+    server->regions = NULL;
     server->backends = NULL;
     server->device = NULL;
     server->loop = NULL;
@@ -314,6 +318,7 @@ static inline void fake_server_start(struct fake_server *server, size_t inflight
                                   .options = &server->options,
                                   .access = server->access,
                                   .tracer = server->tracer,
+                                  .regions = server->regions,
                                   .version = "1.2.3",
                                   .max_binary_bytes = inflight_bytes,
                                   .is_live = fake_true,

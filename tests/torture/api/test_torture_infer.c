@@ -6,9 +6,34 @@
 #include "component/api/fake_metrics.h"
 #include "torture/torture.h"
 
-enum { INFLIGHT_BYTES = 64 << 20, MANY_ELEMENTS = 20000 };
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { INFLIGHT_BYTES = 64 << 20, MANY_ELEMENTS = 20000, SHARED_BYTES = 16384 };
 
 static struct fake_server server;
+static char shared_key[64];
+
+/* The region "r" is registered, and holds zeroes. */
+static bool share(struct md_str name, struct md_error *err)
+{
+    const struct md_region_info info = {
+        .name = name, .key = md_str_of(shared_key), .bytes = SHARED_BYTES};
+
+    return md_regions_register(server.regions, &info, err);
+}
+
+static void start_sharing(void)
+{
+    struct md_error err;
+
+    (void)snprintf(shared_key, sizeof shared_key, "/modeld-torture-%d", (int)getpid());
+    int fd = shm_open(shared_key, O_CREAT | O_EXCL | O_RDWR, 0600);
+    assert_true(fd >= 0 && ftruncate(fd, SHARED_BYTES) == 0);
+    close(fd);
+    assert_true(share(MD_STR("r"), &err));
+}
 
 static int start(void **state)
 {
@@ -26,12 +51,14 @@ static int start(void **state)
     fake_model(&server, "text_executor", 0, "STRING", "-1", 1, on_executor);
     fake_server_start(&server, INFLIGHT_BYTES);
     fake_metrics_init(&server);
+    start_sharing();
     return 0;
 }
 
 static int stop(void **state)
 {
     (void)state;
+    (void)shm_unlink(shared_key);
     fake_server_stop(&server);
     return 0;
 }
@@ -45,6 +72,11 @@ static int stop(void **state)
     "{\"id\":\"i\",\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[2],\"datatype\":\"FP32\"," \
     "\"parameters\":{\"binary_data_size\":8}}],\"outputs\":[{\"name\":\"OUTPUT0\","       \
     "\"parameters\":{\"binary_data\":true}}]}"
+
+#define SHARED(bytes) "\"shared_memory_region\":\"r\",\"shared_memory_byte_size\":" bytes
+#define SHARED_INPUT(type, shape, bytes)                                            \
+    "{\"inputs\":[{\"name\":\"INPUT0\",\"datatype\":\"" type "\",\"shape\":[" shape \
+    "],\"parameters\":{" SHARED(bytes) "}}]"
 
 struct request {
     const char *name, *path, *body;
@@ -64,6 +96,20 @@ struct request {
     }
 
 static const struct request requests[] = {
+    POST(
+        "shared_both_ways", "/v2/models/fp32/infer",
+        SHARED_INPUT("FP32", "2048", "8192") ",\"outputs\":[{\"name\":\"OUTPUT0\",\"parameters\":{"
+                                             "\"shared_memory_offset\":8192," SHARED("8192") "}}]}",
+        200),
+    POST("shared_and_sent", "/v2/models/fp32_executor/infer",
+         SHARED_INPUT("FP32", "2048", "8192") ",\"parameters\":{\"binary_data_output\":true}}",
+         200),
+    POST("shared_text", "/v2/models/text/infer", SHARED_INPUT("BYTES", "1024", "4096") "}", 200),
+    POST("shared_out_of_bounds", "/v2/models/fp32/infer", SHARED_INPUT("FP32", "8192", "32768") "}",
+         400),
+    GET("shared_status", "/v2/systemsharedmemory/status", 200),
+    POST("shared_twice", "/v2/systemsharedmemory/region/r/register",
+         "{\"key\":\"/x\",\"byte_size\":1}", 400),
     POST("json", "/v2/models/fp32/infer", FP32_INPUT "}", 200),
     POST(
         "json_data_first", "/v2/models/fp32/infer",
@@ -251,16 +297,39 @@ static void test_torture_infer_metrics(void **state)
     torture_metrics(MD_FAULT_REGION);
 }
 
+static void torture_sharing(enum md_fault_kind kind)
+{
+    struct md_error err;
+
+    for (struct torture t = {.kind = kind}; torture_next(&t);) {
+        torture_arm(&t);
+        bool ok = share(MD_STR("s"), &err);
+        bool delivered = torture_disarm(&t);
+        torture_check(&t, ok || delivered);
+        assert_true(md_regions_unregister(server.regions, MD_STR("s"), &err));
+        assert_true(share(MD_STR("s"), &err)); /* nothing stayed behind */
+        assert_true(md_regions_unregister(server.regions, MD_STR("s"), &err));
+    }
+}
+
+static void test_torture_infer_sharing(void **state)
+{
+    (void)state;
+    torture_sharing(MD_FAULT_ALLOC);
+    torture_sharing(MD_FAULT_SYSCALL);
+}
+
 int main(void)
 {
     enum { COUNT = MD_COUNT_OF(requests) };
     static char names[COUNT][64];
-    struct CMUnitTest tests[COUNT + 2] = {cmocka_unit_test(test_torture_infer_large),
+    struct CMUnitTest tests[COUNT + 3] = {cmocka_unit_test(test_torture_infer_large),
+                                          cmocka_unit_test(test_torture_infer_sharing),
                                           cmocka_unit_test(test_torture_infer_metrics)};
 
     for (size_t i = 0; i < COUNT; i++) {
         (void)snprintf(names[i], sizeof names[i], "test_torture_infer_%s", requests[i].name);
-        tests[2 + i] = (struct CMUnitTest){.name = names[i],
+        tests[3 + i] = (struct CMUnitTest){.name = names[i],
                                            .test_func = test_torture_infer,
                                            .initial_state = (void *)(uintptr_t)&requests[i]};
     }

@@ -289,7 +289,7 @@ static const struct {
     {"buffer-manager-thread-count", "2", MD_OPTION_NO_EFFECT},
     {"host-policy", "cpu_0,numa-node=0", MD_OPTION_NO_EFFECT},
     {"model-load-gpu-limit", "0:0.5", MD_OPTION_NO_EFFECT},
-    {"allow-client-shm", "true", MD_OPTION_REFUSED},
+    {"allow-client-shm", "true", MD_OPTION_WORKS},
     {"strict-model-config", "true", MD_OPTION_NO_EFFECT},
     {"response-cache-byte-size", "1048576", MD_OPTION_NO_EFFECT},
     {"trace-file", "/tmp/trace.json", MD_OPTION_NO_EFFECT},
