@@ -422,3 +422,72 @@ for method, path in (("GET", "/v2/trace/setting"), ("POST", "/v2/trace/setting")
                      ("GET", "/v2/models/id_FP32/generate"), ("POST", "/v2/models/id_FP32/generate_stream"),
                      ("PUT", "/v2/trace/setting")):
     add(f"{method} {path}", method, path, b"{}" if method != "GET" else None)
+
+# --- shared memory, in this order: (name, method, path, body); there are two objects of 8192 bytes (this
+# release of the field takes a key once, and reads elsewhere for an offset of a region)
+
+SHARED_KEY = "/modeld-peers"
+
+
+def placed(name, offset=0, size=16, shape=(4,), region="r", **rest):
+    parameters = {"shared_memory_region": region, "shared_memory_offset": offset, "shared_memory_byte_size": size}
+    return {"name": name, "datatype": "FP32", "shape": list(shape), "parameters": {**parameters, **rest}}
+
+
+def wants(offset=64, size=16, **rest):
+    output = placed("OUTPUT0", offset, size, **rest)
+    return {"name": output["name"], "parameters": output["parameters"]}
+
+
+def register(name, key=SHARED_KEY, size=4096, **rest):
+    body = {"key": key, "byte_size": size, **rest}
+    return ("POST", f"/v2/systemsharedmemory/region/{name}/register", {k: v for k, v in body.items() if v is not None})
+
+
+def place(*tensors, outputs=None):
+    return ("POST", "/v2/models/id_FP32/infer", inputs(*tensors, **({"outputs": outputs} if outputs else {})))
+
+
+STATUS = ("GET", "/v2/systemsharedmemory/status", None)
+SHARED = [
+    ("nothing is registered", *STATUS),
+    ("register", *register("r")),
+    ("register twice", *register("r")),
+    ("register another", *register("part", SHARED_KEY + "-2", size=100, offset=0)),
+    ("register without a key", *register("x", key=None)),
+    ("register without a size", *register("x", size=None)),
+    ("register what is none", *register("x", key="/modeld-peers-none")),
+    ("status", *STATUS),
+    ("status of one", "GET", "/v2/systemsharedmemory/region/part/status", None),
+    ("status of none", "GET", "/v2/systemsharedmemory/region/x/status", None),
+    ("CUDA status", "GET", "/v2/cudasharedmemory/status", None),
+    ("CUDA status of none", "GET", "/v2/cudasharedmemory/region/x/status", None),
+    ("CUDA status of another", "GET", "/v2/cudasharedmemory/region/r/status", None),
+    ("CUDA unregister", "POST", "/v2/cudasharedmemory/unregister", None),
+    ("input", *place(placed("INPUT0"))),
+    ("input at an offset", *place(placed("INPUT0", 4))),
+    ("input of another region", *place(placed("INPUT0", region="part"))),
+    ("input and output", *place(placed("INPUT0"), outputs=[wants()])),
+    ("output read back", *place(placed("INPUT0", 64))),
+    ("output of inline data", *place(one("FP32", [9, 8, 7, 6]), outputs=[wants()])),
+    ("output of inline data read back", *place(placed("INPUT0", 64))),
+    ("output with room", *place(placed("INPUT0"), outputs=[wants(128, 1000)])),
+    ("output with room read back", *place(placed("INPUT0", 128, 20, (5,)))),
+    ("output at its input", *place(placed("INPUT0"), outputs=[wants(0)])),
+    ("output too small", *place(placed("INPUT0"), outputs=[wants(size=12)])),
+    ("output and classes", *place(placed("INPUT0"), outputs=[wants(classification=1)])),
+    ("output and binary", *place(placed("INPUT0"), outputs=[wants(binary_data=True)])),
+    ("output and not binary", *place(placed("INPUT0"), outputs=[wants(binary_data=False)])),
+    ("input unknown", *place(placed("INPUT0", region="x"))),
+    ("output unknown", *place(placed("INPUT0"), outputs=[wants(region="x")])),
+    ("input behind the end", *place(placed("INPUT0", 4096))),
+    ("input beyond the end", *place(placed("INPUT0", 4084))),
+    ("output beyond the end", *place(placed("INPUT0"), outputs=[wants(4084)])),
+    ("input of another size", *place(placed("INPUT0", size=12))),
+    ("input with data too", *place({**placed("INPUT0"), "data": [1, 2, 3, 4]})),
+    ("unregister", "POST", "/v2/systemsharedmemory/region/r/unregister", None),
+    ("unregister none", "POST", "/v2/systemsharedmemory/region/x/unregister", None),
+    ("status of the rest", *STATUS),
+    ("unregister all", "POST", "/v2/systemsharedmemory/unregister", None),
+    ("nothing is left", *STATUS),
+]

@@ -12,11 +12,9 @@ STRICTER = re.compile(r"already exists in request|'parameters' must be an object
 
 DIFFERENCES = [
     # offered later
-    (r"GET .*sharedmemory/(region/r/)?status|POST .*sharedmemory/(unregister|region/r/(un)?register)", 501,
-     "shared memory comes later"),
-    (r"(inputs, data and|output) region.*", 501, "shared memory comes later"),
     (r"(GET|POST) /v2/(models/id_FP32/)?trace/setting|(un)?load|POST .*/generate(_stream)?", 501,
      "offered later"),
+    (r"POST cudasharedmemory/region/r/register", 400, "there is no device: nothing else is looked at"),
     (r"GET /v2(\?x=1)?", 200, "extensions: those that are offered"),
     # newer releases of the field do the same
     (r"GET (/v2/models/(nope|id_FP32/versions/9)|of unversioned/versions/1)/ready", 404,

@@ -141,8 +141,8 @@ def start_triton(folder):
 
 def start_ours(folder):
     write_repository(folder, "identity")
-    return Server(folder, "--compat=triton", *TOLERANT, "--http-address=127.0.0.1",
-                  "--metrics-address=127.0.0.1")
+    return Server(folder, "--compat=triton", "--allow-client-shm=true", *TOLERANT,
+                  "--http-address=127.0.0.1", "--metrics-address=127.0.0.1")
 
 
 def stop_ours(server):

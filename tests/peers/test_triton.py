@@ -1,9 +1,9 @@
 """modeld beside the field's own server: the same requests, the same answers."""
-import json, random, re, struct, zlib
+import json, pathlib, random, re, struct, zlib
 
 import pytest
 from field import ours, request, triton  # noqa: F401 (fixtures)
-from cases import CASES
+from cases import CASES, SHARED, SHARED_KEY
 from differences import DIFFERENCES, STRICTER
 
 X = {"name": "INPUT0", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}
@@ -189,3 +189,20 @@ def test_metrics_have_the_same_names(triton, ours):
         series = [re.findall(r'(\w+)="', line) for p in (page, our_page)
                   for line in p.splitlines() if re.match(rf'{name}[ {{].*', line)]
         assert len({tuple(sorted(labels)) for labels in series}) == 1, name
+
+
+def test_shared_memory(triton, ours):
+    """Each server has objects of its own; the sequence of calls is the same, to the byte."""
+    paths = [pathlib.Path("/dev/shm" + SHARED_KEY + suffix) for suffix in ("", "-2")]
+    answers = {}
+    for server in (triton, ours):
+        for path in paths:
+            path.write_bytes(struct.pack("<2048f", *range(2048)))
+        try:
+            answers[server] = [(name, r.status, view(r)) for name, method, url, body in SHARED
+                               for r in [request(server.port, method, url, body if body or method == "GET" else b"")]]
+        finally:
+            for path in paths:
+                path.unlink()
+    differ = [pair for pair in zip(answers[triton], answers[ours]) if pair[0] != pair[1]]
+    assert not differ, "\n".join(f"{a}\n   {b}" for a, b in differ)

@@ -5,6 +5,13 @@
 #include "api/oip/reply.h"
 #include "codec/json.h"
 
+static void reply_done(struct md_exchange *x)
+{
+    const struct md_http_response response = {.status = 200, .content_type = "application/json"};
+
+    md_exchange_respond(x, &response);
+}
+
 /* --- register -------------------- */
 
 struct registration {
@@ -75,7 +82,7 @@ void md_oip_register_system(struct md_exchange *x)
 
     if ((!regions || read_registration(x, &registration, &err)) &&
         md_regions_register(regions, &registration.info, &err)) {
-        md_oip_reply_empty(x, 200);
+        reply_done(x);
     } else {
         md_oip_reply_error(x, &err);
     }
@@ -96,7 +103,7 @@ void md_oip_unregister_system(struct md_exchange *x)
     struct md_error err;
 
     if (md_regions_unregister(md_oip_of(x)->regions, x->captures[0], &err)) {
-        md_oip_reply_empty(x, 200);
+        reply_done(x);
     } else {
         md_oip_reply_error(x, &err);
     }
@@ -108,7 +115,7 @@ void md_oip_unregister_cuda(struct md_exchange *x)
     struct md_error err;
 
     if (md_oip_of(x)->regions) {
-        md_oip_reply_empty(x, 200);
+        reply_done(x);
     } else {
         (void)md_regions_register_cuda(NULL, x->captures[0], &err);
         md_oip_reply_error(x, &err);
