@@ -50,7 +50,7 @@ struct md_server {
     struct md_models *models;
     const struct md_access *access; /* in the arena */
     struct md_tracer *tracer;
-    struct md_regions *regions;     /* own; NULL: not allowed */
+    struct md_regions *regions; /* own; NULL: not allowed */
     struct md_oip oip;
     struct md_metrics metrics;
     uint64_t begin_ns;

@@ -219,7 +219,7 @@ static void test_oip_infer_refuses_bad_requests(void **state)
         {"fp32",
          INPUT(
              "\"shape\":[1],\"datatype\":\"FP32\",\"parameters\":{\"shared_memory_region\":\"r\"}"),
-         501, "shared memory"},
+         400, "'shared_memory_byte_size' must be specified"},
         {"batched",
          INPUT(
              "\"shape\":[9,4],\"datatype\":\"FP32\",\"data\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"
