@@ -95,8 +95,6 @@ static void test_grpc_statuses(void **state)
 {
     static const char no_load[] =
         "models are loaded at start for now: restart the server with --load-model to change them";
-    static const char no_memory[] =
-        "shared memory is not implemented yet: send tensors as JSON or binary data";
     static const struct {
         const char *path, *name, *version;
         enum md_code code;
@@ -109,8 +107,8 @@ static void test_grpc_statuses(void **state)
          "there is no method '/inference.GRPCInferenceService'"},
         {METHOD("RepositoryModelLoad"), "", "two", MD_CODE_UNIMPLEMENTED, no_load},
         {METHOD("RepositoryModelUnload"), "", "two", MD_CODE_UNIMPLEMENTED, no_load},
-        {METHOD("SystemSharedMemoryStatus"), "", NULL, MD_CODE_UNIMPLEMENTED, no_memory},
-        {METHOD("CudaSharedMemoryRegister"), "r", NULL, MD_CODE_UNIMPLEMENTED, no_memory},
+        {METHOD("SystemSharedMemoryStatus"), "r", NULL, MD_CODE_NOT_FOUND,
+         "Unable to find system shared memory region: 'r'"},
         {METHOD("TraceSetting"), "", "absent", MD_CODE_INVALID_ARGUMENT,
          "'' is no trace setting that can be changed"}, /* an entry without a name comes first */
         {METHOD("ModelReady"), "absent", NULL, MD_CODE_NOT_FOUND,

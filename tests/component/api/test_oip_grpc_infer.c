@@ -455,7 +455,8 @@ static void test_grpc_infer_refuses_output_parameters(void **state)
         {"shared_memory_byte_size", STRING_PARAM("1"),
          "3: invalid value type for 'shared_memory_byte_size' parameter, expected int64_param."},
         {"shared_memory_region", STRING_PARAM("r"),
-         "12: shared memory is not implemented yet; send the tensor as JSON or binary data"},
+         "3: 'shared_memory_byte_size' must be specified along with 'shared_memory_region' "
+         "parameter for tensor 'OUTPUT0'"},
     };
 
     (void)state;
@@ -473,7 +474,7 @@ static void test_grpc_infer_refuses_output_parameters(void **state)
     expect("3: output can't set both 'shared_memory_region' and 'classification'");
 }
 
-static void test_grpc_infer_refuses_input_in_shared_memory(void **state)
+static void test_grpc_infer_refuses_input_in_unknown_shared_memory(void **state)
 {
     (void)state;
     put_model(&request, "FP32", "");
@@ -482,7 +483,7 @@ static void test_grpc_infer_refuses_input_in_shared_memory(void **state)
     put_parameter(&request, 4, "shared_memory_offset", INT64_PARAM(4));
     put_parameter(&request, 4, "shared_memory_byte_size", INT64_PARAM(4));
     md_pb_end(&request, input);
-    expect("12: shared memory is not implemented yet; send the tensor as JSON or binary data");
+    expect("5: Unable to find shared memory region: 'r'");
 }
 
 static void test_grpc_infer_refuses_contents(void **state)
@@ -769,7 +770,7 @@ int main(void)
         cmocka_unit_test_setup(test_grpc_infer_parameters_are_taken, clear),
         cmocka_unit_test_setup(test_grpc_infer_refuses_parameters, clear),
         cmocka_unit_test_setup(test_grpc_infer_refuses_output_parameters, clear),
-        cmocka_unit_test_setup(test_grpc_infer_refuses_input_in_shared_memory, clear),
+        cmocka_unit_test_setup(test_grpc_infer_refuses_input_in_unknown_shared_memory, clear),
         cmocka_unit_test_setup(test_grpc_infer_refuses_contents, clear),
         cmocka_unit_test_setup(test_grpc_infer_refuses_contents_beside_raw, clear),
         cmocka_unit_test_setup(test_grpc_infer_refuses_raw, clear),
