@@ -121,6 +121,61 @@ def test_wrong_restrictions_end_the_start(start, repository, flags, says):
     assert s.process.wait(10) == 2 and says in s.log() and "hush" not in s.log()
 
 
+# --- over gRPC
+
+
+@pytest.fixture(scope="module")
+def rpc():
+    return pytest.importorskip("tritonclient.grpc")
+
+
+def fails(call, code, words):
+    with pytest.raises(Exception) as raised:
+        call()
+    assert raised.value.status() == f"StatusCode.{code}" and words in raised.value.message(), raised.value
+
+
+def test_restricted_protocol(start, repository, rpc):
+    s = start(repository, "--grpc-restricted-protocol=inference,model-config:k=s3cret")
+    import numpy as np
+    tensor = rpc.InferInput("INPUT0", [1], "FP32")
+    tensor.set_data_from_numpy(np.ones(1, np.float32))
+    with rpc.InferenceServerClient(f"127.0.0.1:{s.port}") as c:
+        words = "This protocol is restricted, expecting header 'triton-grpc-protocol-k'"
+        for headers in (None, {"k": "s3cret"}, {"triton-grpc-protocol-k": "s3cre"}):
+            fails(lambda: c.infer("identity_fp32", [tensor], headers=headers), "UNAVAILABLE", words)
+            fails(lambda: c.get_model_config("batched", headers=headers), "UNAVAILABLE", words)
+        headers = {"triton-grpc-protocol-k": "s3cret"}
+        assert c.infer("identity_fp32", [tensor], headers=headers).as_numpy("OUTPUT0")[0] == 1
+        assert c.get_model_config("batched", headers=headers).config.name == "batched"
+        assert c.get_server_metadata().name == "modeld" and c.is_server_ready()
+    assert s.get("/v2/models/batched/config").status == 200, "each protocol has its own option"
+
+
+def test_management_over_grpc(start, repository, rpc):
+    """Loopback is nobody here, too; the unix socket speaks gRPC."""
+    s = start(repository)
+    with rpc.InferenceServerClient(f"127.0.0.1:{s.port}") as c:
+        fails(lambda: c.update_log_settings({"log_verbose_level": 1}), "UNAVAILABLE", "--http-unix-socket")
+        fails(lambda: c.load_model("batched"), "UNAVAILABLE", "--http-unix-socket")
+        assert c.get_log_settings(as_json=True)["settings"]["log_verbose_level"] == {"uint32_param": 0}
+    with rpc.InferenceServerClient(f"unix:{s.unix_path}") as c:
+        settings = c.update_log_settings({"log_verbose_level": 1}, as_json=True)["settings"]
+        assert settings["log_verbose_level"] == {"uint32_param": 1}
+
+
+def test_key_over_grpc(start, repository, rpc, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("k3y")
+    key.chmod(0o600)
+    s = start(repository, "--management=key", f"--management-key-file={key}")
+    with rpc.InferenceServerClient(f"127.0.0.1:{s.port}") as c:
+        change = {"log_verbose_level": 1}
+        fails(lambda: c.update_log_settings(change), "UNAVAILABLE", "--management-key-file")
+        fails(lambda: c.update_log_settings(change, headers={"authorization": "Bearer k3"}), "UNAVAILABLE", "key")
+        c.update_log_settings(change, headers={"authorization": "Bearer k3y"})
+
+
 # --- what the docs say
 
 

@@ -1,5 +1,5 @@
 """Tensors in shared memory of clients, and clients that take their memory away."""
-import asyncio, json, os, subprocess, sys, threading, time
+import asyncio, json, os, pathlib, queue, subprocess, sys, threading, time
 
 import pytest
 from conftest import DTYPES, MODELS, Server
@@ -319,9 +319,111 @@ def test_client_that_is_killed(shared, client):
     finally:
         child.kill()
         child.wait()
-    os.unlink("/dev/shm" + key)
+    pathlib.Path("/dev/shm" + key).unlink(missing_ok=True)  # Python's own tracker may be faster
     assert [r["name"] for r in client.get_system_shared_memory_status()] == ["child"]
     client.unregister_system_shared_memory("child")
     deadline = time.time() + 5
     while mappings(shared, key):
         assert time.time() < deadline
+
+
+# --- over gRPC
+
+
+@pytest.fixture(scope="module")
+def rpc(shared):
+    grpc = pytest.importorskip("tritonclient.grpc")
+    with grpc.InferenceServerClient(f"127.0.0.1:{shared.port}") as c:
+        yield grpc, c
+
+
+def rpc_tensors(grpc, count, size, offset_out, region="r"):
+    tensor, output = grpc.InferInput("INPUT0", [count], "FP32"), grpc.InferRequestedOutput("OUTPUT0")
+    tensor.set_shared_memory(region, size)
+    output.set_shared_memory(region, size, offset_out)
+    return [tensor], [output]
+
+
+def test_grpc_registers(rpc, region):
+    grpc, c = rpc
+    handle = region("r", 64, register=False)
+    c.register_system_shared_memory("r", handle.key_for_tests, 64)
+    status = c.get_system_shared_memory_status(as_json=True)
+    assert status["regions"]["r"] == {"name": "r", "key": handle.key_for_tests, "byte_size": "64"}
+    assert c.get_cuda_shared_memory_status(as_json=True) == {}
+    for call, code, words in (
+            (lambda: c.register_system_shared_memory("r", handle.key_for_tests, 64), "ALREADY_EXISTS", "already in manager"),
+            (lambda: c.register_system_shared_memory("x", "/none-of-these", 64), "INTERNAL", "Unable to open shared memory region"),
+            (lambda: c.register_system_shared_memory("x", handle.key_for_tests, 65), "INVALID_ARGUMENT", "invalid args"),
+            (lambda: c.get_system_shared_memory_status("x"), "NOT_FOUND", "Unable to find system shared memory region: 'x'"),
+            (lambda: c.register_cuda_shared_memory("x", b"x" * 64, 0, 8), "INVALID_ARGUMENT", "GPUs not supported")):
+        with pytest.raises(InferenceServerException, match=words) as raised:
+            call()
+        assert raised.value.status() == f"StatusCode.{code}"
+    c.unregister_system_shared_memory("r")
+    assert c.get_system_shared_memory_status(as_json=True) == {}
+
+
+def test_grpc_tensors_both_ways(rpc, region):
+    grpc, c = rpc
+    x = np.arange(1000, dtype=np.float32)
+    handle = region("r", 2 * x.nbytes)
+    shm.set_shared_memory_region(handle, [x])
+    inputs, outputs = rpc_tensors(grpc, 1000, x.nbytes, x.nbytes)
+    r = c.infer("identity_fp32", inputs, outputs=outputs)
+    assert list(r.get_output("OUTPUT0").shape) == [1000] and list(r.get_response().raw_output_contents) == [b""]
+    assert (shm.get_contents_as_numpy(handle, np.float32, [1000], x.nbytes) == x).all()
+    assert (c.infer("identity_fp32", inputs).as_numpy("OUTPUT0") == x).all()
+
+
+def test_grpc_stream(rpc, region):
+    grpc, c = rpc
+    x = np.arange(1000, dtype=np.float32)
+    handle, answers = region("r", 11 * x.nbytes), queue.Queue()
+    shm.set_shared_memory_region(handle, [x])
+    c.start_stream(lambda result, error: answers.put((result, error)))
+    for i in range(10):
+        inputs, outputs = rpc_tensors(grpc, 1000, x.nbytes, (i + 1) * x.nbytes)
+        c.async_stream_infer("identity_fp32", inputs, outputs=outputs, request_id=str(i))
+    got = [answers.get(timeout=10) for _ in range(10)]
+    c.stop_stream()
+    assert [r.get_response().id for r, error in got if not error] == [str(i) for i in range(10)], got
+    for i in range(10):
+        assert (shm.get_contents_as_numpy(handle, np.float32, [1000], (i + 1) * x.nbytes) == x).all()
+
+
+def test_grpc_cut_under_load(shared, client, rpc, region):
+    grpc, c = rpc
+    x = np.zeros(SIZE // 8, np.float32)
+    handle, stop, problems, cut = region("r", SIZE), threading.Event(), [], []
+    inputs, outputs = rpc_tensors(grpc, len(x), x.nbytes, x.nbytes)
+
+    def call(outputs):
+        while not stop.is_set():
+            try:
+                c.infer("identity_fp32", inputs, outputs=outputs)
+            except InferenceServerException as e:
+                cut.append(e)
+                if not (TRUNCATED in e.message() or "Unable to find" in e.message()):
+                    problems.append(e)
+
+    threads = [threading.Thread(target=call, args=[o]) for o in (outputs, outputs, None)]
+    for t in threads:
+        t.start()
+    try:
+        deadline, rounds = time.time() + 30, 0
+        while rounds < 5 or not cut:
+            assert time.time() < deadline
+            rounds += 1
+            time.sleep(0.02)
+            truncate(handle.key_for_tests)
+            time.sleep(0.02)
+            truncate(handle.key_for_tests, SIZE)
+            client.unregister_system_shared_memory("r")
+            client.register_system_shared_memory("r", handle.key_for_tests, SIZE)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not problems, problems[:3]
+    assert shared.process.poll() is None

@@ -3,6 +3,7 @@
  */
 #include "api/oip/grpc_calls.h"
 #include "codec/protobuf.h"
+#include "codec/utf8.h"
 
 static enum md_progress progress_of(bool ok)
 {
@@ -64,7 +65,7 @@ enum md_progress md_oip_grpc_system_register(struct md_oip_unary *call, struct m
             break;
         }
     }
-    if (reader.failed) {
+    if (reader.failed || !md_utf8_is_valid(info.name) || !md_utf8_is_valid(info.key)) {
         return progress_of(md_oip_unary_malformed(err));
     }
     return progress_of(md_regions_register(call->oip->regions, &info, err));
@@ -91,9 +92,9 @@ enum md_progress md_oip_grpc_cuda_status(struct md_oip_unary *call, struct md_er
 
 enum md_progress md_oip_grpc_cuda_register(struct md_oip_unary *call, struct md_error *err)
 {
-    struct md_oip_names names;
+    struct md_oip_names names; /* the second is a handle */
 
-    return progress_of(md_oip_names_read(call->request, &names, err) &&
+    return progress_of(md_oip_entry_read(call->request, &names, err) &&
                        md_regions_register_cuda(call->oip->regions, names.first, err));
 }
 

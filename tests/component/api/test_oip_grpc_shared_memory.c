@@ -161,6 +161,7 @@ static void test_grpc_shared_memory_refuses_bad_registrations(void **state)
                     "13: Unable to open shared memory region: '/modeld-test-there-is-none'");
     register_region("", key, 0, 1,
                     "3: the name of a shared memory region must be UTF-8 of 1 to 4096 bytes");
+    register_region("n", "\xff", 0, 1, "13: Unable to parse request");
     register_region("n", "", 0, 1,
                     "3: cannot register shared memory region 'n' - invalid shm key ''");
 }
@@ -173,6 +174,11 @@ static void test_grpc_shared_memory_of_cuda_is_refused(void **state)
                    "5: Unable to find cuda shared memory region: 'x'");
     call_with_name(METHOD("CudaSharedMemoryRegister"), "x",
                    "3: failed to register CUDA shared memory region: 'x', GPUs not supported");
+    md_pb_put_bytes(&request, 1, MD_STR("x"));
+    md_pb_put_bytes(&request, 2, MD_STR("\xff\xfe")); /* a handle is no text */
+    assert_string_equal(status_of(METHOD("CudaSharedMemoryRegister")),
+                        "3: failed to register CUDA shared memory region: 'x', GPUs not supported");
+    fake_call_free(&call);
     call_with_name(METHOD("CudaSharedMemoryUnregister"), "r", "0: ");
 }
 
