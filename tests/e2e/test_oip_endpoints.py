@@ -16,8 +16,9 @@ def test_health(server):
 def test_server_metadata(server):
     out = server.get("/v2").json()
     assert set(out) == {"name", "version", "extensions"}
-    assert {"classification", "binary_tensor_data", "parameters", "statistics", "logging", "model_configuration"} <= set(out["extensions"])
-    for later in ("system_shared_memory", "cuda_shared_memory", "trace"):
+    assert {"classification", "binary_tensor_data", "parameters", "statistics", "logging", "model_configuration",
+            "trace"} <= set(out["extensions"])
+    for later in ("system_shared_memory", "cuda_shared_memory"):
         assert later not in out["extensions"]
 
 
@@ -75,7 +76,7 @@ def test_repository_index(server):
 
 @pytest.mark.parametrize("method,path", [
     ("POST", "/v2/repository/models/batched/load"), ("POST", "/v2/repository/models/batched/unload"),
-    ("POST", "/v2/systemsharedmemory/unregister"), ("POST", "/v2/cudasharedmemory/unregister"), ("GET", "/v2/trace/setting"),
+    ("POST", "/v2/systemsharedmemory/unregister"), ("POST", "/v2/cudasharedmemory/unregister"),
     ("POST", "/v2/models/batched/generate"), ("POST", "/v2/models/batched/generate_stream")])
 def test_what_comes_later_says_so(server, method, path):
     r = server.request(method, path, b"{}" if method == "POST" else None)
