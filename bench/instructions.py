@@ -17,11 +17,14 @@ import pathlib
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 
+import grpc_servers
 import servers
+from http2_client import GrpcConnection
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMITS = ROOT / "bench/instruction_limits.json"
@@ -86,25 +89,44 @@ def calls(build, folder):
     return counts
 
 
-def requests(build, folder, body, headers, few, many):
-    """Instructions of one request by source file: of `many` less those of `few`."""
+def rest_calls(body, headers):
     fields = {"Host": "127.0.0.1", "Content-Length": len(body), **headers}
     head = "POST /v2/models/identity/infer HTTP/1.1\r\n"
     request = (head + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n").encode() + body
 
+    def act(port, count):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            for _ in range(count):
+                connection.sendall(request)
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                if answer.status != 200 or not answer.read():
+                    sys.exit(f"the server answered {answer.status}")
+
+    return act
+
+
+def grpc_calls(values):
+    message = grpc_servers.infer_request(values)
+
+    def act(port, count):
+        with GrpcConnection(port, grpc_servers.PATH) as connection:
+            for _ in range(count):
+                if len(connection.call(struct.pack(">BI", 0, len(message)) + message)) < 4 * values:
+                    sys.exit("the server answered without a tensor")
+
+    return act
+
+
+def requests(build, folder, send, few, many):
+    """Instructions of one request by source file: of `many` less those of `few`."""
     def files(count):
         port, metrics = servers.free_port(), servers.free_port()
 
         def act():
             if not servers.wait_until_ready(port, "/v2/health/ready", seconds=60):
                 sys.exit("the server does not answer")
-            with socket.create_connection(("127.0.0.1", port)) as connection:
-                for _ in range(count):
-                    connection.sendall(request)
-                    answer = http.client.HTTPResponse(connection)
-                    answer.begin()
-                    if answer.status != 200 or not answer.read():
-                        sys.exit(f"the server answered {answer.status}")
+            send(port, count)
 
         return callgrind(folder, [build / "modeld", "--model-repository", folder / "repository",
                                   "--http-port", str(port), "--allow-grpc", "false",
@@ -119,9 +141,10 @@ def measure(build, folder):
     counts = calls(build, folder)
     servers.identity_repository(folder / "repository")
     for name, values, few, many in (("1 FP32", [1.5], 20, 120), ("150,528 FP32", servers.image(), 1, 4)):
-        for kind, (body, headers) in (("JSON", servers.json_request(values)),
-                                      ("binary", servers.binary_request(values))):
-            files = requests(build, folder, body, headers, few, many)
+        for kind, send in (("JSON", rest_calls(*servers.json_request(values))),
+                             ("binary", rest_calls(*servers.binary_request(values))),
+                             ("gRPC", grpc_calls(len(values)))):
+            files = requests(build, folder, send, few, many)
             case, total = f"request, {name}, {kind}", sum(files.values())
             if name == "1 FP32" or kind == "JSON":
                 counts[case] = total
