@@ -1,8 +1,12 @@
 """Traces against receivers that decode what arrives with the official messages of OpenTelemetry."""
-import collections, http.server, json, pathlib, socket, threading, time
+import collections, http.server, json, pathlib, queue, socket, threading, time
 
-import pytest
+import grpc, numpy, pytest
+import tritonclient.grpc as grpcclient, tritonclient.http as httpclient
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from tritonclient.utils import InferenceServerException
 
 from conftest import SANITIZED, identity_config, write_model
 
@@ -316,6 +320,90 @@ def test_wrong_trace_config_is_told_at_once(start, repository_of_two):
     assert server.process.wait(20) == 2
     assert "level must be OFF, TIMESTAMPS or TENSORS" in server.log()
     assert "did you mean 'opentelemetry,bsp_schedule_delay'?" in server.log()
+
+
+# --- gRPC --------------------
+
+
+def one_for_the_client():
+    tensor = grpcclient.InferInput("INPUT0", [1], "FP32")
+    tensor.set_data_from_numpy(numpy.array([1.5], dtype=numpy.float32))
+    return tensor
+
+
+def test_trace_of_a_call(start, repository_of_two, receiver):
+    server = start(repository_of_two, *tracing(receiver.url, rate=1000000))
+    stub = GRPCInferenceServiceStub(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
+    request = service_pb2.ModelInferRequest(model_name="one", id="my-id")
+    request.inputs.add(name="INPUT0", datatype="FP32", shape=[1]).contents.fp32_contents.append(1.5)
+    _, call = stub.ModelInfer.with_call(request, metadata=[
+        ("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", "v=1"), ("modeld-server-timing", "true")])
+    trailers = dict(call.trailing_metadata())
+    receiver.wait(spans=5)
+    spans = receiver.traces()[TRACE]
+    root = spans["InferRequest"]
+    assert trailers["traceparent"] == f"00-{TRACE}-{root.span_id.hex()}-01" and "compute;dur=" in trailers["server-timing"]
+    assert root.parent_span_id.hex() == PARENT and root.trace_state == "v=1"
+    assert set(spans) == {"InferRequest", *PHASES}
+    assert attributes(root) == {
+        "triton.model_name": "one", "triton.model_version": 1, "triton.request_id": "my-id", "modeld.batch_size": 1,
+        "rpc.system": "grpc", "rpc.service": "inference.GRPCInferenceService", "rpc.method": "ModelInfer",
+        "rpc.grpc.status_code": 0}
+
+
+def test_trace_of_a_stream(start, repository_of_two, receiver):
+    server = start(repository_of_two, *tracing(receiver.url))
+    with grpcclient.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        answers = queue.Queue()
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        for i in range(3):
+            client.async_stream_infer("one", [one_for_the_client()], request_id=str(i))
+        for _ in range(3):
+            assert answers.get(timeout=20)[1] is None
+        client.stop_stream()
+    receiver.wait(spans=15)
+    roots = [s for s in receiver.spans if s.name == "InferRequest"]
+    assert [attributes(s)["triton.request_id"] for s in roots] == ["0", "1", "2"]
+    assert len(receiver.traces()) == 3 and {attributes(s)["rpc.method"] for s in roots} == {"ModelStreamInfer"}
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_trace_settings_through_the_fields_client(start, repository_of_two, kind):
+    server = start(repository_of_two, "--management=open", "--compat=triton")
+    if kind == "http":
+        client = httpclient.InferenceServerClient(f"127.0.0.1:{server.port}")
+        options = {}
+    else:
+        client = grpcclient.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+        options = {"as_json": True}
+
+    def text(settings):
+        if kind == "http":
+            return settings
+        values = {k: v.get("value", [""]) for k, v in settings["settings"].items()}
+        return {k: v if k == "trace_level" else v[0] for k, v in values.items()}
+
+    initial = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0", "trace_file": "",
+               "trace_mode": "triton"}
+    assert text(client.get_trace_settings(**options)) == initial
+    assert text(client.update_trace_settings("one", {"trace_rate": "12", "log_frequency": "34"}, **options)) == {
+        **initial, "trace_rate": "12", "log_frequency": "34"}
+    assert text(client.update_trace_settings(None, {"trace_rate": "56", "trace_count": "78"}, **options)) == {
+        **initial, "trace_rate": "56", "trace_count": "78"}
+    assert text(client.get_trace_settings("one", **options)) == {
+        **initial, "trace_rate": "12", "trace_count": "78", "log_frequency": "34"}
+    clear = {"trace_rate": None, "trace_count": None, "log_frequency": None, "trace_level": None}
+    assert text(client.update_trace_settings("one", clear, **options)) == {
+        **initial, "trace_rate": "56", "trace_count": "78"}
+    assert text(client.update_trace_settings(None, clear, **options)) == initial
+    with pytest.raises(InferenceServerException, match="unknown model : none"):
+        client.get_trace_settings("none", **options)
+    with pytest.raises(InferenceServerException, match="trace file location can not be updated"):
+        client.update_trace_settings(None, {"trace_file": "x"}, **options)
+    client.close()
+
+
+# --- the field's files --------------------
 
 
 def test_trace_in_files_as_the_field_writes_them(start, repository_of_two, tmp_path_factory):
