@@ -1,10 +1,12 @@
 """TLS on the listeners: versions, certificates and their renewal, bad clients, memory. Certificates are made by `openssl`."""
-import contextlib, json, os, pathlib, shutil, signal, socket, ssl, struct, subprocess, threading, time
+import contextlib, json, os, pathlib, queue, shutil, signal, socket, ssl, struct, subprocess, threading, time
 
 import numpy
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as http
 from conftest import BUILD, SANITIZED, Server, free_port, read_response
+from tritonclient.utils import InferenceServerException
 
 GOOD = b'{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[3],"data":[1,2,3]}]}'
 INFER = (b"POST /v2/models/identity_fp32/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(GOOD), GOOD)
@@ -150,14 +152,16 @@ def test_weak_ciphers_are_refused(server, ca):
             server.tls(context)
 
 
-@pytest.mark.parametrize("offered, chosen", [(["http/1.1"], "http/1.1"), (["x", "http/1.1"], "http/1.1"), (None, None)])
+@pytest.mark.parametrize("offered, chosen", [(["http/1.1"], "http/1.1"), (["x", "http/1.1"], "http/1.1"), (None, None),
+                                             (["h2"], "h2"), (["http/1.1", "h2"], "h2")])
 def test_alpn(server, ca, offered, chosen):
     context = client_context(ca)
     if offered:
         context.set_alpn_protocols(offered)
     with server.tls(context) as s:
         assert s.selected_alpn_protocol() == chosen
-        ask(s)
+        if chosen != "h2":
+            ask(s)
 
 
 def test_alpn_without_a_common_protocol(server, ca):
@@ -167,10 +171,16 @@ def test_alpn_without_a_common_protocol(server, ca):
         server.tls(context)
 
 
-def test_curl(server, ca):
-    done = subprocess.run(["curl", "-sS", "--cacert", ca.root, f"https://localhost:{server.port}/v2/health/ready", "-w",
-                           "%{http_code} %{ssl_verify_result}"], capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("200 0", 0), done.stderr
+@pytest.mark.parametrize("version, flag", [("1.1", "--http1.1"), ("2", "--http2"), ("2", "--http2-prior-knowledge")])
+def test_curl(server, ca, tmp_path, version, flag):
+    body, headers, data = tensor_request(MIB)
+    (tmp_path / "body").write_bytes(body)
+    done = subprocess.run(["curl", "-sS", flag, "--cacert", ca.root, "--data-binary", f"@{tmp_path / 'body'}", "-H",
+                           f"Inference-Header-Content-Length: {headers['Inference-Header-Content-Length']}", "-o",
+                           tmp_path / "answer", "-w", "%{http_code} %{http_version} %{ssl_verify_result}",
+                           f"https://localhost:{server.port}/v2/models/identity_fp32/infer"], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == (f"200 {version} 0", 0), done.stderr
+    assert (tmp_path / "answer").read_bytes().endswith(data)
 
 
 def test_tritonclient(mutual, ca):
@@ -209,6 +219,63 @@ def test_rsa_certificate(serve, ca):
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         with s.tls(client_context(ca, low=version, high=version)) as c:
             ask(c)
+
+
+# gRPC
+
+@pytest.fixture(scope="module", params=["plain", "mutual"])
+def calls(request, repository, ca):
+    """A server with TLS on its gRPC port; credentials of a client that it takes."""
+    mutual = request.param == "mutual"
+    flags = [f"--grpc-root-cert={ca.root}", "--grpc-use-ssl-mutual=true"] if mutual else ["--grpc-use-ssl=true"]
+    s = Server(repository, *flags, f"--grpc-server-cert={ca.folder / 'server.pem'}",
+               f"--grpc-server-key={ca.folder / 'server.key'}")
+    own = {"private_key": str(ca.folder / "client.key"), "certificate_chain": str(ca.folder / "client.pem")} if mutual else {}
+    yield s, {"ssl": True, "root_certificates": str(ca.root), **own}
+    assert s.stop() == 0, s.log()[-4000:]
+
+
+def grpc_input(elements):
+    values = numpy.arange(elements, dtype=numpy.float32)
+    tensor = triton_grpc.InferInput("INPUT0", [elements], "FP32")
+    tensor.set_data_from_numpy(values)
+    return tensor, values
+
+
+@pytest.mark.parametrize("elements", [3, 5000, 2 * MIB])
+def test_grpc_inference(calls, elements):
+    s, credentials = calls
+    tensor, values = grpc_input(elements)
+    with triton_grpc.InferenceServerClient(f"localhost:{s.grpc_port}", **credentials) as client:
+        for _ in range(3):
+            assert (client.infer("identity_fp32", [tensor]).as_numpy("OUTPUT0") == values).all()
+
+
+def test_grpc_stream(calls):
+    s, credentials = calls
+    answers = queue.Queue()
+    tensor, values = grpc_input(100000)
+    with triton_grpc.InferenceServerClient(f"localhost:{s.grpc_port}", **credentials) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        for _ in range(20):
+            client.async_stream_infer("identity_fp32", [tensor])
+        for _ in range(20):
+            result, error = answers.get(timeout=60)
+            assert error is None and (result.as_numpy("OUTPUT0") == values).all()
+        client.stop_stream()
+
+
+def test_grpc_strangers(calls, ca, tmp_path):
+    s, credentials = calls
+    stranger = Authority(tmp_path, "stranger")
+    refused_ones = [{"ssl": True, "root_certificates": str(stranger.root)}, {"ssl": False}]
+    if "private_key" in credentials:
+        refused_ones.append({"ssl": True, "root_certificates": str(ca.root)})
+    for wrong in refused_ones:
+        with triton_grpc.InferenceServerClient(f"localhost:{s.grpc_port}", **wrong) as client:
+            with pytest.raises(InferenceServerException) as error:
+                client.is_server_live(client_timeout=20)
+            assert "UNAVAILABLE" in error.value.status(), error.value
 
 
 # Clients' certificates
