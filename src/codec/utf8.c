@@ -36,6 +36,18 @@ size_t md_utf8_width(struct md_str text)
 bool md_utf8_is_valid(struct md_str text)
 {
     while (text.len) {
+        uint64_t eight;
+        if (text.len >= sizeof eight) { /* mostly ASCII */
+            memcpy(&eight, text.ptr, sizeof eight);
+            if (!(eight & UINT64_C(0x8080808080808080))) {
+                text = md_str_make(text.ptr + sizeof eight, text.len - sizeof eight);
+                continue;
+            }
+        }
+        if ((unsigned char)*text.ptr < 0x80) {
+            text = md_str_make(text.ptr + 1, text.len - 1);
+            continue;
+        }
         size_t width = md_utf8_width(text);
         if (!width) {
             return false;
