@@ -187,10 +187,12 @@ static void take_plain(struct md_call *call, struct md_str bytes)
     }
 }
 
-/* Keeps what cannot be taken now; the window bounds it. */
+/* Keeps what cannot be taken now; the window bounds it, which was widened for the last message
+ * while a frame was still to come. */
 static void keep(struct md_call *call, struct md_str bytes)
 {
-    call->backlog.max = call->session->config->http2->limits.initial_window + BACKLOG_SPARE;
+    call->backlog.max =
+        call->session->config->http2->limits.initial_window + call->message_bytes + BACKLOG_SPARE;
     md_bytes_append_str(&call->backlog, bytes);
     if (call->backlog.failed) {
         refuse_memory(call);
