@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 
+import grpc_servers
 import servers
 from servers import Request, Server, load
 
@@ -178,12 +179,15 @@ def tls(bench):
     nginx = servers.nginx(bench.folder / "nginx_tls", urllib.request.urlopen(plain).read(), pair)
     page = Request(bench.folder, "get_tls", "/")
     count = int(30000 * bench.options.seconds)
+    calls = Request(bench.folder, "call_tls", grpc_servers.PATH, grpc_servers.framed(grpc_servers.infer_request(1)),
+                    {"content-type": "application/grpc", "te": "trailers"})
+    requests = {"binary": bench.requests["one_binary"], "json": bench.requests["one_json"], "gRPC": calls}
     try:
         for connections in (16, 64):
-            for kind in ("binary", "json"):
-                request = bench.requests[f"one_{kind}"]
-                a, b = bench.rounds(lambda: servers.load_tls(ours, request, connections, count),
-                                    lambda: servers.load_tls(nginx, page, connections, count))
+            for kind, request in requests.items():
+                a, b = bench.rounds(
+                    lambda: servers.load_tls(ours, request, connections, count, kind == "gRPC"),
+                    lambda: servers.load_tls(nginx, page, connections, count, kind == "gRPC"))
                 bench.row(f"TLS: 1 FP32, {kind}, {connections} connections",
                           statistics.median(x["cpu_us"] / y["cpu_us"] for x, y in zip(a, b)), "x CPU",
                           1.2, "; nginx: ".join(f"{median(x, 'requests_per_s'):.0f}/s, CPU "

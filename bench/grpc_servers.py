@@ -56,13 +56,17 @@ def infer_request(values, *, data=True, input_parameters=None, output_parameters
     return message + (field(7, struct.pack("<f", 1.5) * values) if data else b"")
 
 
+def framed(message):
+    return struct.pack(">BI", 0, len(message)) + message
+
+
 class Message:
     """A request as both generators want it; `answer_bytes` is the least that an answer must have."""
 
     def __init__(self, folder, name, message, answer_bytes):
         self.bare, self.framed = folder / f"{name}.message", folder / f"{name}.framed"
         self.bare.write_bytes(message)
-        self.framed.write_bytes(struct.pack(">BI", 0, len(message)) + message)
+        self.framed.write_bytes(framed(message))
         self.answer_bytes = answer_bytes
 
 

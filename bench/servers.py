@@ -127,14 +127,14 @@ NGINX_TLS = "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;"
 
 
 def nginx(folder, body, pair=None, http2=False):
-    """nginx with one worker that answers every path with `body`; pair: certificate and key, for TLS;
-    http2: that alone, without TLS."""
+    """nginx with one worker that answers every path with `body`; pair: certificate and key, for TLS,
+    where the client chooses; http2: that alone, without TLS."""
     port = free_port()
     (folder / "html").mkdir(parents=True)
     (folder / "html/body").write_bytes(body)
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(NGINX.format(
-        folder=folder, port=port, user=user, protocol="ssl" if pair else "http2" if http2 else "",
+        folder=folder, port=port, user=user, protocol="ssl http2" if pair else "http2" if http2 else "",
         certificate=NGINX_TLS.format(*pair) if pair else ""))
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     return Server([binary, "-c", folder / "nginx.conf", "-p", folder], port, CONNECT if http2 else "/",
@@ -189,17 +189,20 @@ def certificate(folder):
     return pair
 
 
-def load_tls(server, request, connections, count):
-    """`count` requests over HTTP/1.1 with TLS 1.3 and AES-128-GCM; figures as of load()."""
-    command = ["taskset", "-c", "1", "h2load", "--h1", "-n", count, "-c", connections,
+def load_tls(server, request, connections, count, http2=False):
+    """`count` requests, one at a time on each connection, with TLS 1.3 and AES-128-GCM; figures as of load()."""
+    command = ["taskset", "-c", "1", "h2load", "-n", count, "-c", connections,
                "--tls13-ciphers=TLS_AES_128_GCM_SHA256", f"https://127.0.0.1:{server.port}{request.path}"]
+    command += [] if http2 else ["--h1"]
     command += ["-d", request.file] if request.body is not None else []
     command += [word for key, value in request.headers.items() for word in ("-H", f"{key}: {value}")]
     cpu_before, _ = server.times_ns()
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     cpu, _ = server.times_ns()
     rate = re.search(r"finished in .*?, ([0-9.]+) req/s", done.stdout)
-    if not rate or f" {count} 2xx" not in done.stdout or "TLS_AES_128_GCM_SHA256" not in done.stdout:
+    data = re.search(r"\((\d+)\) data", done.stdout)
+    if (not rate or f" {count} 2xx" not in done.stdout or "TLS_AES_128_GCM_SHA256" not in done.stdout
+            or (http2 and int(data[1]) < 40 * count)):  # a call that fails has a 2xx too, and no message
         sys.exit(f"h2load failed: {done.stdout}{done.stderr}")
     return {"requests_per_s": float(rate[1]), "cpu_us": (cpu - cpu_before) / 1000 / count}
 
