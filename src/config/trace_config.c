@@ -348,6 +348,16 @@ static void take_variables(struct reading *r)
 
 /* --- all of it -------------------- */
 
+/* "http://user:password@host/" is shown as "http://host/". */
+static const char *without_credentials(struct reading *r, const char *url)
+{
+    const char *authority = strstr(url, "://") + 3;
+    const char *at = authority + strcspn(authority, "/@");
+
+    return *at == '@' ? md_arena_printf(r->arena, "%.*s%s", (int)(authority - url), url, at + 1)
+                      : url;
+}
+
 static void look_at_the_whole(struct reading *r)
 {
     const bool is_on = r->out->timestamps || r->out->tensors;
@@ -400,6 +410,7 @@ bool md_trace_config_read(const struct md_trace_sources *sources, struct md_aren
     }
     if (ok) {
         look_at_the_whole(&r);
+        out->shown_url = without_credentials(&r, out->url);
     }
     if (md_arena_failed(arena)) {
         return md_diagnose(diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "out of memory");

@@ -25,7 +25,7 @@ struct md_trace_config {
     int64_t rate, count, log_frequency;
     bool is_triton; /* mode; else opentelemetry */
     const char *file;
-    const char *url;
+    const char *url, *shown_url; /* shown: without credentials */
     struct md_trace_pairs headers, resource;
     const char *ca_file; /* NULL: the system's certificates */
     int64_t max_queue, max_batch, delay_ms, timeout_ms;

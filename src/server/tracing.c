@@ -10,7 +10,8 @@
 static bool open_otlp(struct md_server *server, struct md_trace_sink *out, struct md_error *err)
 {
     const struct md_trace_config *config = &server->options.trace;
-    struct md_otlp_http_options options = {.url = config->url, .ca_file = config->ca_file};
+    struct md_otlp_http_options options = {
+        .url = config->url, .name = config->shown_url, .ca_file = config->ca_file};
     struct md_arena arena = {0};
     const char **headers = md_arena_calloc(&arena, config->headers.count, sizeof *headers);
     struct md_span_resource *resource =

@@ -283,7 +283,7 @@ bool md_otlp_http_open(const struct md_otlp_http_options *options, struct md_tra
         return md_error_no_memory(err, "the exporter of traces");
     }
     *out = (struct md_trace_sink){.arg = sink,
-                                  .name = sink->url,
+                                  .name = options->name,
                                   .append_head = append_head,
                                   .send = post,
                                   .destroy = destroy};

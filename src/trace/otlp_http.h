@@ -15,6 +15,7 @@
 
 struct md_otlp_http_options {
     const char *url;
+    const char *name;           /* borrow, for the log: what outlives the sink */
     const char *const *headers; /* "Name: value" */
     size_t header_count;
     const char *ca_file; /* certificates to trust; NULL: the system's */
@@ -22,8 +23,8 @@ struct md_otlp_http_options {
     size_t resource_count;
 };
 
-/* Nothing of the options is kept. NOT_FOUND: there is no libcurl; the sentence says what to
- * install. */
+/* Nothing of the options is kept but the name. NOT_FOUND: there is no libcurl; the sentence says
+ * what to install. */
 bool md_otlp_http_open(const struct md_otlp_http_options *options, struct md_trace_sink *out,
                        struct md_error *err) MD_MUST_CHECK;
 

@@ -64,24 +64,6 @@ static void tell_level(const struct list *list, int64_t level)
     list->setting(list->arg, "trace_level", texts, count);
 }
 
-/* Credentials in a URL are nobody's business. */
-static struct md_str without_userinfo(struct md_str url, struct md_arena *arena)
-{
-    struct md_str rest = url, scheme, authority;
-
-    (void)md_str_split(&rest, '/', &scheme);
-    (void)md_str_split(&rest, '/', &authority);
-    (void)md_str_split(&rest, '/', &authority);
-    ptrdiff_t at = md_str_find(authority, '@');
-    if (at < 0) {
-        return url;
-    }
-    const char *host = authority.ptr + at + 1;
-    char *text = md_arena_printf(arena, "%.*s//%.*s", MD_STR_ARG(scheme),
-                                 (int)(url.ptr + url.len - host), host);
-    return md_str_of(text ? text : "");
-}
-
 static struct md_str print_resource(const struct md_trace_pairs *pairs, struct md_arena *arena)
 {
     struct md_bytes text = {0};
@@ -116,7 +98,7 @@ void md_oip_trace_settings_list(const struct md_oip *oip, struct md_str model,
         return;
     }
     tell_text(&list, "trace_mode", MD_STR("opentelemetry"));
-    tell_text(&list, "url", without_userinfo(md_str_of(config->url), arena));
+    tell_text(&list, "url", md_str_of(config->shown_url));
     tell_text(&list, "resource", print_resource(&config->resource, arena));
     tell_number(&list, "bsp_max_queue_size", config->max_queue);
     tell_number(&list, "bsp_schedule_delay", config->delay_ms);

@@ -108,6 +108,7 @@ static void test_torture_otlp_sink(void **state)
     static const char *const headers[] = {"x-key: secret"};
     static const struct md_span_resource resource = {{"service.name", 12}, {"modeld", 6}};
     const struct md_otlp_http_options options = {.url = "http://127.0.0.1:1/v1/traces",
+                                                 .name = "nobody",
                                                  .headers = headers,
                                                  .header_count = 1,
                                                  .resource = &resource,

@@ -101,6 +101,25 @@ static void test_trace_config_url(void **state)
     }
 }
 
+static void test_trace_config_shows_no_credentials(void **state)
+{
+    static const struct {
+        const char *url, *shown;
+    } rows[] = {
+        {"https://me:secret@a:1/x", "https://a:1/x"},
+        {"me:secret@a:1/x", "http://a:1/x"},
+        {"http://a/x@y", "http://a/x@y"},
+        {"http://a", "http://a"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        char setting[128];
+        (void)snprintf(setting, sizeof setting, "level=OFF opentelemetry,url=%s", rows[i].url);
+        assert_string_equal(read_config(setting, "")->config.shown_url, rows[i].shown);
+    }
+}
+
 static void test_trace_config_pairs(void **state)
 {
     static const struct {
@@ -189,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_trace_config_url),
+        cmocka_unit_test(test_trace_config_shows_no_credentials),
         cmocka_unit_test(test_trace_config_pairs),
         cmocka_unit_test(test_trace_config_numbers),
         cmocka_unit_test(test_trace_config_tells_what_is_wrong),
