@@ -405,6 +405,38 @@ for content_type in ("application/json", "application/octet-stream", "text/plain
 infer("chunked", "id_FP32", b"%x\r\n%s\r\n0\r\n\r\n" % (len(PLAIN), PLAIN), {"Transfer-Encoding": "chunked"})
 infer("request id header", "id_FP32", inputs(F), {"triton-request-id": "h", "X-Request-Id": "h"})
 
+# --- settings of traces, in this order
+
+for path in ("/v2/trace/setting", "/v2/models/id_FP32/trace/setting"):
+    add(f"GET {path}", "GET", path)
+for name, model, settings in (
+        ("of a model", "id_FP32", {"trace_rate": "12", "log_frequency": "34"}),
+        ("of the server", None, {"trace_rate": "56", "trace_count": "78", "trace_level": ["OFF"]}),
+        ("of a model that has its own", "id_FP32", {"trace_count": "9"}),
+        ("cleared of the server", None, {"trace_rate": None, "trace_count": None}),
+        ("cleared of a model", "id_FP32", {"trace_rate": None, "trace_level": None, "trace_count": None}),
+        ("cleared whole", "id_FP32", {"log_frequency": None}),
+        ("nothing", None, {}),
+        ("without a file", None, {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"}),
+        ("level OFF and more", None, {"trace_level": ["OFF", "TIMESTAMPS"]}),
+        ("level unknown", None, {"trace_level": ["ALL"]}),
+        ("level a string", None, {"trace_level": "OFF"}),
+        ("rate a word", None, {"trace_rate": "many"}),
+        ("rate a number", None, {"trace_rate": 7}),
+        ("rate negative", None, {"trace_rate": "-1"}),
+        ("count too negative", None, {"trace_count": "-2"}),
+        ("count too large", None, {"trace_count": "99999999999"}),
+        ("file", None, {"trace_file": "x"}),
+        ("unknown", None, {"trace_rates": "1"}),
+        ("of no such model", "nope", {"trace_rate": "1"}),
+        ("all cleared", None, {"trace_rate": None, "trace_count": None, "trace_level": None})):
+    path = f"/v2/models/{model}/trace/setting" if model else "/v2/trace/setting"
+    add(f"trace, {name}", "POST", path, json.dumps(settings).encode())
+add("trace, no JSON", "POST", "/v2/trace/setting", b"{")
+add("trace, array", "POST", "/v2/trace/setting", b"[]")
+for path in ("/v2/trace/setting", "/v2/models/id_FP32/trace/setting", "/v2/models/nope/trace/setting"):
+    add(f"GET {path} afterwards", "GET", path)
+
 # --- not offered (here: 501) or absent
 
 for path in ("load", "unload"):
@@ -417,8 +449,7 @@ for kind in ("systemsharedmemory", "cudasharedmemory"):
         add(f"{method} {kind}{path}", method, f"/v2/{kind}{path}", b"{}" if method == "POST" else None)
 add("load in a named repository", "POST", "/v2/repository/r/models/id_FP32/load", b"{}")
 add("trace setting of a version", "GET", "/v2/models/id_FP32/versions/1/trace/setting")
-for method, path in (("GET", "/v2/trace/setting"), ("POST", "/v2/trace/setting"),
-                     ("GET", "/v2/models/id_FP32/trace/setting"), ("POST", "/v2/models/id_FP32/generate"),
+for method, path in (("POST", "/v2/models/id_FP32/generate"),
                      ("GET", "/v2/models/id_FP32/generate"), ("POST", "/v2/models/id_FP32/generate_stream"),
                      ("PUT", "/v2/trace/setting")):
     add(f"{method} {path}", method, path, b"{}" if method != "GET" else None)

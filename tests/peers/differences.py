@@ -12,7 +12,7 @@ STRICTER = re.compile(r"already exists in request|'parameters' must be an object
 
 DIFFERENCES = [
     # offered later
-    (r"(GET|POST) /v2/(models/id_FP32/)?trace/setting|(un)?load|POST .*/generate(_stream)?", 501,
+    (r"(un)?load|POST .*/generate(_stream)?", 501,
      "offered later"),
     (r"POST cudasharedmemory/region/r/register", 400, "there is no device: nothing else is looked at"),
     (r"GET /v2(\?x=1)?", 200, "extensions: those that are offered"),
@@ -25,9 +25,10 @@ DIFFERENCES = [
     (r"U?INT(8|16|32) \[-?\d{3,}\]", 400, "an integer out of the type's range is no other integer"),
     (r"FP32 \[-?1e\+39\]", 400, "a number out of the type's range is not infinite"),
     (r"POST /v2/models/id_FP32(/versions/1)?/infer|inputs, empty", 400, "an empty body is no raw tensor"),
-    (r"(index|logging), array|inputs, inputs of numbers|(in|out)puts, parameters (an )?array", 400,
+    (r"(index|logging|trace), array|inputs, inputs of numbers|(in|out)puts, parameters (an )?array", 400,
      "JSON of another type is no absent value"),
-    (r"logging, unknown", 400, "an unknown setting changes nothing"),
+    (r"(logging|trace), unknown", 400, "an unknown setting changes nothing"),
+    (r"trace, (level unknown|rate negative)", 400, "what is no value of a setting is not guessed at"),
     (r"logging, format unknown", 400, "the request is wrong, not the server"),
     (r"key twice|inputs twice", 400, "which of two values counts is a guess"),
     (r"elements beyond an empty shape", 400, "data that the shape has no place for is a mistake"),
@@ -37,6 +38,7 @@ DIFFERENCES = [
      "a length is a natural number"),
     (r"gzip that is none|gzip cut", 400, "a damaged body is refused"),
     # more is understood
+    (r"trace, (level a string|rate a number)", 200, "a value of a setting needs no list and no quotes"),
     (r"FP16 (\[1, 2\]|empty)", 200, "FP16 and BF16 as JSON"),
     (r"FP(32|64) token -0", 200, "-0 is negative zero"),
     (r"BYTES raw(, empty)?", 200, "one element of a dimension of any size"),

@@ -134,17 +134,37 @@ static bool set_level(struct md_trace_change *change, const struct md_str *value
     return true;
 }
 
+static bool is_integer(struct md_str text)
+{
+    size_t first = text.len && text.ptr[0] == '-', at = first;
+
+    while (at < text.len && text.ptr[at] >= '0' && text.ptr[at] <= '9') {
+        at++;
+    }
+    return at == text.len && at > first;
+}
+
 static bool set_number(struct md_trace_change *change, size_t row, const struct md_str *values,
                        size_t count, struct md_error *err)
 {
+    const char *name = numbers[row].name;
     int64_t number;
 
-    if (count != 1 || !md_str_to_i64(values[0], &number) || number < numbers[row].low ||
-        number > numbers[row].high) {
+    if (count != 1 || !is_integer(values[0])) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "Unable to parse '%s', got: %.*s",
+                            name, MD_STR_ARG(values[0]));
+    }
+    const bool fits = md_str_to_i64(values[0], &number);
+    if (fits && number < numbers[row].low && numbers[row].low < 0) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                            "Unable to parse '%s', got: %.*s; it is one number in [ %lld, %lld ]",
-                            numbers[row].name, MD_STR_ARG(values[0]), (long long)numbers[row].low,
-                            (long long)numbers[row].high);
+                            "Unable to parse '%s'. Expecting value >= %lld, got:%lld", name,
+                            (long long)numbers[row].low, (long long)number);
+    }
+    if (!fits || number < numbers[row].low || number > numbers[row].high) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "Unable to parse '%s', value is out of range [ %lld, %lld ], got: %.*s",
+                            name, (long long)numbers[row].low, (long long)numbers[row].high,
+                            MD_STR_ARG(values[0]));
     }
     change->what[numbers[row].field] = MD_TRACE_SET;
     change->values[numbers[row].field] = number;
@@ -196,10 +216,9 @@ bool md_oip_trace_change_apply(const struct md_oip *oip, struct md_str model,
 
     if (change->what[MD_TRACE_LEVEL] == MD_TRACE_SET && change->values[MD_TRACE_LEVEL] &&
         config->is_triton && !*config->file) {
-        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
-                            "Attempting to set invalid trace setting :trace file is not given, "
-                            "start the server with --trace-config triton,file=PATH, or with "
-                            "mode=opentelemetry");
+        return md_error_set(
+            err, MD_REASON_INVALID_ARGUMENT,
+            "Attempting to set invalid trace setting :trace file name is not given");
     }
     return md_tracer_change(oip->tracer, model, change, err);
 }
