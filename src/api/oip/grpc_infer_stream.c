@@ -18,239 +18,9 @@
  */
 #include "api/oip/grpc.h"
 #include "api/oip/grpc_infer.h"
-#include "api/oip/grpc_infer_internal.h"
+#include "api/oip/grpc_stream.h"
 #include "api/oip/placing.h"
 #include "api/oip/reply.h"
-#include "api/oip/tracing.h"
-
-enum {
-    ALIVE_MAX = 64,                /* inferences of a stream */
-    UNSENT_BYTES_MAX = 256 * 1024, /* beyond which nothing more is asked for */
-    LOOK_AGAIN_NS = 2 * 1000 * 1000,
-    ARENA_CHUNK_BYTES = 8192 - 64, /* as of exchanges: they use the same ones */
-};
-
-struct answer_list {
-    struct md_response *first, *last;
-};
-
-/* One message; in its own arena. */
-struct part {
-    struct md_arena arena;        /* own */
-    struct md_block *block;       /* own: the message */
-    struct part *next, *previous; /* all of the stream */
-    struct part *next_in_order;
-    struct answer_list answers; /* to be written */
-    size_t held;                /* messages that are unsent, and streamed responses kept */
-    bool is_ordered, has_ended, has_failed, is_over;
-    bool is_writing;                /* further up on the stack */
-    bool is_deferred;               /* its task will write on */
-    struct md_oip_grpc_infer infer; /* last: its error needs no zeroes */
-};
-
-struct md_oip_grpc_stream {
-    struct md_exchange *x; /* borrow */
-    struct part *parts;
-    struct part *first_in_order, *last_in_order;
-    size_t alive, running;      /* running: those that are not over */
-    struct answer_list stalled; /* sent, but kept from the backend */
-    struct md_loop_timer timer; /* looks whether a slow reader has read */
-    bool ends_on_error;         /* triton_grpc_error */
-    bool is_half_closed, is_closing, has_ended, is_paused;
-    bool has_error;
-    struct md_error error; /* the call's status, if it is one */
-};
-
-static struct part *part_of(struct md_oip_grpc_infer *infer)
-{
-    return MD_CONTAINER_OF(infer, struct part, infer);
-}
-
-/* --- lists -------------------- */
-
-static void append(struct answer_list *list, struct md_response *response)
-{
-    response->next = NULL;
-    if (list->last) {
-        list->last->next = response;
-    } else {
-        list->first = response;
-    }
-    list->last = response;
-}
-
-static struct md_response *take_first(struct answer_list *list)
-{
-    struct md_response *response = list->first;
-
-    list->first = response->next;
-    if (!list->first) {
-        list->last = NULL;
-    }
-    return response;
-}
-
-static void append_in_order(struct md_oip_grpc_stream *stream, struct part *part)
-{
-    part->is_ordered = true;
-    if (stream->last_in_order) {
-        stream->last_in_order->next_in_order = part;
-    } else {
-        stream->first_in_order = part;
-    }
-    stream->last_in_order = part;
-}
-
-static void remove_first_in_order(struct md_oip_grpc_stream *stream)
-{
-    stream->first_in_order = stream->first_in_order->next_in_order;
-    if (!stream->first_in_order) {
-        stream->last_in_order = NULL;
-    }
-}
-
-/* --- life of a part -------------------- */
-
-static struct part *part_create(struct md_oip_grpc_stream *stream)
-{
-    struct md_exchange *x = stream->x;
-    struct md_arena arena;
-
-    md_arena_init(&arena, ARENA_CHUNK_BYTES);
-    md_arena_cache_lend(md_loop_arenas(x->loop), &arena);
-    struct part *part = md_arena_alloc(&arena, sizeof *part);
-    if (!part) {
-        md_arena_deinit(&arena);
-        return NULL;
-    }
-    memset(part, 0, offsetof(struct part, infer));
-    part->arena = arena;
-    part->block = x->body_block;
-    if (part->block) {
-        md_block_ref(part->block);
-    }
-    md_oip_grpc_infer_init(&part->infer, x, &part->arena, x->body);
-    part->infer.stream = stream;
-    part->next = stream->parts;
-    if (part->next) {
-        part->next->previous = part;
-    }
-    stream->parts = part;
-    stream->alive++;
-    stream->running++;
-    return part;
-}
-
-static void maybe_resume(struct md_oip_grpc_stream *stream);
-
-static void release_if_done(struct part *part)
-{
-    struct md_oip_grpc_stream *stream = part->infer.stream;
-    struct md_loop *loop = part->infer.base.loop;
-
-    if (!part->is_over || part->held) {
-        return;
-    }
-    if (part->next) {
-        part->next->previous = part->previous;
-    }
-    if (part->previous) {
-        part->previous->next = part->next;
-    } else {
-        stream->parts = part->next;
-    }
-    stream->alive--;
-    struct md_block *block = part->block;
-    struct md_arena arena = part->arena; /* it lives in itself */
-    md_arena_reset(&arena);
-    md_arena_cache_take_back(md_loop_arenas(loop), &arena);
-    md_block_unref(block);
-    maybe_resume(stream);
-}
-
-static bool is_slow(const struct md_oip_grpc_stream *stream)
-{
-    return !stream->is_closing && !stream->has_ended &&
-           md_grpc_unsent_bytes(stream->x) > UNSENT_BYTES_MAX;
-}
-
-static void release_stalled(struct md_oip_grpc_stream *stream);
-
-/* Ends the call if nothing is left to do; true: it has ended, and the stream may be gone. */
-static bool maybe_end(struct md_oip_grpc_stream *stream)
-{
-    if (stream->running || stream->has_ended || !(stream->is_closing || stream->is_half_closed)) {
-        return false;
-    }
-    stream->has_ended = true;
-    release_stalled(stream);
-    if (stream->has_error) {
-        md_oip_grpc_fail(stream->x, &stream->error);
-    } else {
-        md_grpc_end(stream->x, NULL);
-    }
-    return true;
-}
-
-/* Everything of it is written or dropped; false: so is the stream. */
-static bool part_over(struct part *part)
-{
-    struct md_oip_grpc_stream *stream = part->infer.stream;
-
-    part->is_over = true;
-    md_oip_trace_end(&part->infer.base, 0,
-                     part->has_failed     ? &part->infer.base.request.error
-                     : stream->is_closing ? &stream->error
-                                          : NULL);
-    stream->running--;
-    release_if_done(part);
-    return !maybe_end(stream);
-}
-
-/* --- slow readers -------------------- */
-
-static void done(struct md_response *response)
-{
-    struct part *part = part_of(response->request->dialect);
-
-    md_response_done(response);
-    part->held--;
-    release_if_done(part);
-}
-
-static void look_again_later(struct md_oip_grpc_stream *stream)
-{
-    struct md_loop *loop = stream->x->loop;
-
-    if (is_slow(stream)) {
-        md_loop_timer_set(loop, &stream->timer, md_loop_now_ns(loop) + LOOK_AGAIN_NS);
-    }
-}
-
-static void release_stalled(struct md_oip_grpc_stream *stream)
-{
-    while (stream->stalled.first && !is_slow(stream)) {
-        done(take_first(&stream->stalled));
-    }
-}
-
-static void maybe_resume(struct md_oip_grpc_stream *stream)
-{
-    if (stream->is_paused && !stream->is_closing && !stream->has_ended &&
-        stream->alive < ALIVE_MAX && !is_slow(stream)) {
-        stream->is_paused = false;
-        md_grpc_resume(stream->x);
-    }
-}
-
-static void look(struct md_loop_timer *timer)
-{
-    struct md_oip_grpc_stream *stream = MD_CONTAINER_OF(timer, struct md_oip_grpc_stream, timer);
-
-    look_again_later(stream);
-    release_stalled(stream);
-    maybe_resume(stream);
-}
 
 /* --- writing -------------------- */
 
@@ -258,30 +28,31 @@ static void look(struct md_loop_timer *timer)
 static void response_sent(void *arg)
 {
     struct md_response *response = arg;
-    struct part *part = part_of(response->request->dialect);
+    struct md_oip_stream_part *part = md_oip_stream_part_of(response->request->dialect);
     struct md_oip_grpc_stream *stream = part->infer.stream;
 
     if (part->is_ordered) {
         part->held--;
-        release_if_done(part);
-    } else if (is_slow(stream)) {
-        append(&stream->stalled, response);
-        look_again_later(stream);
+        md_oip_stream_part_release(part);
+    } else if (md_oip_stream_is_slow(stream)) {
+        md_oip_stream_append(&stream->stalled, response);
+        md_oip_stream_look_later(stream);
     } else {
-        done(response);
-        release_stalled(stream);
+        md_oip_stream_response_done(response);
+        md_oip_stream_release_stalled(stream);
     }
 }
 
 static void bare_sent(void *arg)
 {
-    struct part *part = arg;
+    struct md_oip_stream_part *part = arg;
 
     part->held--;
-    release_if_done(part);
+    md_oip_stream_part_release(part);
 }
 
-static void send_bare(struct part *part, const struct md_error *error, enum md_oip_grpc_final final)
+static void send_bare(struct md_oip_stream_part *part, const struct md_error *error,
+                      enum md_oip_grpc_final final)
 {
     struct md_oip_grpc_infer *infer = &part->infer;
 
@@ -293,7 +64,7 @@ static void send_bare(struct part *part, const struct md_error *error, enum md_o
 static void close_stream(struct md_oip_grpc_stream *stream, const struct md_error *error);
 
 /* An error is an answer, or the end of the stream. */
-static void write_error(struct part *part, const struct md_error *error,
+static void write_error(struct md_oip_stream_part *part, const struct md_error *error,
                         enum md_oip_grpc_final final)
 {
     struct md_oip_grpc_stream *stream = part->infer.stream;
@@ -307,7 +78,7 @@ static void write_error(struct part *part, const struct md_error *error,
 }
 
 /* Writes the next response; AGAIN: its task goes on. */
-static enum md_progress write_response(struct part *part)
+static enum md_progress write_response(struct md_oip_stream_part *part)
 {
     struct md_oip_grpc_infer *infer = &part->infer;
     const enum md_oip_grpc_final final =
@@ -321,21 +92,21 @@ static enum md_progress write_response(struct part *part)
         md_loop_defer(infer->base.loop, &infer->task);
         return progress;
     }
-    struct md_response *response = take_first(&part->answers);
+    struct md_response *response = md_oip_stream_take_first(&part->answers);
     if (progress == MD_PROGRESS_DONE) {
         part->held += part->is_ordered; /* the others are held since they came */
         md_grpc_send(infer->base.x, infer->parts, infer->part_count, response_sent, response);
     } else {
         write_error(part, &err, final);
         if (!part->is_ordered) {
-            done(response);
+            md_oip_stream_response_done(response);
         }
     }
     return MD_PROGRESS_DONE;
 }
 
 /* What follows the last response. */
-static void write_end(struct part *part)
+static void write_end(struct md_oip_stream_part *part)
 {
     if (part->has_failed) {
         write_error(part, &part->infer.base.request.error, MD_OIP_GRPC_FINAL);
@@ -345,21 +116,21 @@ static void write_end(struct part *part)
 }
 
 /* Lets go of what will not be written. */
-static void drop(struct part *part)
+static void drop(struct md_oip_stream_part *part)
 {
     while (part->answers.first) {
-        struct md_response *response = take_first(&part->answers);
+        struct md_response *response = md_oip_stream_take_first(&part->answers);
         if (!part->is_ordered) {
-            done(response);
+            md_oip_stream_response_done(response);
         }
     }
     if (part->has_ended) {
-        (void)part_over(part);
+        (void)md_oip_stream_part_over(part);
     }
 }
 
 /* Writes what is there; true: it is over, and the stream goes on. */
-static bool write_part(struct part *part)
+static bool write_part(struct md_oip_stream_part *part)
 {
     struct md_oip_grpc_stream *stream = part->infer.stream;
 
@@ -385,9 +156,9 @@ static bool write_part(struct part *part)
         return false;
     }
     if (part->is_ordered) {
-        remove_first_in_order(stream);
+        md_oip_stream_remove_first_in_order(stream);
     }
-    return part_over(part);
+    return md_oip_stream_part_over(part);
 }
 
 /* Writes all whose turn it is. */
@@ -397,7 +168,7 @@ static void write_in_order(struct md_oip_grpc_stream *stream)
            write_part(stream->first_in_order)) {}
 }
 
-static void advance(struct part *part)
+static void advance(struct md_oip_stream_part *part)
 {
     struct md_oip_grpc_stream *stream = part->infer.stream;
 
@@ -414,14 +185,14 @@ static void advance(struct part *part)
 
 static void encode(struct md_oip_grpc_infer *infer)
 {
-    part_of(infer)->is_deferred = false;
+    md_oip_stream_part_of(infer)->is_deferred = false;
     infer->phase = MD_OIP_GRPC_IN_FLIGHT;
-    advance(part_of(infer));
+    advance(md_oip_stream_part_of(infer));
 }
 
 static void ended(struct md_oip_grpc_infer *infer, const struct md_error *error)
 {
-    struct part *part = part_of(infer);
+    struct md_oip_stream_part *part = md_oip_stream_part_of(infer);
 
     part->has_ended = true;
     part->has_failed = error != NULL;
@@ -430,9 +201,9 @@ static void ended(struct md_oip_grpc_infer *infer, const struct md_error *error)
 
 static void on_response(struct md_request *request, struct md_response *response)
 {
-    struct part *part = part_of(request->dialect);
+    struct md_oip_stream_part *part = md_oip_stream_part_of(request->dialect);
 
-    append(&part->answers, response);
+    md_oip_stream_append(&part->answers, response);
     if (!part->is_ordered) {
         md_response_keep(response);
         part->held++;
@@ -461,8 +232,8 @@ static void close_stream(struct md_oip_grpc_stream *stream, const struct md_erro
     stream->has_error = true;
     stream->error = *error;
     stream->running++; /* until everything is cancelled */
-    release_stalled(stream);
-    for (struct part *part = stream->parts, *next; part; part = next) {
+    md_oip_stream_release_stalled(stream);
+    for (struct md_oip_stream_part *part = stream->parts, *next; part; part = next) {
         next = part->next;
         part->infer.cancelled = true;
         if (!part->has_ended && part->infer.phase != MD_OIP_GRPC_READ) {
@@ -472,7 +243,7 @@ static void close_stream(struct md_oip_grpc_stream *stream, const struct md_erro
         } /* else its task, or who is writing, sees that it is closing */
     }
     stream->running--;
-    (void)maybe_end(stream);
+    (void)md_oip_stream_maybe_end(stream);
 }
 
 static void forget_timer(void *arg)
@@ -505,14 +276,14 @@ static void on_head(struct md_exchange *x)
         return;
     }
     stream->x = x;
-    stream->timer.fire = look;
+    stream->timer.fire = md_oip_stream_look;
     stream->ends_on_error = md_str_eq_c(md_exchange_header(x, "triton_grpc_error"), "true");
     x->dialect = stream;
 }
 
 static void take_message(struct md_oip_grpc_stream *stream)
 {
-    struct part *part = part_create(stream);
+    struct md_oip_stream_part *part = md_oip_stream_part_create(stream);
 
     if (!part) {
         struct md_error err;
@@ -524,7 +295,7 @@ static void take_message(struct md_oip_grpc_stream *stream)
     part->infer.encode = encode;
     bool is_ready = md_oip_grpc_read(&part->infer, &responder);
     if (!is_ready || !part->infer.base.request.target->decoupled) {
-        append_in_order(stream, part);
+        md_oip_stream_append_in_order(stream, part);
     }
     md_oip_grpc_infer_run(&part->infer, is_ready);
 }
@@ -539,13 +310,13 @@ static void on_message(struct md_exchange *x)
     stream->running++; /* so that it stays for what follows */
     take_message(stream);
     if (!stream->is_closing && !stream->is_paused &&
-        (stream->alive >= ALIVE_MAX || is_slow(stream))) {
+        (stream->alive >= MD_OIP_STREAM_ALIVE_MAX || md_oip_stream_is_slow(stream))) {
         stream->is_paused = true;
         md_grpc_pause(x);
-        look_again_later(stream);
+        md_oip_stream_look_later(stream);
     }
     stream->running--;
-    (void)maybe_end(stream);
+    (void)md_oip_stream_maybe_end(stream);
 }
 
 static void on_request(struct md_exchange *x)
@@ -553,7 +324,7 @@ static void on_request(struct md_exchange *x)
     struct md_oip_grpc_stream *stream = x->dialect;
 
     stream->is_half_closed = true;
-    (void)maybe_end(stream);
+    (void)md_oip_stream_maybe_end(stream);
 }
 
 static void on_cancel(struct md_exchange *x)
