@@ -1,8 +1,8 @@
-"""h2spec's cases against both ports, each case a test of its own."""
+"""h2spec's cases against both ports and one with TLS, each case a test of its own."""
 import re, subprocess, xml.etree.ElementTree
 
 import pytest
-from field import ours  # noqa: F401 (fixture)
+from field import ours, secure  # noqa: F401 (fixtures)
 from tools import needs, run, tool
 
 pytestmark = needs("h2spec")
@@ -27,12 +27,14 @@ def cases():
 CASES = cases() if tool("h2spec") else []
 
 
-@pytest.fixture(scope="module", params=["port", "grpc_port"])
-def verdicts(request, ours, tmp_path_factory):
+@pytest.fixture(scope="module", params=[("ours", "port"), ("ours", "grpc_port"), ("secure", "https_port")],
+                ids=" ".join)
+def verdicts(request, tmp_path_factory):
     """{case: what is wrong with it, or ''}"""
+    name, port = request.param
     report = tmp_path_factory.mktemp("h2spec") / "report.xml"
-    run("h2spec", "-h", "127.0.0.1", "-p", getattr(ours, request.param), "-P", "/v2/models/pair/config", "-o", "2",
-        "-j", report, timeout=600)
+    run("h2spec", "-h", "127.0.0.1", "-p", getattr(request.getfixturevalue(name), port), "-P",
+        "/v2/models/pair/config", "-o", "2", "-j", report, *(("-t", "-k") if name == "secure" else ()), timeout=600)
     return {(case.get("package"), case.get("classname")): "".join(
         f"{part.tag} {part.text}" for part in case if part.tag != "system-out")
         for case in xml.etree.ElementTree.parse(report).iter("testcase")}
