@@ -367,6 +367,23 @@ def test_trace_of_a_stream(start, repository_of_two, receiver):
     assert len(receiver.traces()) == 3 and {attributes(s)["rpc.method"] for s in roots} == {"ModelStreamInfer"}
 
 
+def test_trace_of_cancelled_calls(start, tmp_path, receiver):
+    write_model(tmp_path, "slow", identity_config(
+        extra='parameters { key: "execute_delay_ms" value { string_value: "300" } }'))
+    server = start(tmp_path, *tracing(receiver.url))
+    with grpcclient.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        client.start_stream(lambda result, error: None)
+        client.async_stream_infer("slow", [one_for_the_client()], request_id="stream")
+        wait_for_metric(server, 'modeld_requests_in_flight{model="slow",version="1"}', 1)
+        client.stop_stream(cancel_requests=True)
+        with pytest.raises(InferenceServerException):
+            client.infer("slow", [one_for_the_client()], request_id="call", client_timeout=0.05)
+    receiver.wait(spans=6)
+    roots = [s for s in receiver.spans if s.name == "InferRequest"]
+    assert {attributes(s)["triton.request_id"] for s in roots} == {"stream", "call"}
+    assert all(attributes(s)["rpc.grpc.status_code"] == 1 and attributes(s)["error.type"] == "cancelled" for s in roots)
+
+
 @pytest.mark.parametrize("kind", ["http", "grpc"])
 def test_trace_settings_through_the_fields_client(start, repository_of_two, kind):
     server = start(repository_of_two, "--management=open", "--compat=triton")
