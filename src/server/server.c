@@ -91,6 +91,7 @@ static int check_config(struct md_server *server)
 {
     struct md_bytes text = {0};
     struct md_error err;
+    const bool options_are_right = server->diagnostics.error_count == 0;
     bool ok = md_server_create_backends(server, &err);
     const struct md_models_options options = {.options = &server->options,
                                               .backends = server->backends};
@@ -98,7 +99,7 @@ static int check_config(struct md_server *server)
     if (!ok || !md_models_create(&options, &server->diagnostics, &server->models, &err)) {
         (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
     }
-    if (server->diagnostics.error_count == 0 && !md_server_create_tls(server, &err)) {
+    if (options_are_right && !md_server_create_tls(server, &err)) {
         (void)md_diagnose(&server->diagnostics, MD_SEVERITY_ERROR, NULL, 0, 0, "%s", err.text);
     }
     md_server_destroy_tls(server);
