@@ -25,6 +25,7 @@
 #include "http/exchange.h"
 #include "http/hpack.h"
 #include "http/http2_frame.h"
+#include "http/http2_head.h"
 
 /* Immutable while connections live. */
 struct md_http2_limits {
@@ -108,6 +109,10 @@ struct md_http2 {
     struct md_http_header *fields; /* in the stream's arena */
     size_t field_count, field_capacity, field_bytes;
     bool fields_too_large, fields_failed;
+    struct md_http2_head *shared; /* own: the last head, if the next may be the same */
+    char last_block[MD_HTTP2_SHARED_BLOCK_MAX]; /* that left the table as it was */
+    size_t last_block_bytes;                    /* 0: none */
+    bool block_came_again;
     uint32_t last_id;     /* highest stream that was opened */
     uint32_t refuse_from; /* streams from this on are refused: we are going away; 0: none */
     bool peer_going_away;
@@ -158,7 +163,8 @@ void md_http2_deinit(struct md_http2 *h2);
 
 enum md_http2_event_kind {
     MD_HTTP2_AGAIN,    /* more bytes are needed */
-    MD_HTTP2_HEAD,     /* a request's head: h2->fields; too large, or no memory: flags beside it */
+    MD_HTTP2_HEAD,     /* a request's head: `shared`, or h2->fields; too large, or no memory: flags
+                          beside them */
     MD_HTTP2_TRAILERS, /* the same after the body; the stream has ended */
     MD_HTTP2_DATA,     /* bytes of a body */
     MD_HTTP2_RESET,    /* the peer has reset the stream, or it broke a rule and was reset */
@@ -169,9 +175,10 @@ enum md_http2_event_kind {
 struct md_http2_event {
     enum md_http2_event_kind kind;
     struct md_http2_stream *stream;
-    struct md_str bytes;       /* DATA */
-    bool ends;                 /* the request is complete */
-    enum md_http2_error error; /* RESET */
+    struct md_str bytes;          /* DATA */
+    bool ends;                    /* the request is complete */
+    enum md_http2_error error;    /* RESET */
+    struct md_http2_head *shared; /* HEAD; who keeps it takes a reference */
 };
 
 /* Takes from *data what makes one event. Frames other than DATA are taken whole: the caller's

@@ -3,6 +3,7 @@
  */
 #include "http/http2_head.h"
 
+#include "base/alloc.h"
 #include "http/http1.h"
 #include "http/http1_chars.h"
 
@@ -196,4 +197,107 @@ bool md_http2_check_trailers(const struct md_http_header *fields, size_t count)
         }
     }
     return true;
+}
+
+/* --- shared heads -------------------- */
+
+/* Skips an integer (RFC 7541 5.1) whose prefix has `bits` bits; false: it is cut off or too long.
+ */
+static bool skip_integer(struct md_str *block, unsigned bits, size_t *value)
+{
+    const size_t most = ((size_t)1 << bits) - 1;
+    size_t at = 1;
+
+    *value = (unsigned char)block->ptr[0] & most;
+    if (*value == most) {
+        unsigned shift = 0;
+        do {
+            if (at == block->len || shift > 14) {
+                return false;
+            }
+            *value += ((size_t)(unsigned char)block->ptr[at] & 0x7f) << shift;
+            shift += 7;
+        } while (block->ptr[at++] & 0x80);
+    }
+    *block = md_str_make(block->ptr + at, block->len - at);
+    return true;
+}
+
+static bool skip_string(struct md_str *block)
+{
+    size_t len;
+
+    if (block->len == 0 || !skip_integer(block, 7, &len) || len > block->len) {
+        return false;
+    }
+    *block = md_str_make(block->ptr + len, block->len - len);
+    return true;
+}
+
+bool md_http2_block_is_stable(struct md_str block)
+{
+    size_t index;
+
+    while (block.len) {
+        const unsigned char first = (unsigned char)block.ptr[0];
+        if (first & 0x80) { /* an entry of a table */
+            if (!skip_integer(&block, 7, &index)) {
+                return false;
+            }
+            continue;
+        }
+        /* 01: into the table; 001: the table's size; else a literal that no table keeps */
+        if ((first & 0xe0) || !skip_integer(&block, 4, &index) ||
+            (index == 0 && !skip_string(&block)) || !skip_string(&block)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static struct md_str put_text(char **at, struct md_str text)
+{
+    char *begin = *at;
+
+    if (text.len) {
+        memcpy(begin, text.ptr, text.len);
+    }
+    begin[text.len] = '\0';
+    *at += text.len + 1;
+    return md_str_make(begin, text.len);
+}
+
+struct md_http2_head *md_http2_head_create(struct md_str block, bool ends,
+                                           const struct md_http_header *fields, size_t count)
+{
+    size_t bytes = sizeof(struct md_http2_head) + count * sizeof *fields + block.len + 1;
+
+    for (size_t i = 0; i < count; i++) {
+        bytes += fields[i].name.len + 1 + fields[i].value.len + 1;
+    }
+    struct md_http2_head *head = md_alloc(bytes);
+    if (!head) {
+        return NULL;
+    }
+    struct md_http_header *copies = (struct md_http_header *)(head + 1);
+    char *at = (char *)(copies + count);
+    for (size_t i = 0; i < count; i++) {
+        copies[i].name = put_text(&at, fields[i].name);
+        copies[i].value = put_text(&at, fields[i].value);
+    }
+    head->refs = 1;
+    head->ends = ends;
+    head->block = put_text(&at, block);
+    if (!md_http2_parse_head(copies, count, ends, &head->request)) {
+        md_free(head);
+        return NULL;
+    }
+    return head;
+}
+
+void md_http2_head_unref(struct md_http2_head *head)
+{
+    if (head && --head->refs == 0) {
+        md_free(head);
+    }
 }

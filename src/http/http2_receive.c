@@ -161,6 +161,46 @@ static enum md_http2_event_kind end_head(struct md_http2 *h2, struct md_http2_ev
     return MD_HTTP2_HEAD;
 }
 
+static void forget_block(struct md_http2 *h2)
+{
+    md_http2_head_unref(h2->shared);
+    h2->shared = NULL;
+    h2->last_block_bytes = 0;
+    h2->block_came_again = false;
+}
+
+/* Whether the block leaves the table as it is, and whether the one before was the same. */
+static bool remember(struct md_http2 *h2, struct md_str block)
+{
+    if (block.len > sizeof h2->last_block || !md_http2_block_is_stable(block)) {
+        return false;
+    }
+    h2->block_came_again = md_str_eq(block, md_str_make(h2->last_block, h2->last_block_bytes));
+    if (!h2->block_came_again && block.len) {
+        memcpy(h2->last_block, block.ptr, block.len);
+        h2->last_block_bytes = block.len;
+    }
+    return true;
+}
+
+/* What has come twice comes again: it is not decoded a third time. */
+static void share(struct md_http2 *h2)
+{
+    if (h2->block_came_again && h2->head_stream && !h2->head_is_trailers && !h2->fields_too_large &&
+        !h2->fields_failed) {
+        md_http2_head_unref(h2->shared);
+        h2->shared = md_http2_head_create(md_str_make(h2->last_block, h2->last_block_bytes),
+                                          h2->head_ends_stream, h2->fields, h2->field_count);
+    }
+}
+
+/* The head that was seen last once more. */
+static bool is_shared(const struct md_http2 *h2, struct md_str block)
+{
+    return h2->shared && (h2->frame.flags & MD_HTTP2_FLAG_END_HEADERS) &&
+           h2->shared->ends == h2->head_ends_stream && md_str_eq(h2->shared->block, block);
+}
+
 static enum md_http2_event_kind take_block(struct md_http2 *h2, struct md_str block, bool last,
                                            struct md_http2_event *event)
 {
@@ -171,9 +211,13 @@ static enum md_http2_event_kind take_block(struct md_http2 *h2, struct md_str bl
         ++h2->head_frames > HEAD_FRAMES_MAX) {
         return fail(h2, MD_HTTP2_ENHANCE_YOUR_CALM, "a header block is too large");
     }
+    if (!last || h2->head_frames > 1 || !remember(h2, block)) {
+        forget_block(h2);
+    }
     for (;;) {
         switch (md_hpack_decode(h2->decoder, &block, last, &field)) {
         case MD_PROGRESS_DONE:
+            share(h2);
             return end_head(h2, event);
         case MD_PROGRESS_AGAIN:
             if (!field.name.ptr) {
@@ -321,8 +365,11 @@ static enum md_http2_event_kind on_headers(struct md_http2 *h2, struct md_str bl
         return kind;
     }
     h2->head_id = id;
+    const bool shares = is_shared(h2, block) && !h2->head_is_trailers;
+    event->shared = shares ? h2->shared : NULL;
     enum md_http2_event_kind of_block =
-        take_block(h2, block, h2->frame.flags & MD_HTTP2_FLAG_END_HEADERS, event);
+        shares ? end_head(h2, event)
+               : take_block(h2, block, h2->frame.flags & MD_HTTP2_FLAG_END_HEADERS, event);
     if (of_block == MD_HTTP2_HEAD && depends_on_itself) {
         return reset(h2, event, event->stream, MD_HTTP2_PROTOCOL_ERROR);
     }
@@ -335,6 +382,7 @@ static enum md_http2_event_kind on_continuation(struct md_http2 *h2, struct md_s
     if (!h2->head_id) {
         return fail(h2, MD_HTTP2_PROTOCOL_ERROR, "CONTINUATION without HEADERS");
     }
+    event->shared = NULL;
     return take_block(h2, block, h2->frame.flags & MD_HTTP2_FLAG_END_HEADERS, event);
 }
 

@@ -544,6 +544,8 @@ void md_http2_deinit(struct md_http2 *h2)
 {
     md_http2_drop_output(h2);
     md_hpack_decoder_destroy(h2->decoder);
+    md_http2_head_unref(h2->shared);
+    h2->shared = NULL;
     md_free(h2->segments);
     if (h2->buckets != h2->few) {
         md_free(h2->buckets);

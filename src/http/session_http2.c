@@ -94,9 +94,11 @@ static void call_free(struct md_call *call)
     md_bytes_deinit(&call->trailers);
     md_unpack_deinit(&call->unpack);
     md_pack_deinit(&call->pack);
+    struct md_http2_head *head = call->head;
     arena = call->x.arena; /* the call lies in it: its cleanups still find it */
     md_arena_reset(&arena);
     md_arena_cache_take_back(md_loop_arenas(session->loop), &arena);
+    md_http2_head_unref(head);
     md_pool_uncount(md_loop_pool(session->loop), CALL_BYTES);
     if (session->h2.stream_count == 0) {
         session->idle_ns = md_loop_now_ns(session->loop);
@@ -422,7 +424,7 @@ static bool handle(struct md_http2_session *session, const struct md_http2_event
     switch (event->kind) {
     case MD_HTTP2_HEAD:
         md_counter_add(&session->counters->requests, 1);
-        md_call_take_head(call, event->ends);
+        md_call_take_head(call, event);
         return true;
     case MD_HTTP2_TRAILERS:
         md_call_take_trailers(call);

@@ -434,12 +434,26 @@ static void begin_request(struct md_call *call, bool ends)
     begin_body(call, ends);
 }
 
-void md_call_take_head(struct md_call *call, bool ends)
+/* What the head says; false: it is malformed. */
+static bool read_head(struct md_call *call, const struct md_http2_event *event)
+{
+    const struct md_http2 *h2 = &call->session->h2;
+
+    if (event->shared) {
+        call->head = event->shared;
+        call->head->refs++;
+        call->request = call->head->request;
+        return true;
+    }
+    return md_http2_parse_head(h2->fields, h2->field_count, event->ends, &call->request);
+}
+
+void md_call_take_head(struct md_call *call, const struct md_http2_event *event)
 {
     struct md_http2_session *session = call->session;
     const struct md_http2 *h2 = &session->h2;
     struct md_exchange *x = &call->x;
-    bool is_valid = md_http2_parse_head(h2->fields, h2->field_count, ends, &call->request);
+    bool is_valid = read_head(call, event);
 
     x->head = call->request.head;
     x->is_grpc = call->request.is_grpc;
@@ -455,7 +469,7 @@ void md_call_take_head(struct md_call *call, bool ends)
         md_http2_reset(&session->h2, &call->stream, MD_HTTP2_PROTOCOL_ERROR);
         x->cancelled = true;
     } else {
-        begin_request(call, ends);
+        begin_request(call, event->ends);
     }
     md_call_unpin(call, was_pinned);
 }

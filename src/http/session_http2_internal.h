@@ -32,6 +32,8 @@ struct md_call {
     struct md_exchange x; /* first */
     struct md_http2_stream stream;
     struct md_http2_session *session;
+    struct md_http2_head
+        *head; /* own reference: what `request` views, unless that is the arena's */
     struct md_http2_request request;
     enum md_call_state state;
 
@@ -153,7 +155,7 @@ static inline struct md_pool *md_call_pool(const struct md_call *call)
 
 /* --- session_http2_body.c -------------------- */
 
-void md_call_take_head(struct md_call *call, bool ends);
+void md_call_take_head(struct md_call *call, const struct md_http2_event *event);
 void md_call_take_trailers(struct md_call *call);
 void md_call_take_data(struct md_call *call, struct md_str bytes, bool ends);
 /* Where the next bytes of the body can be received in place; 0: nowhere. */
