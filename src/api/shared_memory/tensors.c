@@ -3,7 +3,7 @@
  */
 #include "api/shared_memory/tensors.h"
 
-enum { SLICE_BYTES = 512 * 1024 }; /* a tenth of a millisecond or less */
+enum { SLICE_BYTES = 1024 * 1024 }; /* about a tenth of a millisecond */
 
 /* --- parameters -------------------- */
 

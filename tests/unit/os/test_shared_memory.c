@@ -124,15 +124,15 @@ static void test_shared_memory_cut_short_reads_as_zeroes(void **state)
     md_os_shm_unmap(&other);
 }
 
-static void *write_all(void *arg)
+static void *write_pages(void *arg)
 {
-    memset(arg, 1, (size_t)PAGES * PAGE);
+    memset(arg, 1, (size_t)2 * PAGE);
     return NULL;
 }
 
 static void test_shared_memory_cut_short_on_many_threads(void **state)
 {
-    enum { THREADS = 8, ROUNDS = 20 };
+    enum { THREADS = PAGES / 2, ROUNDS = 20 };
     pthread_t threads[THREADS];
     struct md_os_shm shm;
     struct md_error err;
@@ -144,7 +144,8 @@ static void test_shared_memory_cut_short_on_many_threads(void **state)
         assert_true(md_os_shm_map(md_str_of(key), 0, PAGES * PAGE, &shm, &err));
         assert_int_equal(ftruncate(fd, 0), 0);
         for (int i = 0; i < THREADS; i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, write_all, shm.data), 0);
+            assert_int_equal(
+                pthread_create(&threads[i], NULL, write_pages, shm.data + 2 * PAGE * i), 0);
         }
         for (int i = 0; i < THREADS; i++) {
             (void)pthread_join(threads[i], NULL);
