@@ -1,6 +1,8 @@
 /*
- * What a session of HTTP/2 is made of; for session_http2.c (life, input and output, time),
- * session_http2_body.c (receiving), session_http2_reply.c (answers), session_grpc.c (gRPC).
+ * What a session of HTTP/2 is made of; for session_http2.c (its turns and its life),
+ * session_http2_io.c (input and output), session_http2_time.c (limits of time),
+ * session_http2_call.c (calls), session_http2_body.c (what they receive), session_http2_reply.c
+ * (what they answer), session_grpc.c (gRPC).
  *
  * A call is a stream's exchange. Its memory is its own arena's first chunk. It is freed when its
  * stream is over (all has been written, or it was reset) and its handler has answered; a handler
@@ -19,6 +21,8 @@
 #include "http/http2_head.h"
 #include "http/session_http2.h"
 #include "http/session_internal.h"
+
+enum { MD_HTTP2_LINGER_MS = 2000 }; /* for a peer to see the end */
 
 enum md_call_state {
     MD_CALL_RECEIVING, /* a body, or messages */
@@ -114,12 +118,52 @@ struct md_http2_session {
     struct md_loop_timer timer;
 };
 
-/* --- session_http2.c -------------------- */
+/* --- session_http2_io.c -------------------- */
+
+enum md_intake {
+    MD_INTAKE_NONE,
+    MD_INTAKE_SOME, /* less than there was room for: the socket is empty */
+    MD_INTAKE_FULL,
+};
+
+/* Receives into the read buffer, or straight into the body that comes next. */
+enum md_intake md_http2_session_receive(struct md_http2_session *session);
+enum md_intake md_http2_session_receive_to(struct md_http2_session *session, char *at, size_t room,
+                                           size_t *count);
+/* Room for at least `wanted` bytes in the read buffer; false: no memory. */
+bool md_http2_session_make_room(struct md_http2_session *session, size_t wanted);
+void md_http2_session_drop_buffer(struct md_http2_session *session); /* when it is empty */
+/* Writes what is queued, a turn's worth. */
+void md_http2_session_write(struct md_http2_session *session);
+/* The peer cannot be reached any more. */
+void md_http2_session_lost(struct md_http2_session *session);
+/* Everything that is queued goes out at the end of this turn. */
+void md_http2_session_flush_soon(struct md_http2_session *session);
+
+/* --- session_http2_time.c -------------------- */
 
 /* The timer fires at this time at the latest. */
 void md_http2_session_watch(struct md_http2_session *session, uint64_t deadline_ns);
-/* Everything that is queued goes out at the end of this turn. */
-void md_http2_session_flush_soon(struct md_http2_session *session);
+/* Looks at all limits; the next one's time, UINT64_MAX: none. */
+uint64_t md_http2_session_look_at_limits(struct md_http2_session *session);
+/* The peer's PINGs keep connections open for nothing: too many too soon end it. */
+void md_http2_session_judge_pings(struct md_http2_session *session);
+/* The first of two steps of going away (RFC 9113 6.8): requests on their way are still served. */
+void md_http2_session_notify(struct md_http2_session *session);
+/* The second: new requests are refused. */
+void md_http2_session_refuse_new(struct md_http2_session *session, enum md_http2_error error,
+                                 const char *text);
+void md_http2_session_cancel_all(struct md_http2_session *session);
+
+/* --- session_http2_call.c -------------------- */
+
+/* For the state machine, as struct md_http2_owner has them. */
+struct md_http2_stream *md_call_open(void *arg);
+void md_call_sent(void *arg, struct md_http2_stream *stream);
+/* What is in the list of those that have work, or in the read buffer, goes on in the next turn. */
+void md_http2_session_work_soon(struct md_http2_session *session);
+/* A slice of the call's work. */
+void md_call_step(struct md_call *call);
 /* The call goes on in the next turn: a slice of work, or its backlog. */
 void md_call_work_soon(struct md_call *call);
 /* Looks whether the call is over, and frees it. */

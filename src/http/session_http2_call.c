@@ -1,0 +1,166 @@
+/*
+ * Calls of an HTTP/2 session: from the stream's begin to its end.
+ */
+#include "http/session_http2_internal.h"
+
+enum {
+    ARENA_CHUNK_BYTES = 8192 - 64, /* as of HTTP/1: they share the loop's cache */
+    CALL_BYTES = 8192,             /* counted for a call */
+};
+
+/* --- time -------------------- */
+
+void md_http2_session_watch(struct md_http2_session *session, uint64_t deadline_ns)
+{
+    if (session->conn && deadline_ns &&
+        (!session->timer.position || session->timer.deadline_ns > deadline_ns)) {
+        md_loop_timer_set(session->loop, &session->timer, deadline_ns);
+    }
+}
+
+void md_call_set_deadline(struct md_call *call, uint64_t timeout_ns)
+{
+    call->deadline_ns = timeout_ns ? md_loop_now_ns(call->x.loop) + timeout_ns : 0;
+    md_http2_session_watch(call->session, call->deadline_ns);
+}
+
+/* --- calls -------------------- */
+
+struct md_http2_stream *md_call_open(void *arg)
+{
+    struct md_http2_session *session = arg;
+    struct md_pool *pool = md_loop_pool(session->loop);
+    struct md_arena arena;
+
+    if (!md_pool_count(pool, CALL_BYTES)) {
+        return NULL;
+    }
+    md_arena_init(&arena, ARENA_CHUNK_BYTES);
+    md_arena_cache_lend(md_loop_arenas(session->loop), &arena);
+    struct md_call *call = md_arena_calloc(&arena, 1, sizeof *call);
+    if (!call) {
+        md_arena_deinit(&arena);
+        md_pool_uncount(pool, CALL_BYTES);
+        return NULL;
+    }
+    call->x.arena = arena;
+    call->x.calls = &md_call_calls;
+    call->x.loop = session->loop;
+    call->x.peer = md_conn_peer(session->conn);
+    call->x.over_unix_socket = md_conn_is_unix(session->conn);
+    call->x.body = MD_STR("");
+    call->x.begin_ns = md_loop_now_ns(session->loop);
+    call->stream.arena = &call->x.arena;
+    call->session = session;
+    return &call->stream;
+}
+
+static void log_call(struct md_call *call)
+{
+    const struct md_http_config *config = call->session->config;
+    const unsigned status = call->answered ? call->status : 499;
+
+    if (call->answered) {
+        md_counter_add(&call->session->counters->responses[md_size_min(status / 100, 5)], 1);
+    }
+    if (config->access_log) {
+        config->access_log(config->access_log_arg, &call->x, status, call->sent_bytes);
+    }
+}
+
+static void call_free(struct md_call *call)
+{
+    struct md_http2_session *session = call->session;
+    struct md_arena arena;
+
+    log_call(call);
+    md_http2_forget(&session->h2, &call->stream);
+    md_call_release_body(call);
+    md_bytes_deinit(&call->backlog);
+    md_bytes_deinit(&call->trailers);
+    md_unpack_deinit(&call->unpack);
+    md_pack_deinit(&call->pack);
+    struct md_http2_head *head = call->head;
+    arena = call->x.arena; /* the call lies in it: its cleanups still find it */
+    md_arena_reset(&arena);
+    md_arena_cache_take_back(md_loop_arenas(session->loop), &arena);
+    md_http2_head_unref(head);
+    md_pool_uncount(md_loop_pool(session->loop), CALL_BYTES);
+    if (session->h2.stream_count == 0) {
+        session->idle_ns = md_loop_now_ns(session->loop);
+        md_http2_session_watch(session, session->idle_ns + (session->config->idle_timeout_ns
+                                                                ? session->config->idle_timeout_ns
+                                                                : UINT64_MAX / 2));
+    }
+}
+
+void md_call_settle(struct md_call *call)
+{
+    const struct md_http2_stream *stream = &call->stream;
+
+    if (call->pinned || call->handler_has_it || call->has_work || stream->committed_bytes ||
+        !(stream->send_ended || stream->was_reset)) {
+        return;
+    }
+    call_free(call);
+}
+
+void md_call_sent(void *arg, struct md_http2_stream *stream)
+{
+    (void)arg;
+    md_call_settle(MD_CONTAINER_OF(stream, struct md_call, stream));
+}
+
+void md_call_cancel(struct md_call *call)
+{
+    struct md_exchange *x = &call->x;
+    const bool was_pinned = md_call_pin(call);
+
+    if (call->handler_has_it && !x->cancelled) {
+        x->cancelled = true;
+        if (x->handler->on_cancel) {
+            x->handler->on_cancel(x);
+        } else if (call->streaming && call->drained) {
+            call->drained(x);
+        }
+    }
+    x->cancelled = true;
+    md_call_unpin(call, was_pinned);
+}
+
+void md_http2_session_work_soon(struct md_http2_session *session)
+{
+    if (!session->work_pending) {
+        session->work_pending = true;
+        md_loop_defer(session->loop, &session->work_task);
+    }
+}
+
+void md_call_work_soon(struct md_call *call)
+{
+    struct md_http2_session *session = call->session;
+
+    if (call->has_work) {
+        return;
+    }
+    call->has_work = true;
+    call->work_next = NULL;
+    if (session->work_first) {
+        session->work_last->work_next = call;
+    } else {
+        session->work_first = call;
+    }
+    session->work_last = call;
+    md_http2_session_work_soon(session);
+}
+
+void md_call_step(struct md_call *call)
+{
+    if (call->stream.was_reset && !call->stream.send_ended) {
+        md_call_settle(call);
+    } else if (call->state == MD_CALL_PACKING) {
+        md_call_pack_step(call);
+    } else {
+        md_call_receive_step(call);
+    }
+}

@@ -1,0 +1,177 @@
+/*
+ * Input and output of an HTTP/2 session.
+ */
+#include "http/session_http2_internal.h"
+
+enum {
+    PARTS_A_SEND = MD_HTTP2_SEGMENTS + 1,
+    OUT_A_TURN = 512 * 1024,
+};
+
+/* --- output -------------------- */
+
+void md_http2_session_lost(struct md_http2_session *session)
+{
+    session->lost = true;
+}
+
+/* Writes what is queued, a turn's worth; true: there may be more. */
+static bool write_some(struct md_http2_session *session)
+{
+    struct iovec parts[PARTS_A_SEND];
+    struct md_error err;
+    size_t sent = 0, offered = 0;
+    int count = md_http2_gather(&session->h2, parts, PARTS_A_SEND, OUT_A_TURN);
+
+    if (!count) {
+        session->stall_ns = 0;
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        offered += parts[i].iov_len;
+    }
+    enum md_io outcome = md_conn_send(session->conn, parts, count, &sent, &err);
+    if (outcome != MD_IO_OK && outcome != MD_IO_AGAIN) {
+        md_http2_session_lost(session);
+        return false;
+    }
+    md_counter_add(&session->counters->sent_bytes, sent);
+    session->turn_bytes += sent;
+    md_http2_wrote(&session->h2, sent);
+    if (sent < offered) {
+        if (sent || !session->stall_ns) {
+            session->stall_ns = md_loop_now_ns(session->loop);
+            md_http2_session_watch(session,
+                                   session->config->body_timeout_ns
+                                       ? session->stall_ns + session->config->body_timeout_ns
+                                       : 0);
+        }
+        session->unsent_bytes = md_conn_unsent(session->conn);
+        md_conn_want(session->conn, MD_LOOP_READ | MD_LOOP_WRITE);
+        return false;
+    }
+    return true;
+}
+
+void md_http2_session_write(struct md_http2_session *session)
+{
+    while (!session->lost && write_some(session)) {
+        if (session->turn_bytes > OUT_A_TURN) { /* others first */
+            md_http2_session_work_soon(session);
+            break;
+        }
+    }
+    if (!session->lost && !session->stall_ns) {
+        md_conn_want(session->conn, MD_LOOP_READ);
+    }
+}
+
+void md_http2_session_flush_soon(struct md_http2_session *session)
+{
+    if (!session->running && !session->flush_pending && session->conn) {
+        session->flush_pending = true;
+        md_loop_finish(session->loop, &session->flush_task);
+    }
+}
+
+/* --- input -------------------- */
+
+/* Makes room for at least `wanted` bytes in the read buffer. */
+bool md_http2_session_make_room(struct md_http2_session *session, size_t wanted)
+{
+    const size_t used = session->in ? session->in_end - session->in_at : 0;
+    bool over_budget;
+
+    if (session->in && used == 0) {
+        session->in_at = session->in_end = 0;
+    }
+    if (session->in && session->in->capacity - session->in_at >= wanted &&
+        session->in_end < session->in->capacity) {
+        return true;
+    }
+    if (session->in && session->in->capacity >= wanted && session->in_at) {
+        memmove(session->in->data, session->in->data + session->in_at, used);
+    } else {
+        struct md_block *larger = md_pool_alloc_urgent(
+            md_loop_pool(session->loop), md_size_max(wanted, MD_SESSION_IN_BYTES), &over_budget);
+        if (!larger) {
+            return false;
+        }
+        if (used) {
+            memcpy(larger->data, session->in->data + session->in_at, used);
+        }
+        md_block_unref(session->in);
+        session->in = larger;
+    }
+    session->in_at = 0;
+    session->in_end = used;
+    return true;
+}
+
+enum md_intake md_http2_session_receive_to(struct md_http2_session *session, char *at, size_t room,
+                                           size_t *count)
+{
+    struct md_error err;
+
+    switch (md_conn_recv(session->conn, at, room, count, &err)) {
+    case MD_IO_OK:
+        md_counter_add(&session->counters->received_bytes, *count);
+        session->turn_bytes += *count;
+        session->alive_ns = md_loop_now_ns(session->loop);
+        return *count == room ? MD_INTAKE_FULL : MD_INTAKE_SOME;
+    case MD_IO_AGAIN:
+        break;
+    default:
+        md_http2_session_lost(session);
+    }
+    *count = 0;
+    return MD_INTAKE_NONE;
+}
+
+/* The call whose body comes next and has its memory already. */
+static struct md_call *receives_in_place(struct md_http2_session *session, char **at, size_t *room)
+{
+    size_t left;
+    struct md_http2_stream *stream = md_http2_in_data(&session->h2, &left);
+
+    if (!stream || (session->in && session->in_at < session->in_end)) {
+        return NULL;
+    }
+    struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
+    *room = md_call_room(call, md_size_min(left, MD_SESSION_TURN_BYTES), at);
+    return *room ? call : NULL;
+}
+
+enum md_intake md_http2_session_receive(struct md_http2_session *session)
+{
+    struct md_str data = MD_STR("");
+    size_t room, count;
+    char *at;
+    struct md_call *call = receives_in_place(session, &at, &room);
+
+    if (call) {
+        enum md_intake intake = md_http2_session_receive_to(session, at, room, &count);
+        md_call_took(call, count, count && md_http2_took_data(&session->h2, count));
+        return intake;
+    }
+    if (session->in) {
+        data = md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
+    }
+    if (!md_http2_session_make_room(session, md_size_max(md_http2_wanted(&session->h2, data), 1))) {
+        md_http2_session_lost(session); /* not even a read buffer */
+        return MD_INTAKE_NONE;
+    }
+    enum md_intake intake =
+        md_http2_session_receive_to(session, session->in->data + session->in_end,
+                                    session->in->capacity - session->in_end, &count);
+    session->in_end += count;
+    return intake;
+}
+
+void md_http2_session_drop_buffer(struct md_http2_session *session)
+{
+    if (session->in && session->in_at == session->in_end) {
+        md_block_unref(session->in);
+        session->in = NULL;
+    }
+}
