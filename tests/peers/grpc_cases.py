@@ -156,6 +156,11 @@ for name, broken in (("no protobuf", b"\xff" * 20), ("cut", HEAD[:-2]), ("field 
                      ("group without an end", HEAD + b"\xa3\x06\x08\x01"),
                      ("name not UTF-8", b"\x0a\x02\xff\xfe"), ("empty", b"")):
     add(f"message, {name}", "ModelInfer", broken)
+for name, part in (("version", b"\x12\x01\xff"), ("id", b"\x1a\x01\xff"), ("input", b"\x2a\x03\x0a\x01\xff"),
+                   ("datatype", b"\x2a\x03\x12\x01\xff"), ("parameter", b"\x22\x03\x0a\x01\xff"),
+                   ("output", b"\x32\x03\x0a\x01\xff"),
+                   ("value", b"\x22\x08\x0a\x01a\x12\x03\x1a\x01\xff")):
+    add(f"message, {name} not UTF-8", "ModelInfer", HEAD + part)
 
 # --- inference: shapes and inputs
 

@@ -62,5 +62,7 @@ GRPC_DIFFERENCES = [
     (r"ModelInfer: (in|out)put, region a number.*", "INVALID_ARGUMENT", "as over HTTP"),
     (r"ModelInfer: parameter (a|binary_data_output|headers) huge", "INVALID_ARGUMENT", "the value is named"),
     (r"ModelInfer: message, (no protobuf|cut|field 0|wire type 7|length beyond|varint of 11 bytes|"
-     r"group without an end)", "INTERNAL", "the message is named"),
+     r"group without an end|(name|version|id|input|output|value) not UTF-8)", "INTERNAL",
+     "what is wrong is named"),
+    (r"ModelInfer: message, (datatype|parameter) not UTF-8", "INVALID_ARGUMENT", "it is no known one"),
 ]

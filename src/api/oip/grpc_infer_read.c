@@ -4,6 +4,7 @@
  */
 #include "api/oip/grpc_reader.h"
 #include "api/oip/placing.h"
+#include "codec/utf8.h"
 
 /* The message's top. */
 struct top {
@@ -205,6 +206,10 @@ static bool count_top(struct md_oip_grpc_reader *reader, struct top *top)
         default:
             break;
         }
+    }
+    if (!fields.failed && (!md_utf8_is_valid(top->model) || !md_utf8_is_valid(top->version))) {
+        return md_error_set(reader->err, MD_REASON_MALFORMED,
+                            "a string of the request is not valid UTF-8");
     }
     return !fields.failed;
 }

@@ -655,6 +655,13 @@ static void test_grpc_infer_refuses_malformed(void **state)
              "FP32"),
          "13: the ModelInferRequest is no valid protobuf message"},
         {RAW("\x0a\x04"
+             "FP\xff\xfe"),
+         "13: a string of the request is not valid UTF-8"},
+        {RAW("\x0a\x04"
+             "FP32"
+             "\x12\x01\xff"),
+         "13: a string of the request is not valid UTF-8"},
+        {RAW("\x0a\x04"
              "FP32"
              "\x2a\x02\x0a\x05"),
          "13: an input is no valid protobuf message"},
