@@ -110,14 +110,16 @@ OFFERED = [
     ("get_inference_statistics", (), lambda r: len(r["model_stats"]) > 10),
     ("get_inference_statistics", ("batched", "3"), lambda r: len(r["model_stats"]) == 1),
     ("get_log_settings", (), lambda r: r["log_info"] is True),
+    ("get_trace_settings", (), lambda r: r["trace_level"] == ["OFF"]),
+    ("get_trace_settings", ("batched",), lambda r: r["trace_rate"] == "1000"),
+    ("update_trace_settings", ("batched", {"trace_rate": None}), lambda r: r["trace_rate"] == "1000"),
     ("get_system_shared_memory_status", (), lambda r: r == []),
     ("get_cuda_shared_memory_status", (), lambda r: r == []),
     ("update_log_settings", ({"log_verbose_level": 0, "log_info": True},),
      lambda r: r["log_verbose_level"] == 0),
 ]
 LATER = [
-    ("load_model", ("batched",)), ("unload_model", ("batched",)), ("get_trace_settings", ()),
-         ("get_trace_settings", ("batched",)), ("update_trace_settings", ("batched", {"trace_rate": "1"})),
+    ("load_model", ("batched",)), ("unload_model", ("batched",)),
          ("register_system_shared_memory", ("r", "/k", 8)), ("register_cuda_shared_memory",
              ("r", b"x" * 64, 0, 8)), ("unregister_system_shared_memory", ("r",)),
          ("unregister_system_shared_memory", ()), ("unregister_cuda_shared_memory", ("r",)), ]
