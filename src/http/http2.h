@@ -239,5 +239,7 @@ struct md_http2_stream *md_http2_find(const struct md_http2 *h2, uint32_t id);
 /* Room for a frame in the text: where its head and `len` bytes go; NULL: no memory. */
 char *md_http2_put(struct md_http2 *h2, unsigned kind, unsigned flags, uint32_t id, size_t len);
 void md_http2_window_grew(struct md_http2 *h2, struct md_http2_stream *stream);
+/* The stream is no more: what still comes for it is no surprise if we have ended it. */
+void md_http2_note_closed(struct md_http2 *h2, uint32_t id, bool by_us);
 
 #endif

@@ -267,6 +267,7 @@ static void open_stream(struct md_http2 *h2, uint32_t id)
     h2->head_stream = stream;
     if (!stream) {
         put_reset(h2, id, MD_HTTP2_REFUSED_STREAM);
+        md_http2_note_closed(h2, id, true);
         return;
     }
     if (h2->stream_count >= 2 * h2->bucket_count) {
@@ -639,9 +640,10 @@ static enum md_http2_event_kind begin_data(struct md_http2 *h2, struct md_http2_
         } else if (!was_closed(h2, id, &by_us)) {
             by_us = true; /* long ago */
         }
-        if (!by_us) {
-            put_reset(h2, id, MD_HTTP2_STREAM_CLOSED);
+        if (by_us) {
+            return idle_frame(h2);
         }
+        put_reset(h2, id, MD_HTTP2_STREAM_CLOSED);
         return answered_frame(h2);
     }
     stream->recv_window -= (int64_t)h2->frame.len;
@@ -690,7 +692,8 @@ static enum md_http2_event_kind take_data_head(struct md_http2 *h2, struct md_st
                                                struct md_http2_event *event)
 {
     const bool padded = h2->frame.flags & MD_HTTP2_FLAG_PADDED;
-    size_t padding = padded ? (unsigned char)data->ptr[MD_HTTP2_FRAME_HEAD_BYTES] : 0;
+    size_t padding =
+        padded && h2->frame.len ? (unsigned char)data->ptr[MD_HTTP2_FRAME_HEAD_BYTES] : 0;
     const size_t head = MD_HTTP2_FRAME_HEAD_BYTES + (size_t)padded;
 
     if (padded && (h2->frame.len == 0 || padding > h2->frame.len - 1)) {

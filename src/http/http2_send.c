@@ -24,6 +24,11 @@ char *md_http2_put(struct md_http2 *h2, unsigned kind, unsigned flags, uint32_t 
 {
     struct md_bytes *text = &h2->text;
 
+    if (h2->text_at > TEXT_KEPT && h2->text_at > text->len / 2) { /* it is never empty for long */
+        text->len -= h2->text_at;
+        memmove(text->data, text->data + h2->text_at, text->len);
+        h2->text_at = 0;
+    }
     if (!md_bytes_reserve(text, MD_HTTP2_FRAME_HEAD_BYTES + len)) {
         return NULL;
     }
@@ -173,6 +178,13 @@ static void leave_ring(struct md_http2 *h2, struct md_http2_stream *stream)
     stream->is_ready = false;
 }
 
+void md_http2_note_closed(struct md_http2 *h2, uint32_t id, bool by_us)
+{
+    h2->closed[h2->closed_at].id = id;
+    h2->closed[h2->closed_at].by_us = by_us;
+    h2->closed_at = (h2->closed_at + 1) % MD_HTTP2_CLOSED_IDS;
+}
+
 void md_http2_forget(struct md_http2 *h2, struct md_http2_stream *stream)
 {
     struct md_http2_stream **at = bucket_of(h2, stream->id);
@@ -193,9 +205,7 @@ void md_http2_forget(struct md_http2 *h2, struct md_http2_stream *stream)
         stream->next->previous = stream->previous;
     }
     h2->stream_count--;
-    h2->closed[h2->closed_at].id = stream->id;
-    h2->closed[h2->closed_at].by_us = stream->was_reset_by_us;
-    h2->closed_at = (h2->closed_at + 1) % MD_HTTP2_CLOSED_IDS;
+    md_http2_note_closed(h2, stream->id, stream->was_reset_by_us);
     if (h2->data_stream == stream) {
         h2->data_stream = NULL;
     }
@@ -418,7 +428,8 @@ static void commit(struct md_http2 *h2, size_t most)
 {
     size_t room = most;
 
-    while (h2->ready_first && room && h2->segment_count < MD_HTTP2_SEGMENTS - 3) {
+    while (h2->ready_first && room && h2->segment_count < MD_HTTP2_SEGMENTS - 3 &&
+           !h2->text.failed) {
         struct md_http2_stream *stream = h2->ready_first;
         if (stream->queued_bytes && h2->send_window <= 0) {
             break; /* a WINDOW_UPDATE of the connection makes it go on */

@@ -99,9 +99,14 @@ static bool begin_memory(struct md_call *call, size_t len)
     return true;
 }
 
+size_t md_grpc_message_max(const struct md_call *call)
+{
+    return md_size_min(call->session->config->http2->max_message_bytes,
+                       md_pool_limit_bytes(md_call_pool(call)));
+}
+
 static void begin_message(struct md_call *call)
 {
-    const struct md_http2_options *options = call->session->config->http2;
     const size_t len = md_http2_get_u32(call->prefix + 1);
     const unsigned flag = (unsigned char)call->prefix[0];
 
@@ -114,7 +119,7 @@ static void begin_message(struct md_call *call)
         refuse_malformed(call, "a message is compressed, but grpc-encoding does not say how");
     } else if (is_unary(call) && call->message_count) {
         refuse_malformed(call, "a unary call has more than one message");
-    } else if (len > options->max_message_bytes) {
+    } else if (len > md_grpc_message_max(call)) {
         refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
                "the message is larger than the server accepts");
     } else if (!begin_memory(call, len)) {
@@ -345,16 +350,11 @@ static bool pack_message(struct md_call *call, const struct iovec *parts, size_t
     return true;
 }
 
-void md_grpc_packed(struct md_call *call)
+static void send_packed(struct md_call *call)
 {
     const struct md_chain *chain = &call->pack.chain;
     struct iovec *parts = md_arena_alloc(&call->x.arena, chain->part_count * sizeof *parts);
 
-    call->grpc_packs = false;
-    call->state = MD_CALL_REPLYING;
-    if (call->message_sent) {
-        call->message_sent(call->message_arg);
-    }
     if (!parts) {
         md_call_lose(call);
         return;
@@ -363,6 +363,22 @@ void md_grpc_packed(struct md_call *call)
     send_framed(call, true, parts, chain->part_count, NULL, NULL);
     if (call->grpc_ends && !call->stream.was_reset) {
         md_http2_finish(&call->session->h2, &call->stream, call->grpc_status);
+    }
+}
+
+void md_grpc_packed(struct md_call *call, bool ok)
+{
+    call->grpc_packs = false;
+    call->state = MD_CALL_REPLYING;
+    if (call->stream.was_reset) {
+        /* nobody waits for it */
+    } else if (ok) {
+        send_packed(call);
+    } else {
+        md_call_lose(call);
+    }
+    if (call->message_sent) {
+        call->message_sent(call->message_arg);
     }
 }
 
@@ -377,10 +393,12 @@ void md_grpc_send(struct md_exchange *x, const struct iovec *parts, size_t part_
         }
         return;
     }
+    const bool was_pinned = md_call_pin(call); /* `sent` may end it */
     if (!pack_message(call, parts, part_count, sent, arg)) {
         send_framed(call, false, parts, part_count, sent, arg);
     }
     md_http2_session_flush_soon(call->session);
+    md_call_unpin(call, was_pinned);
 }
 
 size_t md_grpc_unsent_bytes(const struct md_exchange *x)

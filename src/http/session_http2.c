@@ -61,6 +61,7 @@ static bool take_events(struct md_http2_session *session)
         if (event.kind == MD_HTTP2_AGAIN) {
             return true;
         }
+        session->frame_ns = 0;
         if (!handle(session, &event)) {
             return false;
         }
@@ -69,11 +70,28 @@ static bool take_events(struct md_http2_session *session)
     return true;
 }
 
+/* A frame that has begun to come must come whole. */
+static void watch_frame(struct md_http2_session *session)
+{
+    const uint64_t timeout_ns = session->config->header_timeout_ns;
+
+    if (!session->in || session->in_at == session->in_end) {
+        session->frame_ns = 0;
+    } else if (!session->frame_ns) {
+        session->frame_ns = md_loop_now_ns(session->loop);
+        md_http2_session_watch(session, timeout_ns ? session->frame_ns + timeout_ns : 0);
+    }
+}
+
 static void take_input(struct md_http2_session *session)
 {
     bool more = true;
 
-    while (take_events(session) && more && !session->lost) {
+    for (;;) {
+        session->holds_input = !md_http2_session_takes_more(session);
+        if (session->holds_input || !take_events(session) || !more || session->lost) {
+            return;
+        }
         if (session->turn_bytes >= MD_SESSION_TURN_BYTES) {
             md_http2_session_work_soon(session);
             return;
@@ -98,7 +116,7 @@ static void linger(struct md_http2_session *session)
     if (!md_http2_session_make_room(session, 1)) {
         md_http2_session_lost(session);
     }
-    while (!session->lost &&
+    while (!session->lost && session->turn_bytes < MD_SESSION_TURN_BYTES &&
            md_http2_session_receive_to(session, session->in->data, session->in->capacity, &count) ==
                MD_INTAKE_FULL) {}
     session->in_at = session->in_end = 0;
@@ -110,6 +128,9 @@ static void conclude(struct md_http2_session *session)
 {
     struct md_http2 *h2 = &session->h2;
 
+    if (h2->text.failed) { /* something that had to be said is not */
+        md_http2_session_lost(session);
+    }
     if (session->notified && !session->last_goaway && h2->ping_acked) {
         md_http2_session_refuse_new(session, MD_HTTP2_NO_ERROR, "");
     }
@@ -135,6 +156,7 @@ static void run(struct md_http2_session *session)
     session->turn_bytes = 0;
     if (!session->lingering && !session->ending) {
         take_input(session);
+        watch_frame(session);
         md_http2_session_judge_pings(session);
     }
     md_http2_session_write(session);

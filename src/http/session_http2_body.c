@@ -325,8 +325,7 @@ static void unpacked(struct md_call *call)
 static void unpack_step(struct md_call *call)
 {
     const size_t lead = call->x.is_grpc ? 0 : lead_of(call);
-    const size_t max =
-        call->x.is_grpc ? call->session->config->http2->max_message_bytes : call->x.body_max;
+    const size_t max = call->x.is_grpc ? md_grpc_message_max(call) : call->x.body_max;
     struct md_error err;
 
     switch (md_unpack_step(&call->unpack, md_call_pool(call), md_str_make(call->data, call->bytes),
@@ -364,6 +363,11 @@ static void take_backlog(struct md_call *call)
 void md_call_receive_step(struct md_call *call)
 {
     const bool was_pinned = md_call_pin(call);
+
+    if (call->answered || call->discards || call->stream.was_reset) {
+        md_call_unpin(call, was_pinned);
+        return;
+    }
     if (call->state == MD_CALL_UNPACKING) {
         unpack_step(call);
     }
@@ -385,7 +389,7 @@ static void begin_body(struct md_call *call, bool ends)
     const int64_t length = call->request.head.content_length;
 
     call->x.body_max = md_size_min(call->x.body_max, md_pool_limit_bytes(md_call_pool(call)));
-    if (call->answered || call->stream.was_reset) {
+    if (call->answered || call->streaming || call->stream.was_reset) {
         call->discards = true;
         return;
     }

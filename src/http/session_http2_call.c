@@ -24,6 +24,15 @@ void md_call_set_deadline(struct md_call *call, uint64_t timeout_ns)
     md_http2_session_watch(call->session, call->deadline_ns);
 }
 
+void md_call_watch_reader(struct md_call *call)
+{
+    const uint64_t timeout_ns = call->session->config->body_timeout_ns;
+
+    call->send_ns = timeout_ns ? md_loop_now_ns(call->x.loop) + timeout_ns : 0;
+    call->send_seen = md_call_left_bytes(call);
+    md_http2_session_watch(call->session, call->send_ns);
+}
+
 /* --- calls -------------------- */
 
 struct md_http2_stream *md_call_open(void *arg)
@@ -52,6 +61,7 @@ struct md_http2_stream *md_call_open(void *arg)
     call->x.begin_ns = md_loop_now_ns(session->loop);
     call->stream.arena = &call->x.arena;
     call->session = session;
+    md_call_set_deadline(call, session->config->header_timeout_ns);
     return &call->stream;
 }
 
@@ -86,7 +96,9 @@ static void call_free(struct md_call *call)
     md_arena_cache_take_back(md_loop_arenas(session->loop), &arena);
     md_http2_head_unref(head);
     md_pool_uncount(md_loop_pool(session->loop), CALL_BYTES);
-    if (session->h2.stream_count == 0) {
+    if (session->h2.stream_count == 0 && !session->conn && !session->running) {
+        md_http2_session_work_soon(session); /* nobody else comes by */
+    } else if (session->h2.stream_count == 0) {
         session->idle_ns = md_loop_now_ns(session->loop);
         md_http2_session_watch(session, session->idle_ns + (session->config->idle_timeout_ns
                                                                 ? session->config->idle_timeout_ns
@@ -156,10 +168,10 @@ void md_call_work_soon(struct md_call *call)
 
 void md_call_step(struct md_call *call)
 {
-    if (call->stream.was_reset && !call->stream.send_ended) {
-        md_call_settle(call);
-    } else if (call->state == MD_CALL_PACKING) {
+    if (call->state == MD_CALL_PACKING) {
         md_call_pack_step(call);
+    } else if (call->streaming) {
+        md_call_drained(call);
     } else {
         md_call_receive_step(call);
     }

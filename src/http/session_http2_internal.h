@@ -79,7 +79,9 @@ struct md_call {
     void *message_arg;
 
     /* time */
-    uint64_t deadline_ns; /* for the next progress; 0: none */
+    uint64_t deadline_ns; /* for the next bytes of the request; 0: none */
+    uint64_t send_ns;     /* for the next bytes of the answer to leave; 0: none */
+    uint64_t send_seen;   /* of them that had left when this was set */
     struct md_call *work_next;
     bool has_work; /* in the session's list of those that go on in the next turn */
 };
@@ -95,6 +97,7 @@ struct md_http2_session {
     struct md_block *in; /* own: only while there is something in it */
     size_t in_at, in_end;
     struct md_bytes scratch; /* own: header blocks */
+    bool holds_input;        /* until the peer has read more of what it was told */
     bool running;            /* inside run(): what is left to write is written at its end */
     bool lost;               /* the peer cannot be reached any more */
     bool ending;             /* close when all has been written */
@@ -108,6 +111,7 @@ struct md_http2_session {
     struct md_call *work_first, *work_last;
     unsigned seen_pings, ping_strikes;
     uint64_t ping_ns;    /* the peer's last PING */
+    uint64_t frame_ns;   /* a frame that is not complete began to come; 0: none */
     uint64_t alive_ns;   /* bytes were received */
     uint64_t age_ns;     /* connection's begin */
     uint64_t probe_ns;   /* our PING that is not answered; 0: none */
@@ -133,6 +137,8 @@ enum md_intake md_http2_session_receive_to(struct md_http2_session *session, cha
 /* Room for at least `wanted` bytes in the read buffer; false: no memory. */
 bool md_http2_session_make_room(struct md_http2_session *session, size_t wanted);
 void md_http2_session_drop_buffer(struct md_http2_session *session); /* when it is empty */
+/* Whether it goes on with what the peer says: not while that does not read what it is told. */
+bool md_http2_session_takes_more(const struct md_http2_session *session);
 /* Writes what is queued, a turn's worth. */
 void md_http2_session_write(struct md_http2_session *session);
 /* The peer cannot be reached any more. */
@@ -171,6 +177,8 @@ void md_call_settle(struct md_call *call);
 /* Nobody waits for the answer any more. */
 void md_call_cancel(struct md_call *call);
 void md_call_set_deadline(struct md_call *call, uint64_t timeout_ns); /* from now; 0: none */
+/* Something of the answer waits for its reader. */
+void md_call_watch_reader(struct md_call *call);
 
 static inline struct md_call *md_call_of(struct md_exchange *x)
 {
@@ -190,6 +198,12 @@ static inline void md_call_unpin(struct md_call *call, bool was_pinned)
 {
     call->pinned = was_pinned;
     md_call_settle(call);
+}
+
+/* Of the answer's body, what the windows have let go. */
+static inline uint64_t md_call_left_bytes(const struct md_call *call)
+{
+    return call->sent_bytes - call->stream.queued_bytes;
 }
 
 static inline struct md_pool *md_call_pool(const struct md_call *call)
@@ -215,6 +229,8 @@ extern const struct md_exchange_calls md_call_calls;
 /* An answer of the session itself, in the call's own protocol. */
 void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error *err);
 void md_call_pack_step(struct md_call *call);
+/* Asks a handler that answers piece by piece for more, once all that it wrote has left. */
+void md_call_drained(struct md_call *call);
 /* The head's block in the session's scratch; then put it. */
 struct md_bytes *md_call_begin_block(struct md_call *call);
 void md_call_put_block(struct md_call *call, bool ends);
@@ -230,10 +246,13 @@ void md_call_lose(struct md_call *call);
 /* Bytes of a call's body that hold messages; returns how many were taken (less: it is paused or
  * unpacking). */
 size_t md_grpc_take(struct md_call *call, struct md_str bytes);
+/* Larger messages are refused. */
+size_t md_grpc_message_max(const struct md_call *call);
 void md_grpc_ended(struct md_call *call);
 /* The message is complete (and unpacked). */
 void md_grpc_deliver(struct md_call *call);
-void md_grpc_packed(struct md_call *call);
+/* The answer's message is compressed, or (not ok) cannot be. */
+void md_grpc_packed(struct md_call *call, bool ok);
 /* grpc-timeout, grpc-encoding; false: answered. */
 bool md_grpc_begin(struct md_call *call);
 /* The time limit has passed: the client gets its status, the handler is told. */

@@ -15,6 +15,13 @@ void md_http2_session_lost(struct md_http2_session *session)
     session->lost = true;
 }
 
+bool md_http2_session_takes_more(const struct md_http2_session *session)
+{
+    enum { UNREAD_MAX = 1024 * 1024 };
+
+    return !session->ending && session->h2.text.len - session->h2.text_at < UNREAD_MAX;
+}
+
 /* Writes what is queued, a turn's worth; true: there may be more. */
 static bool write_some(struct md_http2_session *session)
 {
@@ -47,7 +54,8 @@ static bool write_some(struct md_http2_session *session)
                                        : 0);
         }
         session->unsent_bytes = md_conn_unsent(session->conn);
-        md_conn_want(session->conn, MD_LOOP_READ | MD_LOOP_WRITE);
+        md_conn_want(session->conn,
+                     MD_LOOP_WRITE | (md_http2_session_takes_more(session) ? MD_LOOP_READ : 0));
         return false;
     }
     return true;
@@ -63,6 +71,10 @@ void md_http2_session_write(struct md_http2_session *session)
     }
     if (!session->lost && !session->stall_ns) {
         md_conn_want(session->conn, MD_LOOP_READ);
+    }
+    if (session->holds_input && md_http2_session_takes_more(session)) {
+        session->holds_input = false;
+        md_http2_session_work_soon(session);
     }
 }
 

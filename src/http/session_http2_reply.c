@@ -91,15 +91,28 @@ struct keeper {
     struct md_http2_piece pieces[];
 };
 
-/* All that was written piece by piece has left: the handler may write more. */
-static void tell_drained(struct md_call *call)
+static bool is_drained(const struct md_call *call)
 {
-    if (call->streaming && !call->answered && call->drained && !call->stream.was_reset &&
-        !call->stream.queued_bytes) {
-        const bool was_pinned = md_call_pin(call);
-        call->drained(&call->x);
-        call->pinned = was_pinned;
+    return call->streaming && !call->answered && call->drained && !call->stream.queued_bytes &&
+           (!call->stream.was_reset || call->stream.send_ended); /* the latter: to a HEAD */
+}
+
+/* Never from inside a call of the handler's, which would call itself without end. */
+static void drained_soon(struct md_call *call)
+{
+    if (is_drained(call)) {
+        md_call_work_soon(call);
     }
+}
+
+void md_call_drained(struct md_call *call)
+{
+    const bool was_pinned = md_call_pin(call);
+
+    if (is_drained(call)) {
+        call->drained(&call->x);
+    }
+    md_call_unpin(call, was_pinned);
 }
 
 static void piece_sent(struct md_http2_piece *piece)
@@ -111,10 +124,12 @@ static void piece_sent(struct md_http2_piece *piece)
         return;
     }
     if (keeper->sent) {
+        const bool was_pinned = md_call_pin(call); /* whoever told us looks whether it is over */
         keeper->sent(keeper->arg);
+        call->pinned = was_pinned;
     }
     md_free(keeper);
-    tell_drained(call);
+    drained_soon(call);
 }
 
 static void queue(struct md_call *call, struct keeper *keeper)
@@ -198,7 +213,7 @@ bool md_call_send(struct md_call *call, const struct iovec *parts, size_t part_c
     keeper->arg = arg;
     call->sent_bytes += total;
     queue(call, keeper);
-    md_call_set_deadline(call, session->config->body_timeout_ns);
+    md_call_watch_reader(call);
     return true;
 }
 
@@ -290,29 +305,46 @@ static void packed(struct md_call *call)
     }
 }
 
-void md_call_pack_step(struct md_call *call)
+/* It goes as it is; of a message nothing is known that could be sent instead. */
+static void not_packed(struct md_call *call)
 {
+    if (call->grpc_packs) {
+        md_grpc_packed(call, false);
+    } else if (!call->stream.was_reset) {
+        reply(call, call->response.parts, call->response.part_count, NULL);
+    }
+}
+
+static void pack_step(struct md_call *call)
+{
+    if (call->stream.was_reset) {
+        not_packed(call);
+        return;
+    }
     switch (md_pack_step(&call->pack, md_call_pool(call), call->response.parts,
                          call->response.part_count)) {
     case MD_PROGRESS_AGAIN:
         md_call_work_soon(call);
         return;
     case MD_PROGRESS_DONE:
-        if (call->x.is_grpc && call->grpc_packs) {
-            md_grpc_packed(call);
+        if (call->grpc_packs) {
+            md_grpc_packed(call, true);
         } else {
             packed(call);
         }
         break;
     default:
-        if (call->x.is_grpc && call->grpc_packs) {
-            md_call_lose(call);
-        } else {
-            reply(call, call->response.parts, call->response.part_count, NULL);
-        }
+        not_packed(call);
     }
+}
+
+void md_call_pack_step(struct md_call *call)
+{
+    const bool was_pinned = md_call_pin(call);
+
+    pack_step(call);
     md_http2_session_flush_soon(call->session);
-    md_call_settle(call);
+    md_call_unpin(call, was_pinned);
 }
 
 /* --- piece by piece -------------------- */
@@ -332,6 +364,7 @@ static void stream_begin(struct md_exchange *x, const struct md_http_response *r
     call->state = MD_CALL_REPLYING;
     put_head(call, -1, call->pack.deflate ? call->coding : NULL, is_head(call));
     md_http2_session_flush_soon(call->session);
+    drained_soon(call);
 }
 
 /* A part of the body; compressed it goes out at once, too, so that its reader waits for nothing. */
@@ -363,7 +396,7 @@ static bool stream_write(struct md_exchange *x, struct md_str bytes)
         return false;
     }
     md_http2_session_flush_soon(call->session);
-    tell_drained(call);
+    drained_soon(call);
     return !call->stream.was_reset;
 }
 

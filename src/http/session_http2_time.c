@@ -19,16 +19,19 @@ void md_http2_session_cancel_all(struct md_http2_session *session)
     struct md_http2 *h2 = &session->h2;
 
     for (struct md_http2_stream *stream = h2->streams, *next; stream; stream = next) {
-        next = stream->next;
+        struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
+        const bool was_pinned = md_call_pin(call); /* its handler may end others, too */
         md_http2_reset(h2, stream, MD_HTTP2_NO_ERROR);
-        md_call_cancel(MD_CONTAINER_OF(stream, struct md_call, stream));
+        md_call_cancel(call);
+        next = stream->next;
+        md_call_unpin(call, was_pinned);
     }
 }
 
 /* The first of two steps (RFC 9113 6.8): requests that are on their way are still served. */
 void md_http2_session_notify(struct md_http2_session *session)
 {
-    if (!session->notified) {
+    if (!session->notified && !session->last_goaway && !session->ending) {
         session->notified = true;
         session->going_ns = md_loop_now_ns(session->loop);
         md_http2_put_goaway_notice(&session->h2);
@@ -42,7 +45,7 @@ void md_http2_session_notify(struct md_http2_session *session)
 void md_http2_session_refuse_new(struct md_http2_session *session, enum md_http2_error error,
                                  const char *text)
 {
-    if (!session->last_goaway) {
+    if (!session->last_goaway && !session->lingering) {
         session->notified = session->last_goaway = true;
         md_http2_put_goaway(&session->h2, error, text);
         md_http2_session_flush_soon(session);
@@ -95,7 +98,7 @@ static bool is_due(struct clock *clock, uint64_t from_ns, uint64_t after_ns)
     return false;
 }
 
-static void call_is_late(struct md_call *call)
+static void request_is_late(struct md_call *call)
 {
     struct md_error err;
 
@@ -103,9 +106,32 @@ static void call_is_late(struct md_call *call)
     if (call->state == MD_CALL_RECEIVING && !call->answered) {
         (void)md_error_set(&err, MD_REASON_DEADLINE, "the request did not arrive in time");
         md_call_refuse(call, MD_REFUSAL_TIMEOUT, &err);
-    } else if (call->stream.queued_bytes) { /* its reader keeps the window shut */
+    }
+}
+
+/* Whether its reader keeps the window shut. */
+static void look_at_reader(struct md_call *call, struct clock *clock)
+{
+    call->send_ns = 0;
+    if (call->stream.queued_bytes && md_call_left_bytes(call) == call->send_seen) {
         md_http2_reset(&call->session->h2, &call->stream, MD_HTTP2_CANCEL);
         md_call_cancel(call);
+    } else if (call->stream.queued_bytes) {
+        md_call_watch_reader(call);
+        (void)is_due(clock, 0, call->send_ns);
+    }
+}
+
+static void look_at_call(struct md_call *call, struct clock *clock)
+{
+    if (call->x.deadline_ns && !call->answered && is_due(clock, 0, call->x.deadline_ns)) {
+        md_grpc_out_of_time(call);
+    }
+    if (is_due(clock, 0, call->deadline_ns)) {
+        request_is_late(call);
+    }
+    if (is_due(clock, 0, call->send_ns)) {
+        look_at_reader(call, clock);
     }
 }
 
@@ -113,12 +139,10 @@ static void look_at_calls(struct md_http2_session *session, struct clock *clock)
 {
     for (struct md_http2_stream *stream = session->h2.streams, *next; stream; stream = next) {
         struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
+        const bool was_pinned = md_call_pin(call); /* what it does may end others, too */
+        look_at_call(call, clock);
         next = stream->next;
-        if (call->x.deadline_ns && !call->answered && is_due(clock, 0, call->x.deadline_ns)) {
-            md_grpc_out_of_time(call);
-        } else if (is_due(clock, 0, call->deadline_ns)) {
-            call_is_late(call);
-        }
+        md_call_unpin(call, was_pinned);
     }
 }
 
@@ -127,7 +151,7 @@ static void look_for_life(struct md_http2_session *session, struct clock *clock)
 {
     const struct md_http2_options *options = session->config->http2;
 
-    if (!session->h2.stream_count && !options->keepalive_without_calls) {
+    if (session->lingering || (!session->h2.stream_count && !options->keepalive_without_calls)) {
         session->probe_ns = 0;
         return;
     }
@@ -166,13 +190,12 @@ static void look_at_age(struct md_http2_session *session, struct clock *clock)
 static void look_at_connection(struct md_http2_session *session, struct clock *clock)
 {
     const struct md_http_config *config = session->config;
-    const bool in_frame = session->in && session->in_at < session->in_end;
 
     if (!session->h2.stream_count && !session->lingering &&
         is_due(clock, session->idle_ns, config->idle_timeout_ns)) {
         md_http2_session_refuse_new(session, MD_HTTP2_NO_ERROR, "idle");
     }
-    if (in_frame && is_due(clock, session->alive_ns, config->header_timeout_ns)) {
+    if (session->frame_ns && is_due(clock, session->frame_ns, config->header_timeout_ns)) {
         md_http2_session_lost(session);
     }
     if (session->stall_ns && is_due(clock, session->stall_ns, config->body_timeout_ns)) {
