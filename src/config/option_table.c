@@ -100,6 +100,9 @@ const struct md_option md_option_table[] = {
             "Be ready only while every model is: one failed model takes the server out."),
     DIFFERS("not-ready-status", NUMBER, not_ready_status, "503", "400", "400..599",
             "HTTP status of 'not ready'."),
+    DIFFERS(
+        "health-body", BOOL, health_body, "true", "false", NULL,
+        "Answer health over HTTP with JSON, as the protocol has it and KServe's client reads it."),
     DIFFERS("gpu-fallback", CHOICE, gpu_fallback, "cpu", "error", "cpu|error",
             "What a model gets that asks for a GPU where there is none."),
     OPTION(

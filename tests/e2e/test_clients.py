@@ -39,7 +39,7 @@ def test_curl_posts(server, arguments, pack, data):
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_asks(server):
     url = f"http://127.0.0.1:{server.port}"
-    assert curl(url + "/v2/health/ready") == (200, b"")
+    assert curl(url + "/v2/health/ready") == (200, b'{"ready":true}')
     assert curl(url + "/v2/models/identity_fp32", "-I")[0] == 200
     assert curl(url + "/v2", "--next", "-sS", url + "/v2/health/live")[0] == 200  # one connection
     assert curl(url + "/v2", "-X", "OPTIONS")[0] == 405

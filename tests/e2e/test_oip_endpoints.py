@@ -10,7 +10,7 @@ ONE = [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]
 def test_health(server):
     for path in ("live", "ready"):
         r = server.get(f"/v2/health/{path}")
-        assert (r.status, r.body, r.headers["content-length"]) == (200, b"", "0")
+        assert (r.status, r.json(), r.headers["content-type"]) == (200, {path: True}, "application/json")
 
 
 def test_server_metadata(server):

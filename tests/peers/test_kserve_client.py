@@ -2,7 +2,7 @@
 import json, os, pathlib, subprocess
 
 import pytest
-from field import DTYPES, ours  # noqa: F401 (fixture)
+from field import DTYPES, Server, TOLERANT, write_repository
 
 PYTHON = pathlib.Path(os.environ.get("MODELD_KSERVE", "/nonexistent")) / "bin/python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="KServe's client was not fetched")
@@ -19,9 +19,16 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def results(ours):
-    done = subprocess.run([PYTHON, pathlib.Path(__file__).with_name("kserve_calls.py"), str(ours.grpc_port),
-                           str(ours.port)], capture_output=True, text=True, timeout=120)
+def results(tmp_path_factory):
+    """Of a server with its own defaults: the field's answers health without the body that this client reads."""
+    folder = tmp_path_factory.mktemp("kserve")
+    write_repository(folder, "identity")
+    server = Server(folder, *TOLERANT)
+    try:
+        done = subprocess.run([PYTHON, pathlib.Path(__file__).with_name("kserve_calls.py"), str(server.grpc_port),
+                               str(server.port)], capture_output=True, text=True, timeout=120)
+    finally:
+        assert server.stop() == 0, server.log()
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -11,11 +11,25 @@
 
 /* --- health -------------------- */
 
+/* Of what is not so, the status tells. */
+static void reply_health(struct md_exchange *x, bool is_so, unsigned status_if_not,
+                         const char *document)
+{
+    struct md_bytes text = {0};
+
+    if (is_so && md_oip_of(x)->options->health_body) {
+        md_bytes_append_c(&text, document);
+        md_oip_reply_json(x, 200, &text);
+    } else {
+        md_oip_reply_empty(x, is_so ? 200 : status_if_not);
+    }
+}
+
 static void get_live(struct md_exchange *x)
 {
     const struct md_oip *oip = md_oip_of(x);
 
-    md_oip_reply_empty(x, oip->is_live(oip->server) ? 200 : 503);
+    reply_health(x, oip->is_live(oip->server), 503, "{\"live\":true}");
 }
 
 static void get_ready(struct md_exchange *x)
@@ -25,8 +39,8 @@ static void get_ready(struct md_exchange *x)
     if (oip->is_exiting(oip->server)) {
         md_oip_reply_sentence(x, 503, "Server exiting");
     } else {
-        md_oip_reply_empty(
-            x, oip->is_ready(oip->server) ? 200 : (unsigned)oip->options->not_ready_status);
+        reply_health(x, oip->is_ready(oip->server), (unsigned)oip->options->not_ready_status,
+                     "{\"ready\":true}");
     }
 }
 

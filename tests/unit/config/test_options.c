@@ -666,6 +666,7 @@ static void test_options_who_chooses_the_column(void **state)
         assert_string_equal(run->options.compat, rows[i].triton ? "triton" : "none");
         assert_int_equal(run->options.exit_on_error, rows[i].triton);
         assert_int_equal(run->options.not_ready_status, rows[i].triton ? 400 : 503);
+        assert_int_equal(run->options.health_body, !rows[i].triton);
         assert_int_equal(run->options.default_max_batch_size, rows[i].triton ? 4 : 0);
     }
 }
