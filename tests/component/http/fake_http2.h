@@ -269,7 +269,7 @@ static void http2_route(void *arg, struct md_exchange *x)
     rig_route(arg, x);
 }
 
-static void resume(struct md_exchange *x)
+static inline void resume(struct md_exchange *x)
 {
     seen_of(x)->paused = false;
     md_grpc_resume(x);
