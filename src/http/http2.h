@@ -193,6 +193,10 @@ struct md_http2_stream *md_http2_in_data(const struct md_http2 *h2, size_t *left
 /* `count` of them were received in place; true: they were the last of the request. */
 bool md_http2_took_data(struct md_http2 *h2, size_t count);
 
+/* Between frames: the head of one that was received beside its bytes, which lie where they belong
+ * if it is a DATA frame of this stream with `len` bytes. True: it is, and has begun. */
+bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t len);
+
 /* The stream's bytes have been taken out of its window: it is widened when that is worth a frame.
  */
 void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes);

@@ -732,6 +732,27 @@ bool md_http2_took_data(struct md_http2 *h2, size_t count)
     return stream->recv_ended;
 }
 
+bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t len)
+{
+    const struct md_http2_frame frame = md_http2_get_frame(head);
+    struct md_http2_stream *stream = md_http2_find(h2, id);
+
+    if (h2->state != STATE_FRAME || h2->head_id || frame.kind != MD_HTTP2_DATA_FRAME ||
+        frame.stream_id != id || frame.len != len || (frame.flags & MD_HTTP2_FLAG_PADDED) ||
+        !stream || stream->was_reset || stream->recv_ended || stream->recv_window < (int64_t)len ||
+        h2->recv_window < (int64_t)len) {
+        return false;
+    }
+    h2->frame = frame;
+    (void)charge_connection(h2, len);
+    stream->recv_window -= (int64_t)len;
+    h2->data_stream = stream;
+    h2->data_left = len;
+    h2->skip_left = 0;
+    h2->state = STATE_DATA;
+    return true;
+}
+
 /* --- steps -------------------- */
 
 /* Between frames: what comes next, as far as its head says. */

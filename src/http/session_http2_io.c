@@ -6,6 +6,8 @@
 enum {
     PARTS_A_SEND = MD_HTTP2_SEGMENTS + 1,
     OUT_A_TURN = 512 * 1024,
+    SPREAD_FRAMES = 32,
+    SPREAD_LEAST_BYTES = 4096, /* of a frame: smaller ones are copied */
 };
 
 /* --- output -------------------- */
@@ -120,12 +122,16 @@ bool md_http2_session_make_room(struct md_http2_session *session, size_t wanted)
     return true;
 }
 
-enum md_intake md_http2_session_receive_to(struct md_http2_session *session, char *at, size_t room,
-                                           size_t *count)
+static enum md_intake receive_parts(struct md_http2_session *session, const struct iovec *parts,
+                                    int part_count, size_t *count)
 {
     struct md_error err;
+    size_t room = 0;
 
-    switch (md_conn_recv(session->conn, at, room, count, &err)) {
+    for (int i = 0; i < part_count; i++) {
+        room += parts[i].iov_len;
+    }
+    switch (md_conn_recv_parts(session->conn, parts, part_count, count, &err)) {
     case MD_IO_OK:
         md_counter_add(&session->counters->received_bytes, *count);
         session->turn_bytes += *count;
@@ -140,31 +146,131 @@ enum md_intake md_http2_session_receive_to(struct md_http2_session *session, cha
     return MD_INTAKE_NONE;
 }
 
-/* The call whose body comes next and has its memory already. */
-static struct md_call *receives_in_place(struct md_http2_session *session, char **at, size_t *room)
+enum md_intake md_http2_session_receive_to(struct md_http2_session *session, char *at, size_t room,
+                                           size_t *count)
 {
-    size_t left;
-    struct md_http2_stream *stream = md_http2_in_data(&session->h2, &left);
+    const struct iovec part = {at, room};
 
-    if (!stream || (session->in && session->in_at < session->in_end)) {
-        return NULL;
+    return receive_parts(session, &part, 1, count);
+}
+
+/* --- bodies in place -------------------- */
+
+/* What one receive is spread over: the rest of a DATA frame, then as many frames of the same size
+ * as fit the body, their heads beside it. Clients send large bodies just so. */
+struct spread {
+    struct iovec parts[2 * SPREAD_FRAMES + 1]; /* body, head, body, head, body ... */
+    char heads[SPREAD_FRAMES][MD_HTTP2_FRAME_HEAD_BYTES];
+    int part_count;
+};
+
+static void plan_spread(struct spread *spread, char *at, size_t room, size_t left, size_t frame)
+{
+    size_t n = md_size_min(left, room);
+
+    spread->parts[0] = (struct iovec){at, n};
+    spread->part_count = 1;
+    room = frame >= SPREAD_LEAST_BYTES ? room - n : 0;
+    for (int i = 0; room && i < SPREAD_FRAMES; i++) {
+        at += n;
+        n = md_size_min(frame, room);
+        room -= n;
+        spread->parts[spread->part_count++] =
+            (struct iovec){spread->heads[i], MD_HTTP2_FRAME_HEAD_BYTES};
+        spread->parts[spread->part_count++] = (struct iovec){at, n};
     }
-    struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
-    *room = md_call_room(call, md_size_min(left, MD_SESSION_TURN_BYTES), at);
-    return *room ? call : NULL;
+}
+
+/* Bytes that are not what was expected go the usual way: `count` of them from this part on. */
+static void take_back(struct md_http2_session *session, const struct spread *spread, int part,
+                      size_t count)
+{
+    if (!md_http2_session_make_room(session, count)) {
+        md_http2_session_lost(session);
+        return;
+    }
+    for (; count; part++) {
+        size_t n = md_size_min(count, spread->parts[part].iov_len);
+        memcpy(session->in->data + session->in_end, spread->parts[part].iov_base, n);
+        session->in_end += n;
+        count -= n;
+    }
+}
+
+static void took(struct md_http2_session *session, struct md_call *call, size_t count)
+{
+    md_call_took(call, count, md_http2_took_data(&session->h2, count));
+}
+
+/* Whether the call goes on with its body just there. */
+static struct md_call *goes_on(struct md_http2_session *session, uint32_t id, const char *at)
+{
+    struct md_http2_stream *stream = md_http2_find(&session->h2, id);
+    struct md_call *call = stream ? MD_CONTAINER_OF(stream, struct md_call, stream) : NULL;
+    char *next;
+
+    return call && md_call_room(call, 1, &next) && next == at ? call : NULL;
+}
+
+static void take_spread(struct md_http2_session *session, struct md_call *call,
+                        const struct spread *spread, size_t count)
+{
+    const uint32_t id = call->stream.id;
+    size_t n = md_size_min(count, spread->parts[0].iov_len);
+
+    took(session, call, n);
+    count -= n;
+    for (int i = 1; count; i += 2) {
+        const struct iovec *head = &spread->parts[i], *body = &spread->parts[i + 1];
+        call = goes_on(session, id, body->iov_base);
+        if (count < head->iov_len || !call ||
+            !md_http2_begins_data(&session->h2, head->iov_base, id, body->iov_len)) {
+            take_back(session, spread, i, count);
+            return;
+        }
+        count -= head->iov_len;
+        n = md_size_min(count, body->iov_len);
+        if (n) {
+            took(session, call, n);
+        }
+        count -= n;
+    }
+}
+
+static enum md_intake receive_in_place(struct md_http2_session *session, struct md_call *call,
+                                       char *at, size_t room, size_t left)
+{
+    struct md_block *block = call->block; /* outlives the call, for what is taken back */
+    struct spread spread;
+    size_t count;
+
+    plan_spread(&spread, at, room, left, session->h2.frame.len);
+    enum md_intake intake = receive_parts(session, spread.parts, spread.part_count, &count);
+    if (count) {
+        md_block_ref(block);
+        take_spread(session, call, &spread, count);
+        md_block_unref(block);
+    } else {
+        md_call_took(call, 0, false);
+    }
+    return intake;
 }
 
 enum md_intake md_http2_session_receive(struct md_http2_session *session)
 {
-    struct md_str data = MD_STR("");
-    size_t room, count;
+    const bool is_empty = !session->in || session->in_at == session->in_end;
+    size_t left, count, room;
     char *at;
-    struct md_call *call = receives_in_place(session, &at, &room);
+    struct md_http2_stream *stream = md_http2_in_data(&session->h2, &left);
+    struct md_str data = MD_STR("");
 
-    if (call) {
-        enum md_intake intake = md_http2_session_receive_to(session, at, room, &count);
-        md_call_took(call, count, count && md_http2_took_data(&session->h2, count));
-        return intake;
+    if (stream && is_empty) {
+        struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
+        room = md_call_room(call, MD_SESSION_TURN_BYTES, &at);
+        if (room) {
+            md_http2_session_drop_buffer(session);
+            return receive_in_place(session, call, at, room, left);
+        }
     }
     if (session->in) {
         data = md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);

@@ -32,6 +32,7 @@ enum {
     ARENA_CHUNKS_MAX = 64,
     SPIN_AFTER = 4, /* waits with a single event each, in a row */
     SPIN_AFTER_MAX = 1024,
+    SPIN_TURN_MAX_NS = 30000, /* of a turn before a spin: bulk gains nothing from it */
 };
 
 struct md_loop {
@@ -271,6 +272,10 @@ static int spin(struct md_loop *loop, struct md_os_event *events)
 {
     uint64_t begin = md_clock_monotonic_ns();
 
+    if (begin - loop->now_ns > SPIN_TURN_MAX_NS) {
+        loop->single_waits = 0; /* work that takes as long as waking up */
+        return 0;
+    }
     do {
         int n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
         if (n || has_tasks(loop)) {

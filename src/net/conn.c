@@ -42,6 +42,36 @@ enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *co
     return (enum md_io)md_os_socket_recv(conn->fd.fd, data, len, count, err);
 }
 
+/* Records are decrypted one by one: into each place as long as there is more. */
+static enum md_io recv_parts_tls(struct md_conn *conn, const struct iovec *parts, int part_count,
+                                 size_t *count, struct md_error *err)
+{
+    enum md_io outcome = MD_IO_OK;
+
+    *count = 0;
+    for (int i = 0; i < part_count; i++) {
+        size_t n;
+        outcome = md_conn_recv(conn, parts[i].iov_base, parts[i].iov_len, &n, err);
+        if (outcome != MD_IO_OK) {
+            break;
+        }
+        *count += n;
+        if (n < parts[i].iov_len) {
+            break;
+        }
+    }
+    return *count ? MD_IO_OK : outcome; /* an end is met again in the next call */
+}
+
+enum md_io md_conn_recv_parts(struct md_conn *conn, const struct iovec *parts, int part_count,
+                              size_t *count, struct md_error *err)
+{
+    if (conn->tls) {
+        return recv_parts_tls(conn, parts, part_count, count, err);
+    }
+    return (enum md_io)md_os_socket_recv_parts(conn->fd.fd, parts, part_count, count, err);
+}
+
 enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count,
                         size_t *count, struct md_error *err)
 {

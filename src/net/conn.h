@@ -31,6 +31,9 @@ enum md_io { MD_IO_OK, MD_IO_AGAIN, MD_IO_EOF, MD_IO_ERROR };
  * then, as after AGAIN. */
 enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *count,
                         struct md_error *err);
+/* The same into several places, one after the other. */
+enum md_io md_conn_recv_parts(struct md_conn *conn, const struct iovec *parts, int part_count,
+                              size_t *count, struct md_error *err);
 /* Writes from the parts, as much as goes; OK with *count > 0, AGAIN, ERROR (also: the peer has
  * gone). Less than all means that the socket is full; what follows must begin with the rest of
  * what it was offered up to the end of a line or frame (in TLS that may have been encrypted

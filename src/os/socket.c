@@ -281,6 +281,20 @@ enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count, s
     return n == 0 ? MD_OS_IO_EOF : io_error(err, "recv");
 }
 
+enum md_os_io md_os_socket_recv_parts(int fd, const struct iovec *parts, int part_count,
+                                      size_t *count, struct md_error *err)
+{
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
+                             .msg_iovlen = (size_t)part_count};
+    ssize_t n = md_os_injected(ECONNRESET) ? -1 : recvmsg(fd, &message, 0);
+
+    *count = n > 0 ? (size_t)n : 0;
+    if (n > 0) {
+        return MD_OS_IO_OK;
+    }
+    return n == 0 ? MD_OS_IO_EOF : io_error(err, "recv");
+}
+
 enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count,
                                 struct md_error *err)
 {

@@ -30,6 +30,8 @@ enum md_os_accept md_os_socket_accept(int listener, int *fd, char peer[MD_OS_PEE
 /* len > 0; parts: some bytes in at most 1024 of them. EOF only from recv. */
 enum md_os_io md_os_socket_recv(int fd, void *data, size_t len, size_t *count,
                                 struct md_error *err);
+enum md_os_io md_os_socket_recv_parts(int fd, const struct iovec *parts, int part_count,
+                                      size_t *count, struct md_error *err);
 enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count,
                                 struct md_error *err);
 void md_os_socket_shutdown_write(int fd);

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 enum {
-    LOOP_CACHE_BYTES = 32 << 20,
+    LOOP_CACHE_BYTES = 128 << 20,
     INLINE_LIMIT_NS = 20000,
     METRICS_CONNECTIONS = 64,
     INFLIGHT_LEAST = 64 << 20,

@@ -68,6 +68,23 @@ enum md_io md_conn_recv(struct md_conn *conn, void *data, size_t len, size_t *co
     return conn->ended ? MD_IO_EOF : MD_IO_AGAIN;
 }
 
+enum md_io md_conn_recv_parts(struct md_conn *conn, const struct iovec *parts, int part_count,
+                              size_t *count, struct md_error *err)
+{
+    enum md_io outcome = MD_IO_OK;
+    size_t n = 0;
+
+    *count = 0;
+    for (int i = 0; i < part_count && outcome == MD_IO_OK; i++) {
+        outcome = md_conn_recv(conn, parts[i].iov_base, parts[i].iov_len, &n, err);
+        *count += n;
+        if (n < parts[i].iov_len) {
+            break;
+        }
+    }
+    return *count ? MD_IO_OK : outcome;
+}
+
 enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int part_count,
                         size_t *count, struct md_error *err)
 {
