@@ -408,6 +408,9 @@ static enum md_http2_event_kind on_priority(struct md_http2 *h2, struct md_str p
         if (stream && !stream->was_reset) {
             return reset(h2, event, stream, error);
         }
+        if (is_idle(h2, id)) { /* it cannot be reset (6.4) */
+            return fail(h2, error, "PRIORITY is malformed");
+        }
         put_reset(h2, id, error);
         return answered_frame(h2);
     }

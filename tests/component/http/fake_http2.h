@@ -58,13 +58,15 @@ static const struct method methods[] = {
 /* What a call has seen, in its arena. */
 struct seen {
     unsigned messages, requests, cancels;
-    bool ended, paused;
+    bool ended, paused, held;
+    struct md_exchange *next_held;
 };
 
 static struct {
     unsigned sends, sent; /* messages whose `sent` was asked for, and was called */
     unsigned messages;    /* that handlers have got */
     size_t message_bytes;
+    struct md_exchange *held; /* all that wait for the test; rig.held is the last */
 } methods_seen;
 
 static char big_bytes[BIG_BYTES];
@@ -86,10 +88,34 @@ static void message_left(void *arg)
     methods_seen.sent++;
 }
 
+static void hold(struct md_exchange *x)
+{
+    rig_now->held = x;
+    if (!seen_of(x)->held) {
+        seen_of(x)->held = true;
+        seen_of(x)->next_held = methods_seen.held;
+        methods_seen.held = x;
+    }
+}
+
+static void let_go(struct md_exchange *x)
+{
+    struct md_exchange **at = &methods_seen.held;
+
+    while (*at && *at != x) {
+        at = &seen_of(*at)->next_held;
+    }
+    if (*at) {
+        *at = seen_of(x)->next_held;
+        seen_of(x)->held = false;
+    }
+}
+
 static void end_call(struct md_exchange *x, const struct md_error *err)
 {
     assert_false(seen_of(x)->ended);
     seen_of(x)->ended = true;
+    let_go(x);
     if (rig_now->held == x) {
         rig_now->held = NULL;
     }
@@ -153,7 +179,7 @@ static void act(struct md_exchange *x, enum deed deed)
         break;
     case DO_ECHO_PAUSE:
         if (echo(x)) {
-            rig_now->held = x;
+            hold(x);
             seen_of(x)->paused = true;
             md_grpc_pause(x);
         }
@@ -169,7 +195,7 @@ static void act(struct md_exchange *x, enum deed deed)
         fail_call(x, MD_REASON_NOT_FOUND, "100 % \xc3\xa4");
         break;
     case DO_HOLD:
-        rig_now->held = x;
+        hold(x);
         break;
     case DO_BIG_END:
         send_big(x, message_left);
@@ -271,6 +297,7 @@ static void http2_route(void *arg, struct md_exchange *x)
 
 static inline void resume(struct md_exchange *x)
 {
+    let_go(x);
     seen_of(x)->paused = false;
     md_grpc_resume(x);
 }

@@ -409,7 +409,7 @@ static const struct {
     {{{S, 0, 0, ""}, {P, 0, 1, "0000000010"}}, NONE, NONE},
     {{{S, 0, 0, ""}, {H, 4, 1, GET}, {P, 0, 1, "00000000"}}, NONE, FS},
     {{{S, 0, 0, ""}, {H, 4, 1, GET}, {P, 0, 1, "0000000110"}}, NONE, PE},
-    {{{S, 0, 0, ""}, {P, 0, 7, "0000000710"}}, NONE, NONE}, /* of a stream that is none yet */
+    {{{S, 0, 0, ""}, {P, 0, 7, "0000000710"}}, PE, NONE}, /* of a stream that is none yet */
     /* PUSH_PROMISE (8.4) */
     {{{S, 0, 0, ""}, {H, 4, 1, GET}, {PUSH, 4, 1, "00000002" GET}}, PE, NONE},
     /* PING (6.7) */
