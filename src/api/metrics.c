@@ -398,6 +398,21 @@ static uint64_t sum_http(const struct md_metrics *metrics, size_t offset)
     return sum;
 }
 
+static void append_connections(struct md_bytes *text, const struct md_metrics *metrics)
+{
+    double open = 0, accepted = 0;
+
+    for (size_t i = 0; i < MD_COUNT_OF(metrics->listeners); i++) {
+        if (metrics->listeners[i]) {
+            open += (double)md_listener_open_count(metrics->listeners[i]);
+            accepted += (double)md_listener_accepted_count(metrics->listeners[i]);
+        }
+    }
+    append_plain(text, "modeld_http_connections", "gauge", "Open connections", open);
+    append_plain(text, "modeld_http_connections_accepted_total", "counter", "Connections accepted",
+                 accepted);
+}
+
 static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
 {
 #define HTTP_SUM(field) (double)sum_http(metrics, offsetof(struct md_http_counters, field))
@@ -423,11 +438,21 @@ static void append_http(struct md_bytes *text, const struct md_metrics *metrics)
                         (unsigned long long)sum_http(
                             metrics, offsetof(struct md_http_counters, refused) + i * 8));
     }
-    if (metrics->listener) {
-        append_plain(text, "modeld_http_connections", "gauge", "Open connections",
-                     (double)md_listener_open_count(metrics->listener));
-        append_plain(text, "modeld_http_connections_accepted_total", "counter",
-                     "Connections accepted", (double)md_listener_accepted_count(metrics->listener));
+    append_connections(text, metrics);
+}
+
+/* Ends of calls, by their status; statuses that never were have no line. */
+static void append_grpc(struct md_bytes *text, const struct md_metrics *metrics)
+{
+    append_head(text, "modeld_grpc_calls_total", "counter",
+                "gRPC calls that have ended, by status");
+    for (unsigned code = 0; md_code_name((enum md_code)code); code++) {
+        uint64_t count =
+            sum_http(metrics, offsetof(struct md_http_counters, grpc_statuses) + code * 8);
+        if (count || code == MD_CODE_OK) {
+            md_bytes_printf(text, "modeld_grpc_calls_total{code=\"%s\"} %llu\n",
+                            md_code_name((enum md_code)code), (unsigned long long)count);
+        }
     }
 }
 
@@ -476,6 +501,7 @@ static void append_process(struct page *page)
         append_machine(page);
     }
     append_http(text, metrics);
+    append_grpc(text, metrics);
     if (metrics->tracer) {
         append_traces(text, metrics->tracer);
     }

@@ -18,7 +18,7 @@ struct md_metrics {
     const struct md_models *models;
     const struct md_http_counters *http; /* one for each loop: the inference listeners */
     size_t loop_count;
-    const struct md_listener *listener;
+    const struct md_listener *listeners[2]; /* of HTTP and gRPC; NULL: none */
     const struct md_budget *budget;
     const struct md_tracer *tracer; /* NULL: nothing of traces */
     const char *version;

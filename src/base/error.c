@@ -20,6 +20,31 @@ static const struct reason_row reason_table[MD_REASON_COUNT] = {
 #undef MD_REASON_ROW
 };
 
+const char *md_code_name(enum md_code code)
+{
+    static const char *const names[] = {
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    };
+
+    return (size_t)code < MD_COUNT_OF(names) ? names[code] : NULL;
+}
+
 enum md_code md_reason_code(enum md_reason reason)
 {
     return reason_table[reason].code;

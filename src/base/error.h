@@ -85,6 +85,7 @@ struct md_error {
 
 /* What a reason stands for. Any thread. */
 enum md_code md_reason_code(enum md_reason reason);
+const char *md_code_name(enum md_code code); /* "INVALID_ARGUMENT"; NULL: there is none */
 enum md_failure md_reason_failure(enum md_reason reason);
 const char *md_reason_name(enum md_reason reason); /* lower case, as in logs: "queue_full" */
 

@@ -358,7 +358,8 @@ bool md_server_wire(struct md_server *server, struct md_error *err)
     if (!listen_all(server, err)) {
         return false;
     }
-    server->metrics.listener = server->http;
+    server->metrics.listeners[0] = server->http;
+    server->metrics.listeners[1] = server->grpc;
     return true;
 }
 
