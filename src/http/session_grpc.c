@@ -31,12 +31,6 @@ static void refuse_malformed(struct md_call *call, const char *text)
     refuse(call, MD_REFUSAL_MALFORMED, MD_REASON_INTERNAL, text);
 }
 
-static void refuse_memory(struct md_call *call)
-{
-    refuse(call, MD_REFUSAL_MEMORY, MD_REASON_INFLIGHT_BYTES,
-           "too many bytes are in flight: try again");
-}
-
 bool md_grpc_begin(struct md_call *call)
 {
     static const struct md_http_header accepted = {MD_STR("grpc-accept-encoding"),
@@ -93,6 +87,7 @@ static bool begin_memory(struct md_call *call, size_t len)
     }
     call->block = md_pool_alloc_lazy(md_call_pool(call), len + lead, 1, &over_budget);
     if (!call->block || !md_block_charge(call->block, lead + 1)) {
+        md_call_release_body(call);
         return false;
     }
     call->data = call->block->data + lead;
@@ -110,7 +105,6 @@ static void begin_message(struct md_call *call)
     const size_t len = md_http2_get_u32(call->prefix + 1);
     const unsigned flag = (unsigned char)call->prefix[0];
 
-    call->prefix_bytes = 0;
     call->is_packed = flag == 1;
     if (flag > 1) {
         refuse_malformed(call, "a message begins with an unknown flag");
@@ -123,8 +117,10 @@ static void begin_message(struct md_call *call)
         refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
                "the message is larger than the server accepts");
     } else if (!begin_memory(call, len)) {
-        refuse_memory(call);
+        (void)md_call_wait_for_memory(call, len);
     } else {
+        md_call_end_wait(call);
+        call->prefix_bytes = 0;
         call->message_bytes = call->capacity = len;
         call->bytes = 0;
         call->in_message = true;
@@ -172,9 +168,6 @@ static size_t take_prefix(struct md_call *call, struct md_str bytes)
 
     memcpy(call->prefix + call->prefix_bytes, bytes.ptr, n);
     call->prefix_bytes += n;
-    if (call->prefix_bytes == MD_GRPC_PREFIX_BYTES) {
-        begin_message(call);
-    }
     return n;
 }
 
@@ -184,9 +177,10 @@ static size_t take_message(struct md_call *call, struct md_str bytes)
 
     if (call->block &&
         !md_block_charge(call->block, (size_t)(call->data - call->block->data) + call->bytes + n)) {
-        refuse_memory(call);
-        return bytes.len;
+        (void)md_call_wait_for_memory(call, call->message_bytes);
+        return 0;
     }
+    md_call_end_wait(call);
     if (n) {
         memcpy(call->data + call->bytes, bytes.ptr, n);
     }
@@ -197,13 +191,22 @@ static size_t take_message(struct md_call *call, struct md_str bytes)
 size_t md_grpc_take(struct md_call *call, struct md_str bytes)
 {
     size_t at = 0;
+    bool waits = false;
 
-    while (at < bytes.len && takes(call)) {
+    while (!waits && takes(call)) {
         struct md_str rest = md_str_make(bytes.ptr + at, bytes.len - at);
-        at += call->in_message ? take_message(call, rest) : take_prefix(call, rest);
+        if (call->in_message) {
+            at += take_message(call, rest);
+        } else if (call->prefix_bytes < MD_GRPC_PREFIX_BYTES && rest.len) {
+            at += take_prefix(call, rest);
+        }
+        if (!call->in_message && call->prefix_bytes == MD_GRPC_PREFIX_BYTES) {
+            begin_message(call);
+        }
         if (call->in_message && call->bytes == call->message_bytes && takes(call)) {
             md_grpc_deliver(call);
         }
+        waits = call->is_starved || at == bytes.len;
     }
     return at;
 }

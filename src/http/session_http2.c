@@ -50,6 +50,9 @@ static bool take_events(struct md_http2_session *session)
     struct md_http2_event event;
 
     for (unsigned events = 0; session->in && session->in_at < session->in_end; events++) {
+        if (session->starved_count) {
+            return false;
+        }
         struct md_str data =
             md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
         if (events == EVENTS_A_TURN) {

@@ -6,12 +6,15 @@
  * once, since the connection's other streams cannot wait for it. Bodies of gRPC are cut into
  * messages by session_grpc.c.
  */
+#include "base/clock.h"
 #include "http/session_http2_internal.h"
 
 enum {
     TENSOR_ALIGNMENT = 64,
     FIRST_BYTES = 4 * 1024,
     BACKLOG_SPARE = 64 * 1024,
+    RETRY_MS = 10,
+    STARVED_MS = 2000,
 };
 
 void md_call_release_body(struct md_call *call)
@@ -69,7 +72,11 @@ static bool reserve(struct md_call *call, size_t extra)
             return false;
         }
     }
-    return md_block_charge(call->block, offset_of(call) + need);
+    if (!md_block_charge(call->block, offset_of(call) + need)) {
+        return false;
+    }
+    md_call_end_wait(call);
+    return true;
 }
 
 static void refuse(struct md_call *call, unsigned cause, enum md_reason reason,
@@ -91,6 +98,51 @@ static void refuse_length(struct md_call *call)
 {
     refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
            "the request body is larger than the server accepts");
+}
+
+/* --- waiting for memory -------------------- */
+
+void md_call_end_wait(struct md_call *call)
+{
+    if (call->stalled_bytes) {
+        md_pool_unstall(md_call_pool(call), call->stalled_bytes);
+        call->stalled_bytes = 0;
+    }
+    if (call->is_starved) {
+        call->is_starved = false;
+        if (--call->session->starved_count == 0) { /* the others of the connection go on */
+            md_http2_session_work_soon(call->session);
+        }
+    }
+}
+
+/* As in HTTP/1 those that wait hold what they have, so not all may, and none for each other. Not
+ * for long either: what the peer does to let other answers go is not read meanwhile. */
+bool md_call_wait_for_memory(struct md_call *call, size_t need)
+{
+    struct md_http2_session *session = call->session;
+    struct md_pool *pool = md_call_pool(call);
+    const uint64_t now_ns = md_loop_now_ns(session->loop);
+
+    if (!call->is_starved) {
+        call->is_starved = true;
+        call->starved_ns = now_ns;
+        session->starved_count++;
+    }
+    if (call->stalled_bytes) {
+        md_pool_unstall(pool, call->stalled_bytes);
+    }
+    call->stalled_bytes = call->block ? call->block->counted_bytes : 0;
+    const size_t others = md_pool_stall(pool, call->stalled_bytes);
+    if (md_pool_is_crowded(pool) || (call->block && need + others > md_pool_limit_bytes(pool)) ||
+        now_ns - call->starved_ns > STARVED_MS * (uint64_t)MD_NS_PER_MS) {
+        md_call_end_wait(call);
+        refuse_memory(call);
+        return false;
+    }
+    session->retry_ns = now_ns + RETRY_MS * (uint64_t)MD_NS_PER_MS;
+    md_http2_session_watch(session, session->retry_ns);
+    return true;
 }
 
 /* --- the request is complete -------------------- */
@@ -173,20 +225,6 @@ static void progress(struct md_call *call, size_t bytes)
     md_call_set_deadline(call, may_wait ? 0 : call->session->config->body_timeout_ns);
 }
 
-/* Bytes of a body that is no gRPC. */
-static void take_plain(struct md_call *call, struct md_str bytes)
-{
-    if (call->bytes + bytes.len > call->x.body_max) {
-        refuse_length(call);
-    } else if (!reserve(call, bytes.len)) {
-        refuse_memory(call);
-    } else {
-        memcpy(call->data + call->bytes, bytes.ptr, bytes.len);
-        call->bytes += bytes.len;
-        progress(call, bytes.len);
-    }
-}
-
 /* Keeps what cannot be taken now; the window bounds it, which was widened for the last message
  * while a frame was still to come. */
 static void keep(struct md_call *call, struct md_str bytes)
@@ -196,6 +234,27 @@ static void keep(struct md_call *call, struct md_str bytes)
     md_bytes_append_str(&call->backlog, bytes);
     if (call->backlog.failed) {
         refuse_memory(call);
+    }
+}
+
+/* Bytes of a body that is no gRPC. */
+static void take_plain(struct md_call *call, struct md_str bytes)
+{
+    const int64_t length = call->request.head.content_length;
+
+    if (call->bytes + bytes.len > call->x.body_max) {
+        refuse_length(call);
+    } else if (call->backlog.len) {
+        keep(call, bytes);
+    } else if (!reserve(call, bytes.len)) {
+        if (md_call_wait_for_memory(
+                call, md_size_max(length > 0 ? (size_t)length : 0, call->bytes + bytes.len))) {
+            keep(call, bytes);
+        }
+    } else {
+        memcpy(call->data + call->bytes, bytes.ptr, bytes.len);
+        call->bytes += bytes.len;
+        progress(call, bytes.len);
     }
 }
 
@@ -215,6 +274,9 @@ static void take_messages(struct md_call *call, struct md_str bytes)
 static void ended(struct md_call *call)
 {
     if (call->answered || call->discards || call->requested) {
+        return;
+    }
+    if (call->is_starved) {
         return;
     }
     if (!call->x.is_grpc) {
@@ -350,6 +412,11 @@ static void take_backlog(struct md_call *call)
     struct md_bytes backlog = call->backlog;
 
     call->backlog = (struct md_bytes){0};
+    if (!call->x.is_grpc) {
+        take_plain(call, md_bytes_view(&backlog));
+        md_bytes_deinit(&backlog);
+        return;
+    }
     size_t taken = md_grpc_take(call, md_bytes_view(&backlog));
     if (!call->answered && !call->discards && !call->stream.was_reset) {
         progress(call, taken);
@@ -371,10 +438,11 @@ void md_call_receive_step(struct md_call *call)
     if (call->state == MD_CALL_UNPACKING) {
         unpack_step(call);
     }
-    if (call->state == MD_CALL_RECEIVING && call->backlog.len && !call->is_paused) {
+    if (call->state == MD_CALL_RECEIVING && (call->backlog.len || call->is_starved) &&
+        !call->is_paused) {
         take_backlog(call);
     }
-    if (call->stream.recv_ended && call->state == MD_CALL_RECEIVING && call->x.is_grpc) {
+    if (call->stream.recv_ended && call->state == MD_CALL_RECEIVING) {
         ended(call);
     }
     md_call_unpin(call, was_pinned);

@@ -85,6 +85,7 @@ static void call_free(struct md_call *call)
 
     log_call(call);
     md_http2_forget(&session->h2, &call->stream);
+    md_call_end_wait(call);
     md_call_release_body(call);
     md_bytes_deinit(&call->backlog);
     md_bytes_deinit(&call->trailers);

@@ -56,6 +56,9 @@ struct md_call {
     bool discards;           /* what still comes is dropped */
     bool is_paused;          /* by the handler */
     bool requested;          /* on_request was called, or is not to be */
+    bool is_starved;         /* no memory for it: the session reads nothing until there is */
+    size_t stalled_bytes;    /* that it holds meanwhile */
+    uint64_t starved_ns;     /* since */
     struct md_bytes backlog; /* own: came while it was paused or unpacked; bounded by the window */
     struct md_unpack unpack;
 
@@ -110,15 +113,17 @@ struct md_http2_session {
     bool flush_pending, work_pending;
     struct md_call *work_first, *work_last;
     unsigned seen_pings, ping_strikes;
-    uint64_t ping_ns;    /* the peer's last PING */
-    uint64_t frame_ns;   /* a frame that is not complete began to come; 0: none */
-    uint64_t alive_ns;   /* bytes were received */
-    uint64_t age_ns;     /* connection's begin */
-    uint64_t probe_ns;   /* our PING that is not answered; 0: none */
-    uint64_t going_ns;   /* the first GOAWAY */
-    uint64_t idle_ns;    /* no call since */
-    uint64_t stall_ns;   /* output that does not go out since; 0: it does */
-    size_t unsent_bytes; /* in the socket when it was last looked at */
+    uint64_t ping_ns;       /* the peer's last PING */
+    uint64_t frame_ns;      /* a frame that is not complete began to come; 0: none */
+    uint64_t alive_ns;      /* bytes were received */
+    uint64_t age_ns;        /* connection's begin */
+    uint64_t probe_ns;      /* our PING that is not answered; 0: none */
+    uint64_t going_ns;      /* the first GOAWAY */
+    uint64_t idle_ns;       /* no call since */
+    unsigned starved_count; /* calls that wait for memory */
+    uint64_t retry_ns;      /* when they try again */
+    uint64_t stall_ns;      /* output that does not go out since; 0: it does */
+    size_t unsent_bytes;    /* in the socket when it was last looked at */
     struct md_loop_timer timer;
 };
 
@@ -222,6 +227,10 @@ void md_call_took(struct md_call *call, size_t count, bool ends);
 /* A slice of unpacking, or of the backlog. */
 void md_call_receive_step(struct md_call *call);
 void md_call_release_body(struct md_call *call);
+/* There is no memory for what has come; the call needs `need` bytes in the end, or soon. True: it
+ * waits, and tries again what it was about to do. False: it was refused. */
+bool md_call_wait_for_memory(struct md_call *call, size_t need);
+void md_call_end_wait(struct md_call *call); /* it has got it; fine if it did not wait */
 
 /* --- session_http2_reply.c -------------------- */
 

@@ -72,7 +72,7 @@ void md_http2_session_write(struct md_http2_session *session)
         }
     }
     if (!session->lost && !session->stall_ns) {
-        md_conn_want(session->conn, MD_LOOP_READ);
+        md_conn_want(session->conn, session->starved_count ? 0 : MD_LOOP_READ);
     }
     if (session->holds_input && md_http2_session_takes_more(session)) {
         session->holds_input = false;

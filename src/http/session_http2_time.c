@@ -137,10 +137,15 @@ static void look_at_call(struct md_call *call, struct clock *clock)
 
 static void look_at_calls(struct md_http2_session *session, struct clock *clock)
 {
+    const bool retries = session->starved_count && is_due(clock, session->retry_ns, 1);
+
     for (struct md_http2_stream *stream = session->h2.streams, *next; stream; stream = next) {
         struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
         const bool was_pinned = md_call_pin(call); /* what it does may end others, too */
         look_at_call(call, clock);
+        if (retries && call->is_starved) {
+            md_call_receive_step(call);
+        }
         next = stream->next;
         md_call_unpin(call, was_pinned);
     }
