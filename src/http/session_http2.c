@@ -204,8 +204,13 @@ static void run_work(struct md_loop_task *task)
 
 static void ready(void *arg, uint32_t events)
 {
-    (void)events; /* receiving tells whether the peer has gone */
-    run(arg);
+    struct md_http2_session *session = arg;
+
+    /* else receiving tells whether the peer has gone */
+    if ((events & MD_LOOP_HANGUP) && session->starved_count) {
+        md_http2_session_lost(session);
+    }
+    run(session);
 }
 
 static void timeout(struct md_loop_timer *timer)

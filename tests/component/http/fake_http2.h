@@ -630,6 +630,10 @@ static inline void client_hang_up(struct client *client)
 {
     client->conn.ended = true;
     client_run(client);
+    if (!client->conn.closed && client->conn.want == 0) { /* loops tell of it all the same */
+        client->conn.handler->ready(client->conn.handler_arg, MD_LOOP_READ | MD_LOOP_HANGUP);
+        client_run(client);
+    }
 }
 
 /* Bytes that no library would say. */
