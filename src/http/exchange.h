@@ -89,7 +89,8 @@ struct md_exchange {
     void *dialect;     /* the handler's own, from the arena */
 
     /* Set by on_head, before the body is received. */
-    size_t body_max;  /* larger bodies are refused with 413; default: the session's limit */
+    size_t body_max;  /* larger bodies, or messages of gRPC, are refused; default: the session's
+                         limit */
     size_t body_lead; /* the byte at this offset of the body will be aligned to 64 bytes (tensors
                          after a JSON head) */
 

@@ -10,10 +10,9 @@
 
 enum {
     ALIGNMENT = 64,
-    SMALL_BYTES = 2048,         /* a message in the arena */
-    PARTS_MAX = 16,             /* of an answer, beside the list in the arena */
-    PACK_FROM_BYTES = 256,      /* messages below are not compressed */
-    PACK_STREAM_MAX = 64 * 1024 /* of a stream of messages: in one step */
+    SMALL_BYTES = 2048,    /* a message in the arena */
+    PARTS_MAX = 16,        /* of an answer, beside the list in the arena */
+    PACK_FROM_BYTES = 256, /* messages below are not compressed */
 };
 
 /* --- receiving -------------------- */
@@ -94,12 +93,6 @@ static bool begin_memory(struct md_call *call, size_t len)
     return true;
 }
 
-size_t md_grpc_message_max(const struct md_call *call)
-{
-    return md_size_min(call->session->config->http2->max_message_bytes,
-                       md_pool_limit_bytes(md_call_pool(call)));
-}
-
 static void begin_message(struct md_call *call)
 {
     const size_t len = md_http2_get_u32(call->prefix + 1);
@@ -113,7 +106,7 @@ static void begin_message(struct md_call *call)
         refuse_malformed(call, "a message is compressed, but grpc-encoding does not say how");
     } else if (is_unary(call) && call->message_count) {
         refuse_malformed(call, "a unary call has more than one message");
-    } else if (len > md_grpc_message_max(call)) {
+    } else if (len > call->x.body_max) {
         refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
                "the message is larger than the server accepts");
     } else if (!begin_memory(call, len)) {

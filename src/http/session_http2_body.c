@@ -2,9 +2,9 @@
  * Session of HTTP/2: receiving requests.
  *
  * A body goes into one block, contiguous, as in HTTP/1: as large as it says it is, or growing by
- * factors of four. Blocks are counted as they fill; when memory is short the request is refused at
- * once, since the connection's other streams cannot wait for it. Bodies of gRPC are cut into
- * messages by session_grpc.c.
+ * factors of four. Blocks are counted as they fill; when memory is short the connection is not read
+ * for a while (md_call_wait_for_memory), then the request is refused. Bodies of gRPC are cut into
+ * messages by session_grpc.c, which have a limit each, and none together.
  */
 #include "base/clock.h"
 #include "http/session_http2_internal.h"
@@ -387,11 +387,10 @@ static void unpacked(struct md_call *call)
 static void unpack_step(struct md_call *call)
 {
     const size_t lead = call->x.is_grpc ? 0 : lead_of(call);
-    const size_t max = call->x.is_grpc ? md_grpc_message_max(call) : call->x.body_max;
     struct md_error err;
 
     switch (md_unpack_step(&call->unpack, md_call_pool(call), md_str_make(call->data, call->bytes),
-                           lead, max, &err)) {
+                           lead, call->x.body_max, &err)) {
     case MD_PROGRESS_DONE:
         unpacked(call);
         break;
@@ -465,7 +464,7 @@ static void begin_body(struct md_call *call, bool ends)
         refuse(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED, "Unsupported compression type");
         return;
     }
-    if (length > 0 && (uint64_t)length > call->x.body_max) {
+    if (!call->x.is_grpc && length > 0 && (uint64_t)length > call->x.body_max) {
         refuse_length(call);
         return;
     }
@@ -478,7 +477,7 @@ static void begin_body(struct md_call *call, bool ends)
         md_hpack_put_status(block, 100);
         md_http2_put_head(&session->h2, &call->stream, md_bytes_view(block), false);
     }
-    if (length > 0) {
+    if (!call->x.is_grpc && length > 0) {
         md_http2_expect(&session->h2, &call->stream, (uint64_t)length);
     }
     progress(call, 0);
@@ -529,7 +528,8 @@ void md_call_take_head(struct md_call *call, const struct md_http2_event *event)
 
     x->head = call->request.head;
     x->is_grpc = call->request.is_grpc;
-    x->body_max = session->config->max_body_bytes;
+    x->body_max =
+        x->is_grpc ? session->config->http2->max_message_bytes : session->config->max_body_bytes;
     const bool was_pinned = md_call_pin(call);
     if (h2->fields_failed) {
         refuse(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");

@@ -255,8 +255,6 @@ void md_call_lose(struct md_call *call);
 /* Bytes of a call's body that hold messages; returns how many were taken (less: it is paused or
  * unpacking). */
 size_t md_grpc_take(struct md_call *call, struct md_str bytes);
-/* Larger messages are refused. */
-size_t md_grpc_message_max(const struct md_call *call);
 void md_grpc_ended(struct md_call *call);
 /* The message is complete (and unpacked). */
 void md_grpc_deliver(struct md_call *call);

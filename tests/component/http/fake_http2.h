@@ -28,6 +28,7 @@ enum deed {
     DO_END_IN_SENT, /* the end when the message has left */
     DO_PLAIN,       /* an answer of HTTP */
     DO_END_UNHELD,  /* of a call that was held */
+    DO_LIMIT,       /* messages of at most a hundred bytes */
 };
 
 struct method {
@@ -47,6 +48,7 @@ static const struct method methods[] = {
     {"/g/packed-big", false, true, DO_NOTHING, DO_NOTHING, DO_BIG_END, DO_NOTHING},
     {"/g/end-in-sent", false, false, DO_NOTHING, DO_NOTHING, DO_END_IN_SENT, DO_NOTHING},
     {"/g/packed-end-in-sent", false, true, DO_NOTHING, DO_NOTHING, DO_END_IN_SENT, DO_NOTHING},
+    {"/g/hundred", false, false, DO_LIMIT, DO_NOTHING, DO_ECHO_END, DO_NOTHING},
     {"/g/not-here", false, false, DO_NOTHING, DO_NOTHING, DO_PLAIN, DO_NOTHING},
     {"/g/stream", true, false, DO_NOTHING, DO_ECHO, DO_END, DO_END},
     {"/g/stream-pause", true, false, DO_NOTHING, DO_ECHO_PAUSE, DO_END, DO_END_UNHELD},
@@ -207,6 +209,9 @@ static void act(struct md_exchange *x, enum deed deed)
     case DO_PLAIN:
         seen_of(x)->ended = true;
         respond_text(x, 404, MD_STR("nothing here"));
+        break;
+    case DO_LIMIT:
+        x->body_max = 100;
         break;
     case DO_END_UNHELD:
         if (!seen_of(x)->ended) {

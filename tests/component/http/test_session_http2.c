@@ -345,6 +345,36 @@ static void test_session_http2_refuses_calls_that_break_the_framing(void **state
     client_close(&client);
 }
 
+/* The limit is one of messages: what the whole call has, or says that it has, is none. */
+static void test_session_http2_bounds_messages_as_their_methods_say(void **state)
+{
+    static const struct {
+        const char *path, *length;
+        size_t bytes;
+        int grpc_status;
+    } table[] = {
+        {"/g/hundred", NULL, 100, 0},
+        {"/g/hundred", NULL, 101, 8},
+        {"/g/hundred", "105", 100, 0},
+        {"/g/plain-echo", "200005", 200000, 0}, /* beyond the limit of bodies */
+    };
+
+    (void)state;
+    rig.config.max_body_bytes = 100000;
+    client_open(&client, &rig);
+    for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
+        const char *const name = table[i].length ? "content-length" : NULL;
+        struct client_call *call = client_call_with(&client, table[i].path, name, table[i].length,
+                                                    letters(table[i].bytes), false);
+        client_run(&client);
+        assert_int_equal(call->grpc_status, table[i].grpc_status);
+        if (table[i].grpc_status == 0) {
+            assert_message(call, letters(table[i].bytes));
+        }
+    }
+    client_close(&client);
+}
+
 static void test_session_http2_unpacks_and_packs_messages(void **state)
 {
     static const struct {
@@ -1084,6 +1114,7 @@ int main(void)
         SESSION_TEST(test_session_http2_answers_unary_calls_however_bytes_are_cut),
         SESSION_TEST(test_session_http2_ends_calls_as_their_methods_say),
         SESSION_TEST(test_session_http2_refuses_calls_that_break_the_framing),
+        SESSION_TEST(test_session_http2_bounds_messages_as_their_methods_say),
         SESSION_TEST(test_session_http2_unpacks_and_packs_messages),
         SESSION_TEST(test_session_http2_streams_messages_both_ways),
         SESSION_TEST(test_session_http2_holds_messages_back_while_paused),
