@@ -45,17 +45,18 @@ static bool handle(struct md_http2_session *session, const struct md_http2_event
 }
 
 /* What has been received already. False: that was enough for now, or for ever. */
-static bool take_events(struct md_http2_session *session)
+static bool take_events(struct md_http2_session *session, unsigned *events)
 {
     struct md_http2_event event;
 
-    for (unsigned events = 0; session->in && session->in_at < session->in_end; events++) {
+    while (session->in && session->in_at < session->in_end) {
         if (session->starved_count) {
+            session->holds_input = true;
             return false;
         }
         struct md_str data =
             md_str_make(session->in->data + session->in_at, session->in_end - session->in_at);
-        if (events == EVENTS_A_TURN) {
+        if (++*events > EVENTS_A_TURN) { /* the peer may read what it was told, and others first */
             md_http2_session_work_soon(session);
             return false;
         }
@@ -73,12 +74,12 @@ static bool take_events(struct md_http2_session *session)
     return true;
 }
 
-/* A frame that has begun to come must come whole. */
+/* A frame that has begun to come must come whole, unless it is us who wait. */
 static void watch_frame(struct md_http2_session *session)
 {
     const uint64_t timeout_ns = session->config->header_timeout_ns;
 
-    if (!session->in || session->in_at == session->in_end) {
+    if (!session->in || session->in_at == session->in_end || session->holds_input) {
         session->frame_ns = 0;
     } else if (!session->frame_ns) {
         session->frame_ns = md_loop_now_ns(session->loop);
@@ -88,11 +89,12 @@ static void watch_frame(struct md_http2_session *session)
 
 static void take_input(struct md_http2_session *session)
 {
+    unsigned events = 0;
     bool more = true;
 
     for (;;) {
         session->holds_input = !md_http2_session_takes_more(session);
-        if (session->holds_input || !take_events(session) || !more || session->lost) {
+        if (session->holds_input || !take_events(session, &events) || !more || session->lost) {
             return;
         }
         if (session->turn_bytes >= MD_SESSION_TURN_BYTES) {

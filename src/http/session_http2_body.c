@@ -431,6 +431,7 @@ void md_call_receive_step(struct md_call *call)
     const bool was_pinned = md_call_pin(call);
 
     if (call->answered || call->discards || call->stream.was_reset) {
+        md_call_end_wait(call);
         md_call_unpin(call, was_pinned);
         return;
     }

@@ -142,7 +142,8 @@ enum md_intake md_http2_session_receive_to(struct md_http2_session *session, cha
 /* Room for at least `wanted` bytes in the read buffer; false: no memory. */
 bool md_http2_session_make_room(struct md_http2_session *session, size_t wanted);
 void md_http2_session_drop_buffer(struct md_http2_session *session); /* when it is empty */
-/* Whether it goes on with what the peer says: not while that does not read what it is told. */
+/* Whether it goes on with what the peer says: not while that does not read what it is told, or
+ * calls wait for memory. */
 bool md_http2_session_takes_more(const struct md_http2_session *session);
 /* Writes what is queued, a turn's worth. */
 void md_http2_session_write(struct md_http2_session *session);

@@ -21,7 +21,8 @@ bool md_http2_session_takes_more(const struct md_http2_session *session)
 {
     enum { UNREAD_MAX = 1024 * 1024 };
 
-    return !session->ending && session->h2.text.len - session->h2.text_at < UNREAD_MAX;
+    return !session->ending && !session->starved_count &&
+           session->h2.text.len - session->h2.text_at < UNREAD_MAX;
 }
 
 /* Writes what is queued, a turn's worth; true: there may be more. */

@@ -1100,6 +1100,78 @@ static void test_session_http2_refuses_what_does_not_fit_into_memory(void **stat
     client_close(&client);
 }
 
+/* Others hold most of the memory; then they let go of it, or not, or the client does not wait. */
+static void test_session_http2_waits_for_memory_for_a_while(void **state)
+{
+    static const struct {
+        const char *path;
+        bool says_more;
+        unsigned wait_ms, then; /* memory: 0 never, 1 comes; 2: reset, 3: hang up, 4: deadline */
+        int grpc_status;
+    } table[] = {
+        {"/g/plain-echo", false, 500, 1, 0},  {"/g/plain-echo", false, 2500, 0, 14},
+        {"/g/plain-echo", false, 500, 2, -1}, {"/g/plain-echo", false, 500, 3, -1},
+        {"/g/plain-echo", false, 1500, 4, 4}, {"/g/stream-hold", true, 1500, 4, 4},
+        {"/g/stream-hold", true, 500, 2, -1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
+        http2_rig_close(&rig);
+        http2_rig_open(&rig, 2 * 1024 * 1024);
+        client_open(&client, &rig);
+        struct client_call *call =
+            client_call_with(&client, table[i].path, table[i].then == 4 ? "grpc-timeout" : NULL,
+                             "1S", letters(1), table[i].says_more);
+        if (!table[i].says_more) {
+            call->says.len = 0;
+            grpc_frame(&call->says, 0, letters(BIG_BYTES));
+        }
+        bool over_budget;
+        struct md_pool *pool = md_loop_pool(rig.loop);
+        (void)client_exchange(&client);
+        struct md_block *hog = NULL;
+        if (table[i].says_more) { /* after its first message */
+            client_run(&client);
+            hog = md_pool_alloc(pool, 1900 * 1024, &over_budget);
+            client_send_message(&client, call, letters(BIG_BYTES), true);
+        } else {
+            hog = md_pool_alloc(pool, 1900 * 1024, &over_budget);
+        }
+        assert_non_null(hog);
+        client_run(&client);
+        for (unsigned ms = 0; ms < table[i].wait_ms; ms += 10) {
+            client_wait(&client, 10);
+        }
+        if (table[i].then == 1) {
+            assert_false(call->closed);
+            md_block_unref(hog);
+            hog = NULL;
+            client_wait(&client, 20);
+            assert_message(call, letters(BIG_BYTES));
+        } else if (table[i].then == 2) {
+            client_reset(&client, call);
+            client_run(&client);
+        } else if (table[i].then == 3) {
+            client_hang_up(&client);
+            assert_true(client.conn.closed);
+        }
+        if (call->grpc_status != table[i].grpc_status) {
+            fail_msg("row %zu: %d", i, call->grpc_status);
+        }
+        md_block_unref(hog);
+        client_wait(&client, 3000);
+        answer_held();
+        if (table[i].then != 3) {
+            struct client_call *next = client_grpc(&client, "/g/plain-echo", letters(7), false);
+            client_run(&client);
+            assert_message(next, letters(7));
+            client_hang_up(&client);
+        }
+        client_free(&client);
+    }
+}
+
 int main(void)
 {
 #define SESSION_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -1141,6 +1213,7 @@ int main(void)
         SESSION_TEST(test_session_http2_ends_after_a_client_that_goes_away),
         SESSION_TEST(test_session_http2_says_why_it_fails),
         SESSION_TEST(test_session_http2_refuses_what_does_not_fit_into_memory),
+        SESSION_TEST(test_session_http2_waits_for_memory_for_a_while),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
