@@ -286,7 +286,10 @@ enum md_os_io md_os_socket_recv_parts(int fd, const struct iovec *parts, int par
 {
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
                              .msg_iovlen = (size_t)part_count};
-    ssize_t n = md_os_injected(ECONNRESET) ? -1 : recvmsg(fd, &message, 0);
+    ssize_t n = md_os_injected(ECONNRESET) ? -1
+                : part_count == 1 /* the cheaper call */
+                    ? recv(fd, parts->iov_base, parts->iov_len, 0)
+                    : recvmsg(fd, &message, 0);
 
     *count = n > 0 ? (size_t)n : 0;
     if (n > 0) {
@@ -300,7 +303,9 @@ enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_coun
 {
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
                              .msg_iovlen = (size_t)part_count};
-    ssize_t n = md_os_injected(EPIPE) ? -1 : sendmsg(fd, &message, MSG_NOSIGNAL);
+    ssize_t n = md_os_injected(EPIPE) ? -1
+                : part_count == 1     ? send(fd, parts->iov_base, parts->iov_len, MSG_NOSIGNAL)
+                                      : sendmsg(fd, &message, MSG_NOSIGNAL);
 
     *count = n > 0 ? (size_t)n : 0;
     return n >= 0 ? MD_OS_IO_OK : io_error(err, "send");
