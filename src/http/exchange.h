@@ -111,6 +111,7 @@ struct md_exchange {
     bool is_grpc;
     bool may_compress;    /* set by on_head: messages are compressed if the server is told to and
                              the client takes it */
+    unsigned grpc_status; /* once it has ended: for the access log */
     uint64_t deadline_ns; /* loop time by which the client wants its answer; 0: none */
 };
 

@@ -432,6 +432,7 @@ static void end(struct md_call *call, const struct md_error *err)
     }
     call->answered = true;
     call->status = 200;
+    call->x.grpc_status = err ? err->code : 0;
     block = md_call_begin_block(call);
     const bool trailers_only = !call->head_sent && !call->grpc_packs;
     if (trailers_only) {

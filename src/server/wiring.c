@@ -40,8 +40,12 @@ static void access_log(void *arg, const struct md_exchange *x, unsigned status, 
 
     (void)arg;
     const struct md_log_context *before = md_log_set_context(&x->log);
-    md_log(MD_LOG_INFO, "access %s %.*s %.*s %u %llu bytes %llu us", x->peer,
-           MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path), status,
+    char code[16] = "";
+    if (x->is_grpc && status == 200) {
+        (void)snprintf(code, sizeof code, " grpc %u", x->grpc_status);
+    }
+    md_log(MD_LOG_INFO, "access %s %.*s %.*s %u%s %llu bytes %llu us", x->peer,
+           MD_STR_ARG(x->head.method_name), MD_STR_ARG(x->head.path), status, code,
            (unsigned long long)sent_bytes, (unsigned long long)us);
     md_log_set_context(before);
 }

@@ -2,6 +2,8 @@
 import json, math, os, pathlib, re, signal, socket, subprocess, threading, time
 
 import pytest
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
 from conftest import BUILD, MODELS, ROOT, Server, free_port, identity_config, read_response, write_model
 
 SLOW = {"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]}
@@ -286,6 +288,18 @@ def test_json_log_and_access_log(start, repository):
     assert known == [["identity_fp32", 1, "req-77"], [None, None, None], ["batched", 3, None]]
     assert re.fullmatch(r"access 127\.0\.0\.1:\d+ POST /v2/models/identity_fp32/infer 200 \d+ bytes \d+ us", access[-3]["message"])
     assert re.search(r"/v2/models/nope/infer 404 ", access[-2]["message"])
+
+
+def test_access_log_and_metrics_of_grpc(start, repository):
+    s = start(repository, "--access-log")
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{s.grpc_port}") as client:
+        assert client.is_server_live()
+        with pytest.raises(InferenceServerException):
+            client.get_model_metadata("nope")
+    s.wait_for("POST /inference.GRPCInferenceService/ServerLive 200 grpc 0 ")
+    s.wait_for("POST /inference.GRPCInferenceService/ModelMetadata 200 grpc 5 ")
+    metrics = s.metrics()
+    assert [metrics[f'modeld_grpc_calls_total{{code="{code}"}}'] for code in ("OK", "NOT_FOUND")] == [1, 1]
 
 
 def test_text_log_and_access_log(start, repository):
