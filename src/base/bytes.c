@@ -70,14 +70,9 @@ void md_bytes_append_char(struct md_bytes *bytes, char c)
 
 void md_bytes_append_u64(struct md_bytes *bytes, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof digits;
+    char digits[MD_STR_U64_MAX];
 
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    md_bytes_append(bytes, digits + at, sizeof digits - at);
+    md_bytes_append_str(bytes, md_str_of_u64(value, digits));
 }
 
 void md_bytes_append_i64(struct md_bytes *bytes, int64_t value)

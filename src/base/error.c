@@ -139,6 +139,11 @@ bool md_error_no_memory(struct md_error *err, const char *what)
     return md_error_set(err, MD_REASON_OUT_OF_MEMORY, "out of memory: %s", what);
 }
 
+bool md_error_over_budget(struct md_error *err)
+{
+    return md_error_set(err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
+}
+
 void md_error_clear(struct md_error *err)
 {
     err->code = MD_CODE_OK;

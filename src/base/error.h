@@ -104,6 +104,10 @@ bool md_error_prefix(struct md_error *err, const char *format, ...) MD_PRINTF(2,
 /* The standard sentence for a failed allocation of `what`. Returns false. */
 bool md_error_no_memory(struct md_error *err, const char *what);
 
+/* The standard sentence for what --inflight-bytes has no room for now (INFLIGHT_BYTES). Returns
+ * false. */
+bool md_error_over_budget(struct md_error *err);
+
 /* Makes err an OK with empty text; needed only where an error object is read without a failure
  * before. */
 void md_error_clear(struct md_error *err);

@@ -73,6 +73,17 @@ bool md_str_split(struct md_str *rest, char separator, struct md_str *piece)
     return true;
 }
 
+struct md_str md_str_of_u64(uint64_t value, char digits[MD_STR_U64_MAX])
+{
+    size_t at = MD_STR_U64_MAX;
+
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    return md_str_make(digits + at, MD_STR_U64_MAX - at);
+}
+
 bool md_str_to_u64(struct md_str s, uint64_t *out)
 {
     uint64_t value = 0;

@@ -56,6 +56,9 @@ bool md_str_split(struct md_str *rest, char separator, struct md_str *piece);
 /* Whole string as a decimal number: no sign for u64, no spaces, no overflow. */
 bool md_str_to_u64(struct md_str s, uint64_t *out) MD_MUST_CHECK;
 bool md_str_to_i64(struct md_str s, int64_t *out) MD_MUST_CHECK;
+/* The other way: a view of `digits`. */
+enum { MD_STR_U64_MAX = 20 };
+struct md_str md_str_of_u64(uint64_t value, char digits[MD_STR_U64_MAX]);
 
 /* Shell-style pattern with * and ? over the whole string; at most len x pattern length steps. */
 bool md_str_glob(struct md_str s, struct md_str pattern);

@@ -52,11 +52,7 @@ static int window_bits(enum md_coding coding)
 
 static bool count(struct md_budget *budget, size_t bytes, struct md_error *err)
 {
-    if (budget && !md_budget_take(budget, bytes)) {
-        md_error_set(err, MD_REASON_OUT_OF_MEMORY, "too many bytes are in flight: try again");
-        return false;
-    }
-    return true;
+    return !budget || md_budget_take(budget, bytes) || md_error_over_budget(err);
 }
 
 static void uncount(struct md_budget *budget, size_t bytes)

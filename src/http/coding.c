@@ -127,8 +127,7 @@ enum md_progress md_unpack_step(struct md_unpack *unpack, struct md_pool *pool, 
     size_t consumed, produced;
 
     if (!grow(unpack, pool, in.len, lead)) {
-        (void)md_error_set(err, MD_REASON_INFLIGHT_BYTES,
-                           "too many bytes are in flight: try again");
+        (void)md_error_over_budget(err);
         return MD_PROGRESS_ERROR;
     }
     size_t room =

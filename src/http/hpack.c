@@ -155,14 +155,9 @@ void md_hpack_put(struct md_bytes *out, struct md_str name, struct md_str value)
 
 void md_hpack_put_number(struct md_bytes *out, struct md_str name, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof digits;
+    char digits[MD_STR_U64_MAX];
 
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    md_hpack_put(out, name, md_str_make(digits + at, sizeof digits - at));
+    md_hpack_put(out, name, md_str_of_u64(value, digits));
 }
 
 void md_hpack_put_status(struct md_bytes *out, unsigned status)

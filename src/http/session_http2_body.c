@@ -90,8 +90,10 @@ static void refuse(struct md_call *call, unsigned cause, enum md_reason reason,
 
 static void refuse_memory(struct md_call *call)
 {
-    refuse(call, MD_REFUSAL_MEMORY, MD_REASON_INFLIGHT_BYTES,
-           "too many bytes are in flight: try again");
+    struct md_error err;
+
+    (void)md_error_over_budget(&err);
+    md_call_refuse(call, MD_REFUSAL_MEMORY, &err);
 }
 
 static void refuse_length(struct md_call *call)

@@ -298,8 +298,7 @@ static bool take_memory(struct md_oip_classes *classes, struct md_error *err)
 
     classes->heap = md_pool_alloc(classes->pool, classes->k * sizeof(size_t), &over_budget);
     classes->text = md_pool_alloc_lazy(classes->pool, usual, 1, &over_budget);
-    return (classes->heap && classes->text) ||
-           md_error_set(err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
+    return (classes->heap && classes->text) || md_error_over_budget(err);
 }
 
 static struct md_oip_classes *begin(struct md_oip_inference *inference, struct md_tensor *tensor,
@@ -349,7 +348,7 @@ enum md_progress md_oip_classify(struct md_oip_inference *inference, struct md_t
     }
     enum md_progress progress = run_slice(*classes);
     if (progress == MD_PROGRESS_ERROR) {
-        (void)md_oip_over_budget(err);
+        (void)md_error_over_budget(err);
     } else if (progress == MD_PROGRESS_DONE) {
         *classes = NULL;
     }

@@ -85,7 +85,7 @@ static bool count_strings(struct md_oip_grpc_contents *contents, size_t bytes, s
     }
     contents->counted =
         md_size_min(contents->bytes + bytes + MD_OIP_SLICE_BYTES, contents->capacity);
-    return md_block_charge(contents->block, contents->counted) || md_oip_over_budget(err);
+    return md_block_charge(contents->block, contents->counted) || md_error_over_budget(err);
 }
 
 /* --- elements -------------------- */

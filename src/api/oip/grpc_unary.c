@@ -38,8 +38,7 @@ static bool count(struct state *s, struct md_error *err)
         return md_error_no_memory(err, "the response");
     }
     if (more && !md_budget_take(budget_of(s), more)) {
-        return md_error_set(err, MD_REASON_INFLIGHT_BYTES,
-                            "too many bytes are in flight: try again later");
+        return md_error_over_budget(err);
     }
     s->counted_bytes += more;
     return true;

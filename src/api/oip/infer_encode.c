@@ -194,8 +194,8 @@ static enum md_progress encode(struct md_oip_infer *infer, struct md_error *err)
         }
         infer->output_at += !infer->writes;
     }
-    return (ok && append_end(infer)) || md_oip_over_budget(err) ? MD_PROGRESS_DONE
-                                                                : MD_PROGRESS_ERROR;
+    return (ok && append_end(infer)) || md_error_over_budget(err) ? MD_PROGRESS_DONE
+                                                                  : MD_PROGRESS_ERROR;
 }
 
 void md_oip_encode_step(struct md_oip_infer *infer)

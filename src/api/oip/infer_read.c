@@ -82,7 +82,7 @@ static bool count_strings(struct md_oip_infer *infer)
            md_block_charge(
                infer->string_block,
                md_size_min(infer->strings.len + 2 * MD_OIP_SLICE_BYTES, infer->strings.capacity)) ||
-           noted(infer, md_oip_over_budget(&infer->json.error));
+           noted(infer, md_error_over_budget(&infer->json.error));
 }
 
 /* Room for one more item in an arena array that holds `max` at most. */

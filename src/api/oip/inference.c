@@ -79,11 +79,6 @@ const struct md_oip_output *md_oip_inference_output(const struct md_oip_inferenc
 
 /* --- memory -------------------- */
 
-bool md_oip_over_budget(struct md_error *err)
-{
-    return md_error_set(err, MD_REASON_INFLIGHT_BYTES, "too many bytes are in flight: try again");
-}
-
 bool md_oip_inference_is_small(size_t bytes)
 {
     return bytes <= SMALL_TENSOR_BYTES;
@@ -103,7 +98,7 @@ struct md_block *md_oip_inference_block(struct md_oip_inference *inference, size
 
     if (!block || !md_arena_on_reset(inference->arena, release_block, block)) {
         md_block_unref(block);
-        (void)md_oip_over_budget(err);
+        (void)md_error_over_budget(err);
         return NULL;
     }
     return block;

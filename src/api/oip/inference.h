@@ -71,7 +71,4 @@ struct md_block *md_oip_inference_block(struct md_oip_inference *inference, size
 /* Whether `bytes` are so few that they come from the arena. */
 bool md_oip_inference_is_small(size_t bytes);
 
-/* The sentence for what does not fit into --inflight-bytes; returns false. */
-bool md_oip_over_budget(struct md_error *err);
-
 #endif
