@@ -265,7 +265,7 @@ def test_sigterm_while_a_model_loads(start, tmp_path):
     loads_for(tmp_path, 60)
     s = start(tmp_path, wait=False)
     s.wait_ready("/v2/health/live")
-    assert s.stop(timeout=5) == 0 and "ended before the models were loaded" in s.log()
+    assert s.stop(timeout=20) == 0 and "ended before the models were loaded" in s.log()
 
 
 def test_kill_and_restart(start, repository):
