@@ -190,7 +190,7 @@ static void take_back(struct md_http2_session *session, const struct spread *spr
         md_http2_session_lost(session);
         return;
     }
-    for (; count; part++) {
+    for (; count && part < spread->part_count; part++) {
         size_t n = md_size_min(count, spread->parts[part].iov_len);
         memcpy(session->in->data + session->in_end, spread->parts[part].iov_base, n);
         session->in_end += n;
@@ -221,7 +221,7 @@ static void take_spread(struct md_http2_session *session, struct md_call *call,
 
     took(session, call, n);
     count -= n;
-    for (int i = 1; count; i += 2) {
+    for (int i = 1; count && i < spread->part_count; i += 2) {
         const struct iovec *head = &spread->parts[i], *body = &spread->parts[i + 1];
         call = goes_on(session, id, body->iov_base);
         if (count < head->iov_len || !call ||

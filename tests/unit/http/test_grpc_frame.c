@@ -96,7 +96,7 @@ static void test_grpc_frame_writes_errors(void **state)
     for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
         struct md_bytes block = {0}, text = {0}, details = {0};
         struct md_error err, ignored;
-        struct md_str rest, line, key;
+        struct md_str rest, line, key = {0};
         (void)md_error_set(&err, table[i].reason, "%s", table[i].text);
         md_grpc_put_status(&block, &err);
         fields_of(md_bytes_view(&block), &text);
