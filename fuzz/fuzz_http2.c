@@ -7,7 +7,7 @@
  */
 #include "component/http/fake_http2.h"
 
-enum { BUDGET = 4 * 1024 * 1024, TURNS_MAX = 3000, KNOBS = 4 };
+enum { BUDGET = 4 * 1024 * 1024, SMALL_BUDGET = 300 * 1024, TURNS_MAX = 3000, KNOBS = 4 };
 
 static void fuzz_route(void *arg, struct md_exchange *x)
 {
@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (size < KNOBS) {
         return 0;
     }
-    http2_rig_open(&rig, BUDGET);
+    http2_rig_open(&rig, bytes[3] & 8 ? SMALL_BUDGET : BUDGET);
     http2_options.max_message_bytes = 1024 * 1024;
     rig.config.route = fuzz_route;
     rig.stream_left = 5;

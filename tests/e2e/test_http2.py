@@ -215,6 +215,7 @@ def test_memory_after_cancelled_requests(start, repository):
     while server.status("VmRSS") > before + 8 * MIB and time.monotonic() < deadline:
         time.sleep(0.1)
     assert server.status("VmRSS") <= before + 8 * MIB * (20 if SANITIZED else 1)
+    assert server.metrics()["modeld_http_requests_total"] >= CANCELS
     with Client(server) as client:
         check_good(client)
     assert server.stop() == 0

@@ -288,8 +288,33 @@ static const struct md_http_handler stream_handler = {.on_head = method_head,
                                                       .on_message = method_message,
                                                       .on_cancel = method_cancel};
 
+/* Half an answer, then none. */
+static void abort_answer(struct md_exchange *x)
+{
+    md_exchange_begin(x, &stream_response, NULL);
+    (void)md_exchange_write(x, MD_STR("half"));
+    md_exchange_abort(x);
+}
+
+static void refuse_method(struct md_exchange *x)
+{
+    x->allow = "GET, HEAD";
+    respond_text(x, 405, MD_STR("no"));
+}
+
+static const struct md_http_handler abort_handler = {.on_request = abort_answer};
+static const struct md_http_handler method_handler = {.on_request = refuse_method};
+
 static void http2_route(void *arg, struct md_exchange *x)
 {
+    if (md_str_eq_c(x->head.path, "/abort")) {
+        x->handler = &abort_handler;
+        return;
+    }
+    if (md_str_eq_c(x->head.path, "/no-method")) {
+        x->handler = &method_handler;
+        return;
+    }
     for (size_t i = 0; i < MD_COUNT_OF(methods); i++) {
         if (x->is_grpc && md_str_eq_c(x->head.path, methods[i].path)) {
             x->handler = methods[i].takes_messages ? &stream_handler : &unary_handler;

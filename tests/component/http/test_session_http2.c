@@ -256,6 +256,125 @@ static void test_session_http2_says_continue(void **state)
     client_close(&client);
 }
 
+static void test_session_http2_resets_answers_that_cannot_be_completed(void **state)
+{
+    (void)state;
+    client_open(&client, &rig);
+    struct client_call *call = client_ask(&client, "GET", "/abort", NULL, MD_STR(""), false);
+    client_run(&client);
+    assert_int_equal(call->status, 200);
+    assert_false(call->ended);
+    assert_int_equal(call->error, MD_HTTP2_INTERNAL_ERROR);
+    client_close(&client);
+}
+
+static void test_session_http2_packs_answers_piece_by_piece(void **state)
+{
+    static const char *const paths[] = {"/stream", "/stream-at-once"};
+    static const char *const texts[] = {"piece,piece,piece,", "one-two"};
+    const char *fields[] = {"accept-encoding", "gzip", NULL};
+
+    (void)state;
+    client_open(&client, &rig);
+    for (size_t i = 0; i < MD_COUNT_OF(paths); i++) {
+        struct md_inflate *inflate;
+        struct md_error err;
+        char text[64];
+        size_t consumed, produced;
+        rig.stream_left = 3;
+        struct client_call *call = client_ask(&client, "GET", paths[i], fields, MD_STR(""), false);
+        client_run(&client);
+        assert_true(call->ended && call_says(call, "content-encoding: gzip\n"));
+        assert_true(md_inflate_create(MD_CODING_GZIP, NULL, &inflate, &err));
+        assert_int_equal(md_inflate_step(inflate, call->body.data, call->body.len, text,
+                                         sizeof text, &consumed, &produced, &err),
+                         MD_PROGRESS_DONE);
+        assert_true(md_str_eq_c(md_str_make(text, produced), texts[i]));
+        md_inflate_destroy(inflate);
+    }
+    client_close(&client);
+}
+
+static void test_session_http2_says_what_servers_say(void **state)
+{
+    static const struct md_str origins[] = {MD_STR("http://o")};
+    const char *fields[] = {"origin", "http://o", "access-control-request-method", "POST", NULL};
+    static const struct {
+        const char *method, *path;
+        unsigned status;
+        const char *says;
+    } table[] = {
+        {"GET", "/", 200, "server: me\n"},
+        {"GET", "/", 200, "date: "},
+        {"GET", "/", 200, "access-control-allow-origin: http://o\n"},
+        {"GET", "/no-method", 405, "allow: GET, HEAD\n"},
+        {"OPTIONS", "/echo", 204, "access-control-allow-methods: "},
+    };
+
+    (void)state;
+    rig.config.server_name = "me";
+    rig.config.cors_origins = origins;
+    rig.config.cors_origin_count = MD_COUNT_OF(origins);
+    client_open(&client, &rig);
+    for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
+        struct client_call *call =
+            client_ask(&client, table[i].method, table[i].path, fields, MD_STR(""), false);
+        client_run(&client);
+        assert_int_equal(call->status, table[i].status);
+        if (!call_says(call, table[i].says)) {
+            fail_msg("row %zu: %s", i, call->fields);
+        }
+    }
+    client_close(&client);
+}
+
+static void say_trailers(struct client_call *call, const char *hex_block, size_t len)
+{
+    char frame[64];
+
+    client_run(&client);
+    md_http2_put_frame(
+        frame, &(struct md_http2_frame){len, MD_HTTP2_HEADERS_FRAME, 5, (uint32_t)call->id});
+    memcpy(frame + MD_HTTP2_FRAME_HEAD_BYTES, hex_block, len);
+    client_say_raw(&client, frame, MD_HTTP2_FRAME_HEAD_BYTES + len);
+}
+
+static void test_session_http2_takes_trailers(void **state)
+{
+    static const char good[] = "\0\1a\1b", bad[] = "\0\1A\1b";
+
+    (void)state;
+    client_open(&client, &rig);
+    struct client_call *call = client_ask(&client, "POST", "/echo", NULL, letters(9), true);
+    say_trailers(call, good, sizeof good - 1);
+    assert_int_equal(call->status, 200);
+    assert_body(call, letters(9));
+    call = client_grpc(&client, "/g/plain-echo", letters(5), true);
+    say_trailers(call, good, sizeof good - 1);
+    assert_int_equal(call->grpc_status, 0);
+    call = client_ask(&client, "POST", "/echo", NULL, letters(9), true);
+    say_trailers(call, bad, sizeof bad - 1);
+    assert_int_equal(call->status, 0);
+    assert_int_equal(call->error, MD_HTTP2_PROTOCOL_ERROR);
+    client_close(&client);
+}
+
+static void test_session_http2_refuses_bodies_that_grow_too_large(void **state)
+{
+    (void)state;
+    rig.config.max_body_bytes = 100000;
+    client_open(&client, &rig);
+    client.conn.recv_step = 5000; /* in place, too */
+    struct client_call *call =
+        client_ask(&client, "POST", "/echo", NULL, letters(BIG_BYTES), false);
+    client_run(&client);
+    assert_int_equal(call->status, 413);
+    call = client_ask(&client, "POST", "/echo", NULL, letters(100000), false);
+    client_run(&client);
+    assert_int_equal(call->status, 200);
+    client_close(&client);
+}
+
 /* --- calls -------------------- */
 
 static void test_session_http2_answers_unary_calls_however_bytes_are_cut(void **state)
@@ -1183,6 +1302,11 @@ int main(void)
         SESSION_TEST(test_session_http2_refuses_what_it_cannot_take),
         SESSION_TEST(test_session_http2_refuses_heads_that_are_too_large),
         SESSION_TEST(test_session_http2_says_continue),
+        SESSION_TEST(test_session_http2_resets_answers_that_cannot_be_completed),
+        SESSION_TEST(test_session_http2_packs_answers_piece_by_piece),
+        SESSION_TEST(test_session_http2_says_what_servers_say),
+        SESSION_TEST(test_session_http2_takes_trailers),
+        SESSION_TEST(test_session_http2_refuses_bodies_that_grow_too_large),
         SESSION_TEST(test_session_http2_answers_unary_calls_however_bytes_are_cut),
         SESSION_TEST(test_session_http2_ends_calls_as_their_methods_say),
         SESSION_TEST(test_session_http2_refuses_calls_that_break_the_framing),
