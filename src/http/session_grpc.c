@@ -5,6 +5,7 @@
  * aligned to 64 bytes: raw tensors stand last in their message, so one whose size is a multiple of
  * 64 is aligned where it lies.
  */
+#include "base/alloc.h"
 #include "codec/base64.h"
 #include "http/session_http2_internal.h"
 
@@ -248,60 +249,6 @@ void md_grpc_resume(struct md_exchange *x)
 static const char head_block[] = "\x88\x0f\x10\x10"
                                  "application/grpc";
 
-static void put_head(struct md_call *call)
-{
-    struct md_bytes *block;
-
-    if (call->head_sent || call->stream.was_reset) {
-        return;
-    }
-    call->status = 200;
-    call->head_sent = true;
-    if (!call->coding) {
-        md_http2_put_head(&call->session->h2, &call->stream,
-                          md_str_make(head_block, sizeof head_block - 1), false);
-        return;
-    }
-    block = md_call_begin_block(call);
-    md_bytes_append(block, head_block, sizeof head_block - 1);
-    md_hpack_put(block, MD_STR("grpc-encoding"), md_str_of(call->coding));
-    md_call_put_block(call, false);
-}
-
-/* Sends a message whose bytes are ready: its prefix, then the parts. */
-static void send_framed(struct md_call *call, bool is_packed, const struct iovec *parts,
-                        size_t part_count, void (*sent)(void *arg), void *arg)
-{
-    struct iovec few[PARTS_MAX], *all = few;
-    char prefix[MD_GRPC_PREFIX_BYTES], *kept = prefix;
-    size_t total = 0;
-
-    for (size_t i = 0; i < part_count; i++) {
-        total += parts[i].iov_len;
-    }
-    if (total > SMALL_BYTES) { /* it may be left where it lies */
-        kept = md_arena_alloc(&call->x.arena, sizeof prefix);
-    }
-    if (part_count >= PARTS_MAX) {
-        all = md_arena_alloc(&call->x.arena, (part_count + 1) * sizeof *all);
-    }
-    if (!kept || !all || total > UINT32_MAX) {
-        if (sent) {
-            sent(arg);
-        }
-        md_call_lose(call);
-        return;
-    }
-    kept[0] = is_packed;
-    md_http2_put_u32(kept + 1, (uint32_t)total);
-    all[0] = (struct iovec){kept, sizeof prefix};
-    if (part_count) {
-        memcpy(all + 1, parts, part_count * sizeof *all);
-    }
-    put_head(call);
-    (void)md_call_send(call, all, part_count + 1, false, sent, arg);
-}
-
 static bool choose_coding(const struct md_call *call, enum md_coding *coding)
 {
     struct md_str accepted = call->request.grpc_accept_encoding, name;
@@ -314,6 +261,81 @@ static bool choose_coding(const struct md_call *call, enum md_coding *coding)
     return false;
 }
 
+/* Whether messages are compressed for this client, and how. */
+static bool may_pack(const struct md_call *call, enum md_coding *coding)
+{
+    return call->x.may_compress && call->session->config->http2->compresses &&
+           !call->stream.was_reset && choose_coding(call, coding);
+}
+
+static void put_head(struct md_call *call)
+{
+    enum md_coding coding;
+    struct md_bytes *block;
+
+    if (call->head_sent || call->stream.was_reset) {
+        return;
+    }
+    call->status = 200;
+    call->head_sent = true;
+    if (!is_unary(call) && may_pack(call, &coding)) { /* any of its messages */
+        call->coding = md_coding_name(coding);
+    }
+    if (!call->coding) {
+        md_http2_put_head(&call->session->h2, &call->stream,
+                          md_str_make(head_block, sizeof head_block - 1), false);
+        return;
+    }
+    block = md_call_begin_block(call);
+    md_bytes_append(block, head_block, sizeof head_block - 1);
+    md_hpack_put(block, MD_STR("grpc-encoding"), md_str_of(call->coding));
+    md_call_put_block(call, false);
+}
+
+static size_t bytes_of(const struct iovec *parts, size_t part_count)
+{
+    size_t total = 0;
+
+    for (size_t i = 0; i < part_count; i++) {
+        total += parts[i].iov_len;
+    }
+    return total;
+}
+
+/* How a message goes: its flag, and whether its bytes are copied in any case. */
+struct framing {
+    bool is_packed, copies;
+};
+
+/* Sends a message whose bytes are ready: its prefix, then the parts. */
+static void send_framed(struct md_call *call, struct framing framing, const struct iovec *parts,
+                        size_t part_count, void (*sent)(void *arg), void *arg)
+{
+    struct iovec few[PARTS_MAX], *many = NULL, *all = few;
+    char prefix[MD_GRPC_PREFIX_BYTES];
+    const size_t total = bytes_of(parts, part_count);
+
+    if (part_count >= PARTS_MAX) {
+        all = many = md_alloc((part_count + 1) * sizeof *all);
+    }
+    if (!all || total > UINT32_MAX) {
+        if (sent) {
+            sent(arg);
+        }
+        md_call_lose(call);
+    } else {
+        prefix[0] = framing.is_packed;
+        md_http2_put_u32(prefix + 1, (uint32_t)total);
+        all[0] = (struct iovec){prefix, sizeof prefix};
+        if (part_count) {
+            memcpy(all + 1, parts, part_count * sizeof *all);
+        }
+        put_head(call);
+        (void)md_call_send(call, all, part_count + 1, framing.copies, sent, arg);
+    }
+    md_free(many);
+}
+
 /* Compressed in slices; its end waits for it. False: it goes as it is. */
 static bool pack_message(struct md_call *call, const struct iovec *parts, size_t part_count,
                          void (*sent)(void *arg), void *arg)
@@ -321,13 +343,9 @@ static bool pack_message(struct md_call *call, const struct iovec *parts, size_t
     struct iovec *copy;
     enum md_coding coding;
     struct md_error err;
-    size_t total = 0;
 
-    for (size_t i = 0; i < part_count; i++) {
-        total += parts[i].iov_len;
-    }
-    if (!call->x.may_compress || !call->session->config->http2->compresses || !is_unary(call) ||
-        total < PACK_FROM_BYTES || call->stream.was_reset || !choose_coding(call, &coding)) {
+    if (!is_unary(call) || bytes_of(parts, part_count) < PACK_FROM_BYTES ||
+        !may_pack(call, &coding)) {
         return false;
     }
     copy = md_arena_alloc(&call->x.arena, part_count * sizeof *copy);
@@ -346,6 +364,36 @@ static bool pack_message(struct md_call *call, const struct iovec *parts, size_t
     return true;
 }
 
+/* A message of a stream: at once, since others follow it. False: it goes as it is; the large ones
+ * do, for they would keep the loop from its other connections. */
+static bool pack_at_once(struct md_call *call, const struct iovec *parts, size_t part_count)
+{
+    const size_t total = bytes_of(parts, part_count);
+    struct md_bytes text = {0};
+    struct md_deflate *deflate;
+    enum md_coding coding;
+    struct md_error err;
+
+    if (is_unary(call) || total < PACK_FROM_BYTES || total > MD_CODING_SLICE_BYTES ||
+        !may_pack(call, &coding) ||
+        !md_deflate_create(coding, md_pool_budget(md_call_pool(call)), &deflate, &err)) {
+        return false;
+    }
+    bool ok = true;
+    for (size_t i = 0; ok && i < part_count; i++) {
+        ok = md_deflate_append(deflate, md_str_make(parts[i].iov_base, parts[i].iov_len),
+                               i + 1 == part_count, &text);
+    }
+    md_deflate_destroy(deflate);
+    if (ok) {
+        const struct iovec part = {text.data, text.len};
+        send_framed(call, (struct framing){.is_packed = true, .copies = true}, &part, 1, NULL,
+                    NULL);
+    }
+    md_bytes_deinit(&text);
+    return ok;
+}
+
 static void send_packed(struct md_call *call)
 {
     const struct md_chain *chain = &call->pack.chain;
@@ -356,7 +404,7 @@ static void send_packed(struct md_call *call)
         return;
     }
     md_chain_parts(chain, parts);
-    send_framed(call, true, parts, chain->part_count, NULL, NULL);
+    send_framed(call, (struct framing){.is_packed = true}, parts, chain->part_count, NULL, NULL);
     if (call->grpc_ends && !call->stream.was_reset) {
         md_http2_finish(&call->session->h2, &call->stream, call->grpc_status);
     }
@@ -390,8 +438,12 @@ void md_grpc_send(struct md_exchange *x, const struct iovec *parts, size_t part_
         return;
     }
     const bool was_pinned = md_call_pin(call); /* `sent` may end it */
-    if (!pack_message(call, parts, part_count, sent, arg)) {
-        send_framed(call, false, parts, part_count, sent, arg);
+    if (pack_at_once(call, parts, part_count)) {
+        if (sent) {
+            sent(arg);
+        }
+    } else if (!pack_message(call, parts, part_count, sent, arg)) {
+        send_framed(call, (struct framing){0}, parts, part_count, sent, arg);
     }
     md_http2_session_flush_soon(call->session);
     md_call_unpin(call, was_pinned);

@@ -244,6 +244,8 @@ void md_call_drained(struct md_call *call);
 /* The head's block in the session's scratch; then put it. */
 struct md_bytes *md_call_begin_block(struct md_call *call);
 void md_call_put_block(struct md_call *call, bool ends);
+enum { MD_CALL_HEAD_BYTES = 8 }; /* a first part of so many is copied in any case */
+
 /* Sends parts of a body: copied if they are few or `copy` says so, else where they lie; `sent` when
  * they have left or never will. False: the stream is over, or was reset without memory. */
 bool md_call_send(struct md_call *call, const struct iovec *parts, size_t part_count, bool copy,

@@ -87,7 +87,8 @@ struct keeper {
     struct md_call *call;
     void (*sent)(void *arg);
     void *arg;
-    size_t left; /* pieces that have not left */
+    size_t left;                   /* pieces that have not left */
+    char head[MD_CALL_HEAD_BYTES]; /* copy of a first part that is as small */
     struct md_http2_piece pieces[];
 };
 
@@ -172,6 +173,10 @@ static struct keeper *keep_parts(const struct iovec *parts, size_t part_count)
     for (size_t i = 0; i < part_count; i++) {
         keeper->pieces[i] =
             (struct md_http2_piece){.data = parts[i].iov_base, .len = parts[i].iov_len};
+    }
+    if (parts[0].iov_len <= sizeof keeper->head) {
+        memcpy(keeper->head, parts[0].iov_base, parts[0].iov_len);
+        keeper->pieces[0].data = keeper->head;
     }
     keeper->left = part_count;
     return keeper;

@@ -315,6 +315,29 @@ def test_stream_compression(client):
         assert np.array_equal(s.next()[0].as_numpy("OUTPUT0"), values)
 
 
+def test_answers_are_compressed_when_the_server_is_told_to(start, repository):
+    s = start(repository, "--grpc-infer-response-compression-level=low")
+
+    def received(ask):
+        before = s.metrics()["modeld_http_sent_bytes_total"]
+        ask()
+        return s.metrics()["modeld_http_sent_bytes_total"] - before
+
+    values = np.arange(10000, dtype=np.float32) % 7
+    with triton.InferenceServerClient(f"127.0.0.1:{s.grpc_port}") as c:
+        def unary():
+            assert np.array_equal(c.infer("identity_fp32", [make(values)]).as_numpy("OUTPUT0"), values)
+
+        def stream():
+            with Stream(c) as t:
+                for n in (10000, 3, 5000, 1):  # small ones go as they are
+                    t.send("identity_fp32", [make(values[:n])])
+                    assert np.array_equal(t.next()[0].as_numpy("OUTPUT0"), values[:n])
+
+        assert received(unary) < values.nbytes / 5
+        assert received(stream) < values.nbytes / 5
+
+
 def test_stream_cancel_reaches_the_backend(server, client):
     s = Stream(client)
     s.send("decoupled", repeat_inputs([1, 2, 3], delay_ms=60000))
