@@ -28,6 +28,7 @@ enum deed {
     DO_END_IN_SENT, /* the end when the message has left */
     DO_PLAIN,       /* an answer of HTTP */
     DO_END_UNHELD,  /* of a call that was held */
+    DO_END_ALL,     /* of all that are held */
     DO_LIMIT,       /* messages of at most a hundred bytes */
 };
 
@@ -44,6 +45,8 @@ static const struct method methods[] = {
     {"/g/head", false, false, DO_FAIL, DO_NOTHING, DO_END, DO_NOTHING},
     {"/g/hold", false, true, DO_NOTHING, DO_NOTHING, DO_HOLD, DO_END_UNHELD},
     {"/g/hold-on", false, false, DO_NOTHING, DO_NOTHING, DO_HOLD, DO_NOTHING},
+    {"/g/hold-all", false, false, DO_NOTHING, DO_NOTHING, DO_HOLD, DO_END_ALL},
+    {"/g/end-all", false, false, DO_NOTHING, DO_NOTHING, DO_END_ALL, DO_NOTHING},
     {"/g/big", false, false, DO_NOTHING, DO_NOTHING, DO_BIG_END, DO_NOTHING},
     {"/g/packed-big", false, true, DO_NOTHING, DO_NOTHING, DO_BIG_END, DO_NOTHING},
     {"/g/end-in-sent", false, false, DO_NOTHING, DO_NOTHING, DO_END_IN_SENT, DO_NOTHING},
@@ -212,6 +215,14 @@ static void act(struct md_exchange *x, enum deed deed)
         break;
     case DO_LIMIT:
         x->body_max = 100;
+        break;
+    case DO_END_ALL:
+        while (methods_seen.held) {
+            end_call(methods_seen.held, NULL);
+        }
+        if (!seen_of(x)->ended) {
+            end_call(x, NULL);
+        }
         break;
     case DO_END_UNHELD:
         if (!seen_of(x)->ended) {

@@ -777,6 +777,46 @@ static void test_session_http2_is_aborted_at_every_stage(void **state)
     }
 }
 
+/* One that is told that nobody waits may end others of its connection, which go before their turn.
+ */
+static void test_session_http2_bears_handlers_that_end_others(void **state)
+{
+    enum { COUNT = 5 };
+
+    (void)state;
+    for (int how = 0; how < 5; how++) {
+        client_open(&client, &rig);
+        for (int i = 0; i < COUNT; i++) {
+            (void)client_call_with(&client, "/g/hold-all", how == 3 ? "grpc-timeout" : NULL, "1S",
+                                   letters(3), false);
+        }
+        client_run(&client);
+        if (how == 0) {
+            client_hang_up(&client);
+        } else if (how == 1) {
+            md_session_list_abort(&rig.list);
+            rig_turn(&rig);
+        } else if (how == 2) {
+            client_reset(&client, &client.calls[2]);
+        } else if (how == 3) {
+            client_wait(&client, 2 * SECOND);
+        } else {
+            (void)client_grpc(&client, "/g/end-all", letters(1), false);
+        }
+        client_run(&client);
+        assert_null(methods_seen.held);
+        if (how < 2) {
+            assert_true(client.conn.closed);
+            client_free(&client);
+            continue;
+        }
+        for (int i = 0; i < COUNT; i++) {
+            assert_true(client.calls[i].closed);
+        }
+        client_close(&client);
+    }
+}
+
 static void test_session_http2_tells_plain_handlers_that_nobody_waits(void **state)
 {
     static const struct {
@@ -1319,6 +1359,7 @@ int main(void)
         SESSION_TEST(test_session_http2_bears_resets_at_every_stage),
         SESSION_TEST(test_session_http2_bears_loss_of_the_connection_at_every_stage),
         SESSION_TEST(test_session_http2_is_aborted_at_every_stage),
+        SESSION_TEST(test_session_http2_bears_handlers_that_end_others),
         SESSION_TEST(test_session_http2_tells_plain_handlers_that_nobody_waits),
         SESSION_TEST(test_session_http2_ends_calls_whose_time_is_over),
         SESSION_TEST(test_session_http2_delivers_nothing_after_the_end),
