@@ -61,13 +61,18 @@ void md_oip_stream_remove_first_in_order(struct md_oip_grpc_stream *stream)
 struct md_oip_stream_part *md_oip_stream_part_create(struct md_oip_grpc_stream *stream)
 {
     struct md_exchange *x = stream->x;
+    struct md_pool *pool = md_loop_pool(x->loop);
     struct md_arena arena;
 
+    if (!md_pool_count(pool, ARENA_CHUNK_BYTES)) {
+        return NULL;
+    }
     md_arena_init(&arena, ARENA_CHUNK_BYTES);
     md_arena_cache_lend(md_loop_arenas(x->loop), &arena);
     struct md_oip_stream_part *part = md_arena_alloc(&arena, sizeof *part);
     if (!part) {
         md_arena_deinit(&arena);
+        md_pool_uncount(pool, ARENA_CHUNK_BYTES);
         return NULL;
     }
     memset(part, 0, offsetof(struct md_oip_stream_part, infer));
@@ -111,6 +116,7 @@ void md_oip_stream_part_release(struct md_oip_stream_part *part)
     struct md_arena arena = part->arena; /* it lives in itself */
     md_arena_reset(&arena);
     md_arena_cache_take_back(md_loop_arenas(loop), &arena);
+    md_pool_uncount(md_loop_pool(loop), ARENA_CHUNK_BYTES);
     md_block_unref(block);
     maybe_resume(stream);
 }
