@@ -541,6 +541,9 @@ void md_session_run(struct md_session *session)
         }
     }
     session->running = false;
+    if (session->turn_bytes > MD_SESSION_BULK_BYTES) {
+        md_loop_note_bulk(session->x.loop);
+    }
     if (session->peer_gone && session->state != MD_SESSION_CLOSED) {
         session_close(session);
     } else {

@@ -72,6 +72,9 @@ void md_http2_session_write(struct md_http2_session *session)
             break;
         }
     }
+    if (session->turn_bytes > MD_SESSION_BULK_BYTES) {
+        md_loop_note_bulk(session->loop);
+    }
     if (!session->lost && !session->stall_ns) {
         md_conn_want(session->conn, session->starved_count ? 0 : MD_LOOP_READ);
     }

@@ -28,6 +28,7 @@ enum {
         1024 * 1024, /* unread body that is worth reading to keep the connection */
     MD_SESSION_TURN_BYTES = 512 * 1024, /* received and sent between them: the kernel copies that in
                                            a tenth of a millisecond */
+    MD_SESSION_BULK_BYTES = 32 * 1024,  /* of a turn: more is part of something large */
 };
 
 enum md_session_state {

@@ -32,7 +32,6 @@ enum {
     ARENA_CHUNKS_MAX = 64,
     SPIN_AFTER = 4, /* waits with a single event each, in a row */
     SPIN_AFTER_MAX = 1024,
-    SPIN_TURN_MAX_NS = 30000, /* of a turn before a spin: bulk gains nothing from it */
 };
 
 struct md_loop {
@@ -57,7 +56,8 @@ struct md_loop {
     uint64_t trimmed_ns;
     uint64_t last_event_ns, gap_ns; /* moving average of the time between waits that had events */
     unsigned single_waits;          /* in a row that had one event each */
-    unsigned spin_after;            /* that many earn a spin; doubles with each spin in vain */
+    const void *single_owner; /* of the last event that came alone; compared, never followed */
+    unsigned spin_after;      /* that many earn a spin; doubles with each spin in vain */
     struct md_loop_fd wakeup_fd;
 
     /* shared */
@@ -268,14 +268,15 @@ static bool has_tasks(const struct md_loop *loop)
     return loop->deferred_first || atomic_load(&((struct md_loop *)(uintptr_t)loop)->mailbox);
 }
 
+void md_loop_note_bulk(struct md_loop *loop)
+{
+    loop->single_waits = 0;
+}
+
 static int spin(struct md_loop *loop, struct md_os_event *events)
 {
     uint64_t begin = md_clock_monotonic_ns();
 
-    if (begin - loop->now_ns > SPIN_TURN_MAX_NS) {
-        loop->single_waits = 0; /* work that takes as long as waking up */
-        return 0;
-    }
     do {
         int n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
         if (n || has_tasks(loop)) {
@@ -307,7 +308,9 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
     return n;
 }
 
-static void learn(struct md_loop *loop, int n)
+/* Who polls instead of sleeping serves one busy connection sooner; several keep a loop awake
+ * anyway, and would pay for it. */
+static void learn(struct md_loop *loop, int n, const struct md_os_event *events)
 {
     if (n <= 0) {
         return;
@@ -315,7 +318,11 @@ static void learn(struct md_loop *loop, int n)
     uint64_t gap = loop->now_ns - loop->last_event_ns;
     loop->last_event_ns = loop->now_ns;
     loop->gap_ns = loop->gap_ns - loop->gap_ns / 4 + md_size_min(gap, MD_NS_PER_S) / 4;
-    loop->single_waits = n == 1 ? loop->single_waits + 1 : 0;
+    if (n == 1 && events->owner == &loop->wakeup_fd) {
+        return; /* an answer on its way to the connection */
+    }
+    loop->single_waits = n == 1 && events->owner == loop->single_owner ? loop->single_waits + 1 : 0;
+    loop->single_owner = events->owner;
 }
 
 static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms)
@@ -334,7 +341,7 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
         n = block(loop, events, timeout_ms);
     }
     loop->now_ns = md_clock_monotonic_ns();
-    learn(loop, n);
+    learn(loop, n, events);
     return n;
 }
 

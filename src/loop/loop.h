@@ -80,6 +80,10 @@ void md_loop_defer(struct md_loop *loop, struct md_loop_task *task);
  * work that many events of a turn share, such as writing what they left to write. */
 void md_loop_finish(struct md_loop *loop, struct md_loop_task *task);
 
+/* What came or went in this turn is part of something large, which gains nothing from a loop that
+ * waits without sleeping. */
+void md_loop_note_bulk(struct md_loop *loop);
+
 void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer,
                        uint64_t deadline_ns); /* moves one that is set */
 void md_loop_timer_cancel(struct md_loop *loop, struct md_loop_timer *timer); /* fine if not set */
