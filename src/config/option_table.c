@@ -167,7 +167,7 @@ const struct md_option md_option_table[] = {
 
     GROUP("gRPC and HTTP/2"),
     OPTION("allow-grpc", BOOL, allow_grpc, "true", NULL,
-           "Listen on the port for gRPC. Every port speaks HTTP/1.1, HTTP/2 and gRPC."),
+           "Listen on the port for gRPC. It and the port for HTTP serve REST and gRPC alike."),
     DIFFERS("grpc-address", TEXT, grpc_address, "auto", "0.0.0.0", NULL,
             "Address to listen on; auto: that of --http-address."),
     OPTION("grpc-port", NUMBER, grpc_port, "8001", "0..65535",
@@ -233,7 +233,8 @@ const struct md_option md_option_table[] = {
            "Form of a line; text is another name for default."),
     OPTION("log-file", TEXT, log_file, NULL, NULL,
            "File to append to, opened again on SIGHUP; otherwise standard error."),
-    OPTION("access-log", BOOL, access_log, "false", NULL, "One line for each request."),
+    OPTION("access-log", BOOL, access_log, "false", NULL,
+           "One line for each request: its status, of gRPC calls also theirs, bytes and time."),
 
     GROUP("Traces"),
     OPTION(
