@@ -8,9 +8,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-/* Holds all of a small inference, so that it takes nothing from the heap. */
-enum { ARENA_CHUNK_BYTES = 8192 - 64 };
-
 /* A connection that comes while the server drains or just before, or that was promised to stay:
  * time for the request that it came for, or that is on its way. */
 enum { LATE_IDLE_NS = 500 * MD_NS_PER_MS };
@@ -246,7 +243,7 @@ void md_session_start(struct md_conn *conn, const struct md_http_config *config,
     session->x.loop = loop;
     session->x.peer = md_conn_peer(conn);
     session->x.over_unix_socket = md_conn_is_unix(conn);
-    md_arena_init(&session->x.arena, ARENA_CHUNK_BYTES);
+    md_arena_init(&session->x.arena, MD_LOOP_ARENA_BYTES);
     session->conn = conn;
     session->config = config;
     session->counters = &config->counters[md_loop_index(loop)];

@@ -4,8 +4,7 @@
 #include "http/session_http2_internal.h"
 
 enum {
-    ARENA_CHUNK_BYTES = 8192 - 64, /* as of HTTP/1: they share the loop's cache */
-    CALL_BYTES = 8192,             /* counted for a call */
+    CALL_BYTES = 8192, /* counted for a call */
 };
 
 /* --- time -------------------- */
@@ -18,19 +17,24 @@ void md_http2_session_watch(struct md_http2_session *session, uint64_t deadline_
     }
 }
 
+uint64_t md_http2_session_watch_for(struct md_http2_session *session, uint64_t timeout_ns)
+{
+    const uint64_t deadline_ns = timeout_ns ? md_loop_now_ns(session->loop) + timeout_ns : 0;
+
+    md_http2_session_watch(session, deadline_ns);
+    return deadline_ns;
+}
+
 void md_call_set_deadline(struct md_call *call, uint64_t timeout_ns)
 {
-    call->deadline_ns = timeout_ns ? md_loop_now_ns(call->x.loop) + timeout_ns : 0;
-    md_http2_session_watch(call->session, call->deadline_ns);
+    call->deadline_ns = md_http2_session_watch_for(call->session, timeout_ns);
 }
 
 void md_call_watch_reader(struct md_call *call)
 {
-    const uint64_t timeout_ns = call->session->config->body_timeout_ns;
-
-    call->send_ns = timeout_ns ? md_loop_now_ns(call->x.loop) + timeout_ns : 0;
+    call->send_ns =
+        md_http2_session_watch_for(call->session, call->session->config->body_timeout_ns);
     call->send_seen = md_call_left_bytes(call);
-    md_http2_session_watch(call->session, call->send_ns);
 }
 
 /* --- calls -------------------- */
@@ -44,7 +48,7 @@ struct md_http2_stream *md_call_open(void *arg)
     if (!md_pool_count(pool, CALL_BYTES)) {
         return NULL;
     }
-    md_arena_init(&arena, ARENA_CHUNK_BYTES);
+    md_arena_init(&arena, MD_LOOP_ARENA_BYTES);
     md_arena_cache_lend(md_loop_arenas(session->loop), &arena);
     struct md_call *call = md_arena_calloc(&arena, 1, sizeof *call);
     if (!call) {
@@ -101,9 +105,7 @@ static void call_free(struct md_call *call)
         md_http2_session_work_soon(session); /* nobody else comes by */
     } else if (session->h2.stream_count == 0) {
         session->idle_ns = md_loop_now_ns(session->loop);
-        md_http2_session_watch(session, session->idle_ns + (session->config->idle_timeout_ns
-                                                                ? session->config->idle_timeout_ns
-                                                                : UINT64_MAX / 2));
+        (void)md_http2_session_watch_for(session, session->config->idle_timeout_ns);
     }
 }
 

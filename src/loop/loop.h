@@ -101,7 +101,10 @@ void md_loop_fd_remove(struct md_loop *loop,
 uint64_t md_loop_now_ns(const struct md_loop *loop); /* monotonic time of this turn */
 unsigned md_loop_index(const struct md_loop *loop);
 struct md_pool *md_loop_pool(struct md_loop *loop);
-struct md_arena_cache *md_loop_arenas(struct md_loop *loop); /* for arenas of the loop's requests */
+/* Chunks for arenas of the loop's requests. Those that are made for chunks of this size share them:
+ * one holds all of a small inference, so that it takes nothing from the heap. */
+enum { MD_LOOP_ARENA_BYTES = 8192 - 64 };
+struct md_arena_cache *md_loop_arenas(struct md_loop *loop);
 /* The loop that the calling thread runs, or NULL. Any thread. */
 struct md_loop *md_loop_current(void);
 /* Connections it serves, for balance and metrics; written by the loop, read by any thread. */

@@ -9,7 +9,6 @@
 enum {
     UNSENT_BYTES_MAX = 256 * 1024, /* beyond which nothing more is asked for */
     LOOK_AGAIN_NS = 2 * 1000 * 1000,
-    ARENA_CHUNK_BYTES = 8192 - 64, /* as of exchanges: they use the same ones */
 };
 
 /* --- lists -------------------- */
@@ -64,15 +63,15 @@ struct md_oip_stream_part *md_oip_stream_part_create(struct md_oip_grpc_stream *
     struct md_pool *pool = md_loop_pool(x->loop);
     struct md_arena arena;
 
-    if (!md_pool_count(pool, ARENA_CHUNK_BYTES)) {
+    if (!md_pool_count(pool, MD_LOOP_ARENA_BYTES)) {
         return NULL;
     }
-    md_arena_init(&arena, ARENA_CHUNK_BYTES);
+    md_arena_init(&arena, MD_LOOP_ARENA_BYTES);
     md_arena_cache_lend(md_loop_arenas(x->loop), &arena);
     struct md_oip_stream_part *part = md_arena_alloc(&arena, sizeof *part);
     if (!part) {
         md_arena_deinit(&arena);
-        md_pool_uncount(pool, ARENA_CHUNK_BYTES);
+        md_pool_uncount(pool, MD_LOOP_ARENA_BYTES);
         return NULL;
     }
     memset(part, 0, offsetof(struct md_oip_stream_part, infer));
@@ -116,7 +115,7 @@ void md_oip_stream_part_release(struct md_oip_stream_part *part)
     struct md_arena arena = part->arena; /* it lives in itself */
     md_arena_reset(&arena);
     md_arena_cache_take_back(md_loop_arenas(loop), &arena);
-    md_pool_uncount(md_loop_pool(loop), ARENA_CHUNK_BYTES);
+    md_pool_uncount(md_loop_pool(loop), MD_LOOP_ARENA_BYTES);
     md_block_unref(block);
     maybe_resume(stream);
 }
