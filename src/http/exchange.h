@@ -130,6 +130,17 @@ struct md_http_response {
                           above 1 KiB, or produced piece by piece */
 };
 
+/* Bytes of all parts together. */
+static inline size_t md_http_parts_bytes(const struct iovec *parts, size_t part_count)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < part_count; i++) {
+        bytes += parts[i].iov_len;
+    }
+    return bytes;
+}
+
 /* How a session takes answers: the functions below, by the exchange's version of HTTP. */
 struct md_exchange_calls {
     void (*respond)(struct md_exchange *x, const struct md_http_response *response);

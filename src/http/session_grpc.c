@@ -18,17 +18,9 @@ enum {
 
 /* --- receiving -------------------- */
 
-static void refuse(struct md_call *call, unsigned cause, enum md_reason reason, const char *text)
-{
-    struct md_error err;
-
-    (void)md_error_set(&err, reason, "%s", text);
-    md_call_refuse(call, cause, &err);
-}
-
 static void refuse_malformed(struct md_call *call, const char *text)
 {
-    refuse(call, MD_REFUSAL_MALFORMED, MD_REASON_INTERNAL, text);
+    md_call_refuse_for(call, MD_REFUSAL_MALFORMED, MD_REASON_INTERNAL, text);
 }
 
 bool md_grpc_begin(struct md_call *call)
@@ -52,8 +44,8 @@ bool md_grpc_begin(struct md_call *call)
     if (request->grpc_encoding.len && !md_str_eq(request->grpc_encoding, MD_STR("identity")) &&
         !md_coding_from_name(request->grpc_encoding, &coding)) {
         md_grpc_add_trailer(x, accepted.name, accepted.value);
-        refuse(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED,
-               "this grpc-encoding is not known; send identity, gzip or deflate");
+        md_call_refuse_for(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED,
+                           "this grpc-encoding is not known; send identity, gzip or deflate");
         return false;
     }
     return true;
@@ -108,8 +100,8 @@ static void begin_message(struct md_call *call)
     } else if (is_unary(call) && call->message_count) {
         refuse_malformed(call, "a unary call has more than one message");
     } else if (len > call->x.body_max) {
-        refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
-               "the message is larger than the server accepts");
+        md_call_refuse_for(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
+                           "the message is larger than the server accepts");
     } else if (!begin_memory(call, len)) {
         (void)md_call_wait_for_memory(call, len);
     } else {
@@ -207,8 +199,6 @@ size_t md_grpc_take(struct md_call *call, struct md_str bytes)
 
 void md_grpc_ended(struct md_call *call)
 {
-    struct md_exchange *x = &call->x;
-
     if (call->in_message || call->prefix_bytes) {
         refuse_malformed(call, "the call ends inside a message");
         return;
@@ -217,13 +207,7 @@ void md_grpc_ended(struct md_call *call)
         refuse_malformed(call, "the call has no message");
         return;
     }
-    x->body_ns = md_loop_now_ns(x->loop);
-    call->deadline_ns = 0;
-    call->state = MD_CALL_WORKING;
-    call->requested = call->handler_has_it = true;
-    const bool was_pinned = md_call_pin(call);
-    x->handler->on_request(x);
-    md_call_unpin(call, was_pinned);
+    md_call_request(call);
 }
 
 void md_grpc_pause(struct md_exchange *x)
@@ -292,16 +276,6 @@ static void put_head(struct md_call *call)
     md_call_put_block(call, false);
 }
 
-static size_t bytes_of(const struct iovec *parts, size_t part_count)
-{
-    size_t total = 0;
-
-    for (size_t i = 0; i < part_count; i++) {
-        total += parts[i].iov_len;
-    }
-    return total;
-}
-
 /* How a message goes: its flag, and whether its bytes are copied in any case. */
 struct framing {
     bool is_packed, copies;
@@ -313,7 +287,7 @@ static void send_framed(struct md_call *call, struct framing framing, const stru
 {
     struct iovec few[PARTS_MAX], *many = NULL, *all = few;
     char prefix[MD_GRPC_PREFIX_BYTES];
-    const size_t total = bytes_of(parts, part_count);
+    const size_t total = md_http_parts_bytes(parts, part_count);
 
     if (part_count >= PARTS_MAX) {
         all = many = md_alloc((part_count + 1) * sizeof *all);
@@ -344,7 +318,7 @@ static bool pack_message(struct md_call *call, const struct iovec *parts, size_t
     enum md_coding coding;
     struct md_error err;
 
-    if (!is_unary(call) || bytes_of(parts, part_count) < PACK_FROM_BYTES ||
+    if (!is_unary(call) || md_http_parts_bytes(parts, part_count) < PACK_FROM_BYTES ||
         !may_pack(call, &coding)) {
         return false;
     }
@@ -368,7 +342,7 @@ static bool pack_message(struct md_call *call, const struct iovec *parts, size_t
  * do, for they would keep the loop from its other connections. */
 static bool pack_at_once(struct md_call *call, const struct iovec *parts, size_t part_count)
 {
-    const size_t total = bytes_of(parts, part_count);
+    const size_t total = md_http_parts_bytes(parts, part_count);
     struct md_bytes text = {0};
     struct md_deflate *deflate;
     enum md_coding coding;
@@ -473,8 +447,7 @@ void md_grpc_add_trailer(struct md_exchange *x, struct md_str name, struct md_st
     }
 }
 
-/* The end of the answer, if it has none yet. */
-static void end(struct md_call *call, const struct md_error *err)
+void md_grpc_put_end(struct md_call *call, const struct md_error *err)
 {
     struct md_http2 *h2 = &call->session->h2;
     struct md_bytes *block;
@@ -514,15 +487,10 @@ void md_grpc_end(struct md_exchange *x, const struct md_error *err)
 {
     struct md_call *call = md_call_of(x);
 
-    end(call, err);
+    md_grpc_put_end(call, err);
     call->handler_has_it = false;
     md_http2_session_flush_soon(call->session);
     md_call_settle(call);
-}
-
-void md_grpc_refuse(struct md_call *call, const struct md_error *err)
-{
-    end(call, err);
 }
 
 void md_grpc_out_of_time(struct md_call *call)
@@ -532,7 +500,7 @@ void md_grpc_out_of_time(struct md_call *call)
 
     (void)md_error_set(&err, MD_REASON_DEADLINE, "Deadline Exceeded");
     call->discards = true;
-    end(call, &err);
+    md_grpc_put_end(call, &err);
     md_call_cancel(call);
     md_call_unpin(call, was_pinned);
 }

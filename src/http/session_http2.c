@@ -77,13 +77,11 @@ static bool take_events(struct md_http2_session *session, unsigned *events)
 /* A frame that has begun to come must come whole, unless it is us who wait. */
 static void watch_frame(struct md_http2_session *session)
 {
-    const uint64_t timeout_ns = session->config->header_timeout_ns;
-
     if (!session->in || session->in_at == session->in_end || session->holds_input) {
         session->frame_ns = 0;
     } else if (!session->frame_ns) {
         session->frame_ns = md_loop_now_ns(session->loop);
-        md_http2_session_watch(session, timeout_ns ? session->frame_ns + timeout_ns : 0);
+        (void)md_http2_session_watch_for(session, session->config->header_timeout_ns);
     }
 }
 
@@ -114,8 +112,7 @@ static void linger(struct md_http2_session *session)
         session->lingering = true;
         md_conn_shutdown(session->conn);
         session->going_ns = md_loop_now_ns(session->loop);
-        md_http2_session_watch(session,
-                               session->going_ns + MD_HTTP2_LINGER_MS * (uint64_t)MD_NS_PER_MS);
+        (void)md_http2_session_watch_for(session, MD_HTTP2_LINGER_MS * (uint64_t)MD_NS_PER_MS);
     }
     md_conn_want(session->conn, MD_LOOP_READ);
     if (!md_http2_session_make_room(session, 1)) {
@@ -321,7 +318,6 @@ void md_session_http2_start(struct md_conn *conn, const struct md_http_config *c
     if (list->draining) {
         md_http2_session_notify(session);
     }
-    session->turn_bytes = 0;
     md_http2_session_watch(session, session->age_ns + 1); /* looks at all limits once */
     run(session);
     return;

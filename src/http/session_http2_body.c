@@ -79,15 +79,6 @@ static bool reserve(struct md_call *call, size_t extra)
     return true;
 }
 
-static void refuse(struct md_call *call, unsigned cause, enum md_reason reason,
-                   const char *sentence)
-{
-    struct md_error err;
-
-    (void)md_error_set(&err, reason, "%s", sentence);
-    md_call_refuse(call, cause, &err);
-}
-
 static void refuse_memory(struct md_call *call)
 {
     struct md_error err;
@@ -98,8 +89,8 @@ static void refuse_memory(struct md_call *call)
 
 static void refuse_length(struct md_call *call)
 {
-    refuse(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
-           "the request body is larger than the server accepts");
+    md_call_refuse_for(call, MD_REFUSAL_BODY_SIZE, MD_REASON_TOO_LARGE,
+                       "the request body is larger than the server accepts");
 }
 
 /* --- waiting for memory -------------------- */
@@ -142,14 +133,13 @@ bool md_call_wait_for_memory(struct md_call *call, size_t need)
         refuse_memory(call);
         return false;
     }
-    session->retry_ns = now_ns + RETRY_MS * (uint64_t)MD_NS_PER_MS;
-    md_http2_session_watch(session, session->retry_ns);
+    session->retry_ns = md_http2_session_watch_for(session, RETRY_MS * (uint64_t)MD_NS_PER_MS);
     return true;
 }
 
 /* --- the request is complete -------------------- */
 
-static void request(struct md_call *call)
+void md_call_request(struct md_call *call)
 {
     struct md_exchange *x = &call->x;
 
@@ -178,7 +168,7 @@ static void end_body(struct md_call *call)
         return;
     }
     if (call->request.content_encoding.len == 0 || call->bytes == 0) {
-        request(call);
+        md_call_request(call);
         return;
     }
     (void)md_coding_from_name(call->request.content_encoding, &coding);
@@ -275,10 +265,7 @@ static void take_messages(struct md_call *call, struct md_str bytes)
 
 static void ended(struct md_call *call)
 {
-    if (call->answered || call->discards || call->requested) {
-        return;
-    }
-    if (call->is_starved) {
+    if (call->answered || call->discards || call->requested || call->is_starved) {
         return;
     }
     if (!call->x.is_grpc) {
@@ -382,7 +369,7 @@ static void unpacked(struct md_call *call)
         call->is_packed = false;
         md_grpc_deliver(call);
     } else {
-        request(call);
+        md_call_request(call);
     }
 }
 
@@ -464,7 +451,8 @@ static void begin_body(struct md_call *call, bool ends)
         return;
     }
     if (!call->x.is_grpc && !knows_coding(call->request.content_encoding)) {
-        refuse(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED, "Unsupported compression type");
+        md_call_refuse_for(call, MD_REFUSAL_ENCODING, MD_REASON_UNSUPPORTED,
+                           "Unsupported compression type");
         return;
     }
     if (!call->x.is_grpc && length > 0 && (uint64_t)length > call->x.body_max) {
@@ -498,7 +486,7 @@ static void begin_request(struct md_call *call, bool ends)
     } else if (!x->is_grpc || md_grpc_begin(call)) {
         config->route(config->route_arg, x);
         if (md_arena_failed(&x->arena)) {
-            refuse(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
+            md_call_refuse_for(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
             return;
         }
         if (x->handler->on_head) {
@@ -535,11 +523,11 @@ void md_call_take_head(struct md_call *call, const struct md_http2_event *event)
         x->is_grpc ? session->config->http2->max_message_bytes : session->config->max_body_bytes;
     const bool was_pinned = md_call_pin(call);
     if (h2->fields_failed) {
-        refuse(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
+        md_call_refuse_for(call, MD_REFUSAL_MEMORY, MD_REASON_OUT_OF_MEMORY, "out of memory");
     } else if (h2->fields_too_large) {
         x->is_grpc = false;
-        refuse(call, MD_REFUSAL_HEADER_SIZE, MD_REASON_TOO_LARGE,
-               "the request's headers are larger than the server accepts");
+        md_call_refuse_for(call, MD_REFUSAL_HEADER_SIZE, MD_REASON_TOO_LARGE,
+                           "the request's headers are larger than the server accepts");
     } else if (!is_valid) {
         md_http2_reset(&session->h2, &call->stream, MD_HTTP2_PROTOCOL_ERROR);
         x->cancelled = true;

@@ -156,6 +156,8 @@ void md_http2_session_flush_soon(struct md_http2_session *session);
 
 /* The timer fires at this time at the latest. */
 void md_http2_session_watch(struct md_http2_session *session, uint64_t deadline_ns);
+/* The same for a limit from now on; returns its time. 0: none. */
+uint64_t md_http2_session_watch_for(struct md_http2_session *session, uint64_t timeout_ns);
 /* Looks at all limits; the next one's time, UINT64_MAX: none. */
 uint64_t md_http2_session_look_at_limits(struct md_http2_session *session);
 /* The peer's PINGs keep connections open for nothing: too many too soon end it. */
@@ -228,6 +230,8 @@ void md_call_took(struct md_call *call, size_t count, bool ends);
 /* A slice of unpacking, or of the backlog. */
 void md_call_receive_step(struct md_call *call);
 void md_call_release_body(struct md_call *call);
+/* All has come: the handler is asked. */
+void md_call_request(struct md_call *call);
 /* There is no memory for what has come; the call needs `need` bytes in the end, or soon. True: it
  * waits, and tries again what it was about to do. False: it was refused. */
 bool md_call_wait_for_memory(struct md_call *call, size_t need);
@@ -238,6 +242,8 @@ void md_call_end_wait(struct md_call *call); /* it has got it; fine if it did no
 extern const struct md_exchange_calls md_call_calls;
 /* An answer of the session itself, in the call's own protocol. */
 void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error *err);
+void md_call_refuse_for(struct md_call *call, unsigned cause, enum md_reason reason,
+                        const char *sentence);
 void md_call_pack_step(struct md_call *call);
 /* Asks a handler that answers piece by piece for more, once all that it wrote has left. */
 void md_call_drained(struct md_call *call);
@@ -267,7 +273,7 @@ void md_grpc_packed(struct md_call *call, bool ok);
 bool md_grpc_begin(struct md_call *call);
 /* The time limit has passed: the client gets its status, the handler is told. */
 void md_grpc_out_of_time(struct md_call *call);
-/* Ends a call for the session. */
-void md_grpc_refuse(struct md_call *call, const struct md_error *err);
+/* The end of the answer, if it has none yet. */
+void md_grpc_put_end(struct md_call *call, const struct md_error *err);
 
 #endif

@@ -30,16 +30,14 @@ static bool write_some(struct md_http2_session *session)
 {
     struct iovec parts[PARTS_A_SEND];
     struct md_error err;
-    size_t sent = 0, offered = 0;
+    size_t sent = 0;
     int count = md_http2_gather(&session->h2, parts, PARTS_A_SEND, OUT_A_TURN);
 
     if (!count) {
         session->stall_ns = 0;
         return false;
     }
-    for (int i = 0; i < count; i++) {
-        offered += parts[i].iov_len;
-    }
+    const size_t offered = md_http_parts_bytes(parts, (size_t)count);
     enum md_io outcome = md_conn_send(session->conn, parts, count, &sent, &err);
     if (outcome != MD_IO_OK && outcome != MD_IO_AGAIN) {
         md_http2_session_lost(session);
@@ -51,10 +49,7 @@ static bool write_some(struct md_http2_session *session)
     if (sent < offered) {
         if (sent || !session->stall_ns) {
             session->stall_ns = md_loop_now_ns(session->loop);
-            md_http2_session_watch(session,
-                                   session->config->body_timeout_ns
-                                       ? session->stall_ns + session->config->body_timeout_ns
-                                       : 0);
+            (void)md_http2_session_watch_for(session, session->config->body_timeout_ns);
         }
         session->unsent_bytes = md_conn_unsent(session->conn);
         md_conn_want(session->conn,
@@ -130,11 +125,8 @@ static enum md_intake receive_parts(struct md_http2_session *session, const stru
                                     int part_count, size_t *count)
 {
     struct md_error err;
-    size_t room = 0;
+    const size_t room = md_http_parts_bytes(parts, (size_t)part_count);
 
-    for (int i = 0; i < part_count; i++) {
-        room += parts[i].iov_len;
-    }
     switch (md_conn_recv_parts(session->conn, parts, part_count, count, &err)) {
     case MD_IO_OK:
         md_counter_add(&session->counters->received_bytes, *count);

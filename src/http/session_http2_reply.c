@@ -71,16 +71,6 @@ static void put_head(struct md_call *call, int64_t content_length, const char *c
 
 /* --- bodies -------------------- */
 
-static size_t bytes_of(const struct iovec *parts, size_t part_count)
-{
-    size_t total = 0;
-
-    for (size_t i = 0; i < part_count; i++) {
-        total += parts[i].iov_len;
-    }
-    return total;
-}
-
 /* Keeps the pieces of what was sent together, and a copy of their bytes if that was asked for,
  * until the last has left. */
 struct keeper {
@@ -192,7 +182,7 @@ bool md_call_send(struct md_call *call, const struct iovec *parts, size_t part_c
                   void (*sent)(void *arg), void *arg)
 {
     struct md_http2_session *session = call->session;
-    const size_t total = bytes_of(parts, part_count);
+    const size_t total = md_http_parts_bytes(parts, part_count);
     struct keeper *keeper = NULL;
     const bool is_over = call->stream.was_reset || call->stream.send_ended;
 
@@ -241,7 +231,7 @@ static void reply(struct md_call *call, const struct iovec *parts, size_t part_c
                   const char *coding)
 {
     struct md_http2 *h2 = &call->session->h2;
-    const size_t total = bytes_of(parts, part_count);
+    const size_t total = md_http_parts_bytes(parts, part_count);
     const bool ends = is_head(call) || total == 0;
 
     call->state = MD_CALL_REPLYING;
@@ -286,7 +276,7 @@ static void respond(struct md_exchange *x, const struct md_http_response *respon
     if (!call->stream.was_reset && !call->answered) {
         call->answered = true;
         note(call, response);
-        if (bytes_of(response->parts, response->part_count) > COMPRESS_FROM_BYTES &&
+        if (md_http_parts_bytes(response->parts, response->part_count) > COMPRESS_FROM_BYTES &&
             begin_pack(call)) {
             call->state = MD_CALL_PACKING;
             md_call_work_soon(call);
@@ -445,36 +435,21 @@ static const unsigned refusal_status[] = {
 
 static void refuse_plain(struct md_call *call, unsigned cause, const struct md_error *err)
 {
-    static const struct md_http_header accepted = {.name = MD_STR("accept-encoding"),
-                                                   .value = MD_STR("gzip, deflate")};
-    static const struct md_http_header retry = {.name = MD_STR("retry-after"),
-                                                .value = MD_STR("1")};
-    struct md_http_response response = {.status = refusal_status[cause],
-                                        .content_type = "application/json"};
-    struct md_bytes text = {0};
-    struct md_str copy = MD_STR("");
-    struct iovec part;
+    const struct md_http_response response =
+        md_session_refusal(&call->x.arena, refusal_status[cause], cause, err->text);
 
-    md_bytes_append_str(&text, MD_STR("{\"error\":"));
-    md_json_append_string(&text, md_str_of(err->text));
-    md_bytes_append_char(&text, '}');
-    if (!text.failed) {
-        copy = md_arena_copy(&call->x.arena, md_bytes_view(&text));
-    }
-    md_bytes_deinit(&text);
-    if (cause == MD_REFUSAL_ENCODING || cause == MD_REFUSAL_MEMORY) {
-        response.headers = cause == MD_REFUSAL_ENCODING ? &accepted : &retry;
-        response.header_count = 1;
-    }
-    if (copy.len) {
-        part = (struct iovec){(void *)(uintptr_t)copy.ptr, copy.len};
-        response.parts = &part; /* small: copied at once */
-        response.part_count = 1;
-    }
     call->answered = true;
     note(call, &response);
     reply(call, response.parts, response.part_count, NULL);
-    call->response.parts = NULL;
+}
+
+void md_call_refuse_for(struct md_call *call, unsigned cause, enum md_reason reason,
+                        const char *sentence)
+{
+    struct md_error err;
+
+    (void)md_error_set(&err, reason, "%s", sentence);
+    md_call_refuse(call, cause, &err);
 }
 
 void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error *err)
@@ -486,7 +461,7 @@ void md_call_refuse(struct md_call *call, unsigned cause, const struct md_error 
     if (call->stream.was_reset || call->answered) {
         /* it has its answer */
     } else if (call->x.is_grpc) {
-        md_grpc_refuse(call, err);
+        md_grpc_put_end(call, err);
     } else {
         refuse_plain(call, cause, err);
     }

@@ -36,8 +36,7 @@ void md_http2_session_notify(struct md_http2_session *session)
         session->going_ns = md_loop_now_ns(session->loop);
         md_http2_put_goaway_notice(&session->h2);
         md_http2_put_ping(&session->h2);
-        md_http2_session_watch(session,
-                               session->going_ns + GOAWAY_NOTICE_MS * (uint64_t)MD_NS_PER_MS);
+        (void)md_http2_session_watch_for(session, GOAWAY_NOTICE_MS * (uint64_t)MD_NS_PER_MS);
         md_http2_session_flush_soon(session);
     }
 }

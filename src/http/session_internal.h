@@ -107,6 +107,10 @@ enum { MD_SESSION_CORS_FIELDS = 3 };
 size_t md_session_cors(const struct md_http_config *config, struct md_str origin,
                        struct md_http_header fields[MD_SESSION_CORS_FIELDS]);
 extern const struct md_http_response md_session_preflight;
+/* An answer of the session itself, {"error": sentence}, in the arena; without memory it has no
+ * body. */
+struct md_http_response md_session_refusal(struct md_arena *arena, unsigned status, unsigned cause,
+                                           const char *sentence);
 
 extern const struct md_exchange_calls md_session_calls; /* session_reply.c */
 

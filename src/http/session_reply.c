@@ -12,37 +12,41 @@ enum {
     STREAM_MAX_BYTES = 16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
 };
 
-void md_session_refuse(struct md_session *session, unsigned status, unsigned cause,
-                       const char *sentence)
+struct md_http_response md_session_refusal(struct md_arena *arena, unsigned status, unsigned cause,
+                                           const char *sentence)
 {
     static const struct md_http_header accepted = {.name = MD_STR("Accept-Encoding"),
                                                    .value = MD_STR("gzip, deflate")};
     static const struct md_http_header retry = {.name = MD_STR("Retry-After"),
                                                 .value = MD_STR("1")};
+    struct md_http_response response = {
+        .status = status, .content_type = "application/json", .close = true};
     struct md_bytes text = {0};
     struct md_str copy;
-    struct iovec *part = md_arena_alloc(&session->x.arena, sizeof *part);
+    struct iovec *part = md_arena_alloc(arena, sizeof *part);
 
-    md_counter_add(&session->counters->refused[cause], 1);
     md_bytes_append_str(&text, MD_STR("{\"error\":"));
     md_json_append_string(&text, md_str_of(sentence));
     md_bytes_append_char(&text, '}');
-    copy = text.failed ? MD_STR("") : md_arena_copy(&session->x.arena, md_bytes_view(&text));
+    copy = text.failed ? MD_STR("") : md_arena_copy(arena, md_bytes_view(&text));
     md_bytes_deinit(&text);
-    session->response = (struct md_http_response){
-        .status = status,
-        .content_type = "application/json",
-        .close = true,
-    };
     if (cause == MD_REFUSAL_ENCODING || cause == MD_REFUSAL_MEMORY) {
-        session->response.headers = cause == MD_REFUSAL_ENCODING ? &accepted : &retry;
-        session->response.header_count = 1;
+        response.headers = cause == MD_REFUSAL_ENCODING ? &accepted : &retry;
+        response.header_count = 1;
     }
     if (part && copy.len) {
         *part = (struct iovec){.iov_base = (void *)(uintptr_t)copy.ptr, .iov_len = copy.len};
-        session->response.parts = part;
-        session->response.part_count = 1;
+        response.parts = part;
+        response.part_count = 1;
     }
+    return response;
+}
+
+void md_session_refuse(struct md_session *session, unsigned status, unsigned cause,
+                       const char *sentence)
+{
+    md_counter_add(&session->counters->refused[cause], 1);
+    session->response = md_session_refusal(&session->x.arena, status, cause, sentence);
     session->answered = true;
     session->close_after = session->early = true;
     md_session_begin_reply(session);
@@ -293,16 +297,6 @@ static void print_head(struct md_session *session, int64_t content_length, const
     }
 }
 
-static size_t body_size(const struct md_session *session)
-{
-    size_t bytes = 0;
-
-    for (size_t i = 0; i < session->response.part_count; i++) {
-        bytes += session->response.parts[i].iov_len;
-    }
-    return bytes;
-}
-
 static void set_parts(struct md_session *session, const struct iovec *parts, size_t count,
                       size_t body_bytes)
 {
@@ -321,7 +315,7 @@ static void set_parts(struct md_session *session, const struct iovec *parts, siz
 static void reply_plain(struct md_session *session)
 {
     const struct md_http_response *response = &session->response;
-    size_t bytes = body_size(session);
+    size_t bytes = md_http_parts_bytes(response->parts, response->part_count);
 
     print_head(session, (int64_t)bytes, NULL);
     set_parts(session, response->parts, response->part_count, bytes);
@@ -339,7 +333,9 @@ void md_session_begin_reply(struct md_session *session)
         set_parts(session, NULL, 0, 0);
         return;
     }
-    if (body_size(session) > COMPRESS_FROM_BYTES && begin_deflate(session)) {
+    if (md_http_parts_bytes(session->response.parts, session->response.part_count) >
+            COMPRESS_FROM_BYTES &&
+        begin_deflate(session)) {
         session->state = MD_SESSION_DEFLATE;
         session->deadline_ns = 0;
         md_conn_want(session->conn, 0);
