@@ -193,9 +193,11 @@ struct md_http2_stream *md_http2_in_data(const struct md_http2 *h2, size_t *left
 /* `count` of them were received in place; true: they were the last of the request. */
 bool md_http2_took_data(struct md_http2 *h2, size_t count);
 
-/* Between frames: the head of one that was received beside its bytes, which lie where they belong
- * if it is a DATA frame of this stream with `len` bytes. True: it is, and has begun. */
-bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t len);
+/* Between frames: the head of one that was received beside `count` bytes, which lie where they
+ * belong if it is a DATA frame of this stream with so many; `is_last`: or more, which are still to
+ * come. True: it is, and has begun. */
+bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t count,
+                          bool is_last);
 
 /* The stream's bytes have been taken out of its window: it is widened when that is worth a frame.
  */

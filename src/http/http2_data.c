@@ -136,14 +136,17 @@ bool md_http2_took_data(struct md_http2 *h2, size_t count)
     return stream->recv_ended;
 }
 
-bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t len)
+bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t count,
+                          bool is_last)
 {
     const struct md_http2_frame frame = md_http2_get_frame(head);
+    const size_t len = frame.len;
     struct md_http2_stream *stream = md_http2_find(h2, id);
 
     if (h2->state != MD_HTTP2_STATE_FRAME || h2->head_id || frame.kind != MD_HTTP2_DATA_FRAME ||
-        frame.stream_id != id || frame.len != len || (frame.flags & MD_HTTP2_FLAG_PADDED) ||
-        !stream || stream->was_reset || stream->recv_ended || stream->recv_window < (int64_t)len ||
+        frame.stream_id != id || len == 0 || len > h2->max_frame ||
+        (is_last ? len < count : len != count) || (frame.flags & MD_HTTP2_FLAG_PADDED) || !stream ||
+        stream->was_reset || stream->recv_ended || stream->recv_window < (int64_t)len ||
         h2->recv_window < (int64_t)len) {
         return false;
     }

@@ -158,6 +158,7 @@ static void run(struct md_http2_session *session)
     session->turn_bytes = 0;
     if (!session->lingering && !session->ending) {
         take_input(session);
+        md_http2_session_wait_for_bulk(session);
         watch_frame(session);
         md_http2_session_judge_pings(session);
     }

@@ -22,7 +22,10 @@
 #include "http/session_http2.h"
 #include "http/session_internal.h"
 
-enum { MD_HTTP2_LINGER_MS = 2000 }; /* for a peer to see the end */
+enum {
+    MD_HTTP2_LINGER_MS = 2000, /* for a peer to see the end */
+    MD_HTTP2_BULK_WAIT_MS = 5, /* for a turn's worth of a large body */
+};
 
 enum md_call_state {
     MD_CALL_RECEIVING, /* a body, or messages */
@@ -100,6 +103,9 @@ struct md_http2_session {
     struct md_block *in; /* own: only while there is something in it */
     size_t in_at, in_end;
     struct md_bytes scratch; /* own: header blocks */
+    size_t low_water;        /* bytes that must be there before more are received; 0: any */
+    uint64_t low_ns;         /* since */
+    uint32_t slow_id;        /* the stream whose body came too slowly to wait for so many */
     bool holds_input;        /* until the peer has read more of what it was told */
     bool running;            /* inside run(): what is left to write is written at its end */
     bool lost;               /* the peer cannot be reached any more */
@@ -142,6 +148,11 @@ enum md_intake md_http2_session_receive_to(struct md_http2_session *session, cha
 /* Room for at least `wanted` bytes in the read buffer; false: no memory. */
 bool md_http2_session_make_room(struct md_http2_session *session, size_t wanted);
 void md_http2_session_drop_buffer(struct md_http2_session *session); /* when it is empty */
+/* While a large body comes, waking up for each segment costs more than receiving it: the socket is
+ * left alone until there is a turn's worth, or the rest. The second: it takes too long, and what
+ * the peer says may be something else. */
+void md_http2_session_wait_for_bulk(struct md_http2_session *session);
+void md_http2_session_end_wait_for_bulk(struct md_http2_session *session);
 /* Whether it goes on with what the peer says: not while that does not read what it is told, or
  * calls wait for memory. */
 bool md_http2_session_takes_more(const struct md_http2_session *session);

@@ -3,11 +3,14 @@
  */
 #include "http/session_http2_internal.h"
 
+#include "base/clock.h"
+
 enum {
     PARTS_A_SEND = MD_HTTP2_SEGMENTS + 1,
-    OUT_A_TURN = 512 * 1024,
+    OUT_A_TURN = 1024 * 1024,
     SPREAD_FRAMES = 32,
     SPREAD_LEAST_BYTES = 4096, /* of a frame: smaller ones are copied */
+    BULK_LEAST_BYTES = 64 * 1024,
 };
 
 /* --- output -------------------- */
@@ -219,13 +222,14 @@ static void take_spread(struct md_http2_session *session, struct md_call *call,
     for (int i = 1; count && i < spread->part_count; i += 2) {
         const struct iovec *head = &spread->parts[i], *body = &spread->parts[i + 1];
         call = goes_on(session, id, body->iov_base);
+        n = count < head->iov_len ? 0 : md_size_min(count - head->iov_len, body->iov_len);
         if (count < head->iov_len || !call ||
-            !md_http2_begins_data(&session->h2, head->iov_base, id, body->iov_len)) {
+            !md_http2_begins_data(&session->h2, head->iov_base, id, n,
+                                  n + head->iov_len == count)) {
             take_back(session, spread, i, count);
             return;
         }
         count -= head->iov_len;
-        n = md_size_min(count, body->iov_len);
         if (n) {
             took(session, call, n);
         }
@@ -280,6 +284,56 @@ enum md_intake md_http2_session_receive(struct md_http2_session *session)
                                     session->in->capacity - session->in_end, &count);
     session->in_end += count;
     return intake;
+}
+
+static void set_low_water(struct md_http2_session *session, size_t bytes)
+{
+    if (session->low_water != bytes) {
+        session->low_water = bytes;
+        md_conn_set_low_water(session->conn, md_size_max(bytes, 1));
+    }
+}
+
+/* How much of a body is sure to come next, if the peer goes on with it. */
+static size_t bulk_bytes(struct md_http2_session *session)
+{
+    size_t left;
+    char *at;
+    struct md_http2_stream *stream = md_http2_in_data(&session->h2, &left);
+
+    if (!stream || stream->id == session->slow_id) {
+        return 0;
+    }
+    struct md_call *call = MD_CONTAINER_OF(stream, struct md_call, stream);
+    if (stream->recv_window > 0) {
+        left += (size_t)stream->recv_window;
+    }
+    const size_t room = md_call_room(call, md_size_min(left, MD_SESSION_TURN_BYTES), &at);
+    if (room) {
+        md_call_took(call, 0, false);
+    }
+    return room >= BULK_LEAST_BYTES ? room : 0;
+}
+
+void md_http2_session_wait_for_bulk(struct md_http2_session *session)
+{
+    if (session->lost) {
+        return;
+    }
+    set_low_water(session, bulk_bytes(session));
+    if (session->low_water) {
+        session->low_ns = md_loop_now_ns(session->loop);
+        (void)md_http2_session_watch_for(session, MD_HTTP2_BULK_WAIT_MS * (uint64_t)MD_NS_PER_MS);
+    }
+}
+
+void md_http2_session_end_wait_for_bulk(struct md_http2_session *session)
+{
+    size_t left;
+    const struct md_http2_stream *stream = md_http2_in_data(&session->h2, &left);
+
+    session->slow_id = stream ? stream->id : 0;
+    set_low_water(session, 0);
 }
 
 void md_http2_session_drop_buffer(struct md_http2_session *session)

@@ -199,6 +199,10 @@ static void look_at_connection(struct md_http2_session *session, struct clock *c
         is_due(clock, session->idle_ns, config->idle_timeout_ns)) {
         md_http2_session_refuse_new(session, MD_HTTP2_NO_ERROR, "idle");
     }
+    if (session->low_water &&
+        is_due(clock, session->low_ns, MD_HTTP2_BULK_WAIT_MS * (uint64_t)MD_NS_PER_MS)) {
+        md_http2_session_end_wait_for_bulk(session);
+    }
     if (session->frame_ns && is_due(clock, session->frame_ns, config->header_timeout_ns)) {
         md_http2_session_lost(session);
     }

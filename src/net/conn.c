@@ -96,6 +96,13 @@ void md_conn_want(struct md_conn *conn, uint32_t events)
     }
 }
 
+void md_conn_set_low_water(struct md_conn *conn, size_t bytes)
+{
+    if (!conn->tls && !conn->is_unix) { /* in TLS some of them may have come already */
+        md_os_socket_set_low_water(conn->fd.fd, bytes);
+    }
+}
+
 void md_conn_shutdown(struct md_conn *conn)
 {
     if (conn->tls) {

@@ -44,6 +44,9 @@ enum md_io md_conn_send(struct md_conn *conn, const struct iovec *parts, int par
 void md_conn_set_handler(struct md_conn *conn, const struct md_conn_handler *handler, void *arg);
 /* Events that `ready` is called for: MD_LOOP_READ, MD_LOOP_WRITE, both or none. */
 void md_conn_want(struct md_conn *conn, uint32_t events);
+/* For those that know what comes next: `ready` is called once so many bytes (1 to 1 MiB) are there,
+ * or the end, or when no more fit. Where that cannot be had, for each as before. */
+void md_conn_set_low_water(struct md_conn *conn, size_t bytes);
 /* Half-closes our direction, so that the peer sees the end after all data. Nothing is sent after
  * it. */
 void md_conn_shutdown(struct md_conn *conn);

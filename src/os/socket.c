@@ -316,6 +316,13 @@ void md_os_socket_shutdown_write(int fd)
     (void)shutdown(fd, SHUT_WR);
 }
 
+void md_os_socket_set_low_water(int fd, size_t bytes)
+{
+    const int value = (int)bytes;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value);
+}
+
 size_t md_os_socket_unsent(int fd)
 {
     int bytes = 0;

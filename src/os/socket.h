@@ -35,6 +35,9 @@ enum md_os_io md_os_socket_recv_parts(int fd, const struct iovec *parts, int par
 enum md_os_io md_os_socket_send(int fd, const struct iovec *parts, int part_count, size_t *count,
                                 struct md_error *err);
 void md_os_socket_shutdown_write(int fd);
+/* From how many bytes on it is readable (SO_RCVLOWAT, tcp(7)); TCP only. At once, if they are
+ * there. */
+void md_os_socket_set_low_water(int fd, size_t bytes);
 /* Bytes that were written and have not reached the peer yet. */
 size_t md_os_socket_unsent(int fd);
 

@@ -125,6 +125,60 @@ def test_messages_a_byte_at_a_time(server):
         assert client.answer(stream).grpc_status == 0
 
 
+def test_large_bodies_in_frames_of_any_size(server):
+    """Received in place where they can be: frames are what was expected, larger, smaller, empty or of something else."""
+    random.seed(5)
+    count = 1 << 20
+    values = random.randbytes(4 * count)
+    request = service_pb2.ModelInferRequest(model_name="identity_fp32", raw_input_contents=[values])
+    request.inputs.add(name="INPUT0", datatype="FP32", shape=[count])
+    whole = message(request.SerializeToString())
+    with Client(server) as client:
+        for largest in (16384, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 20):  # the server offers more once it knows that it is worth it
+            stream = client.ask(INFER, ends=False)
+            said, sizes, others = 0, {9, 5000, largest - 1, largest}, []
+            while said < len(whole):
+                size = random.choice([largest, *sizes, random.randrange(largest)])
+                data = frame(DATA, 0, stream, whole[said:said + size])
+                said += size
+                if random.random() < 0.1:
+                    data += frame(DATA, 0, stream) + frame(PING, 0, 0, b"12345678")
+                cut = random.randrange(len(data))
+                client.say(data[:cut])
+                time.sleep(random.choice([0, 0, 0.001]))
+                client.say(data[cut:])
+                if random.random() < 0.1:
+                    others.append(client.ask(INFER, message(GOOD)))
+                if random.random() < 0.3:
+                    client.wait(lambda: not others or client.answers[others[-1]].done)
+            client.say(frame(DATA, END_STREAM, stream))
+            answer = client.answer(stream)
+            assert answer.grpc_status == 0, answer.fields
+            assert service_pb2.ModelInferResponse.FromString(answer.body[5:]).raw_output_contents[0] == values
+            assert all(client.answer(other).grpc_status == 0 for other in others)
+
+
+def test_what_is_said_in_the_middle_of_a_large_body_is_heard(server):
+    """While one comes the server waits for much of it at once, but not for long."""
+    whole = message(infer_request("identity_fp32", 1 << 20))
+    with Client(server) as client:
+        for given in (20000, 300000, 1000000):
+            stream = client.ask(INFER, ends=False)
+            client.say(b"".join(frame(DATA, 0, stream, whole[at:at + 16384]) for at in range(0, given, 16384)))
+            time.sleep(0.1)
+            begin, acknowledged = time.monotonic(), False
+            client.say(frame(PING, 0, 0, b"12345678"))
+            while not acknowledged:
+                for f in client.frames():
+                    client.take(f)
+                    acknowledged |= f.kind == PING and f.flags & ACK != 0
+                assert not client.closed
+            check_good(client)
+            assert time.monotonic() - begin < 0.5
+            client.reset(stream)
+            check_good(client)
+
+
 def test_requests_that_do_not_come_whole_are_ended(server):
     with Client(server) as client, Client(server) as half_frame, Client(server) as half_head:
         stream = client.ask(INFER, message(GOOD)[:-1], ends=False)

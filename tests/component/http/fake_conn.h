@@ -37,6 +37,7 @@ struct md_conn {
     size_t send_step; /* most a send takes */
     size_t send_room; /* until it says AGAIN */
     size_t unsent;    /* of what it took */
+    size_t low_water; /* 0: was never set */
     bool ended;       /* the peer has closed its direction, after `in` */
     bool broken;      /* sending fails */
     bool shut_down, closed;
@@ -124,6 +125,11 @@ void md_conn_want(struct md_conn *conn, uint32_t events)
 void md_conn_shutdown(struct md_conn *conn)
 {
     conn->shut_down = true;
+}
+
+void md_conn_set_low_water(struct md_conn *conn, size_t bytes)
+{
+    conn->low_water = bytes;
 }
 
 size_t md_conn_unsent(const struct md_conn *conn)

@@ -978,6 +978,29 @@ static void test_session_http2_waits_for_bodies_only_so_long(void **state)
     client_close(&client);
 }
 
+/* For a moment it is left to gather in the socket. */
+static void test_session_http2_waits_for_much_of_a_large_body_at_once(void **state)
+{
+    static const char head[] = "\0\x40\0\0\0\0\0\0\x01"; /* DATA of 16 KiB */
+    char length[24];
+    const char *fields[] = {"content-length", length, NULL};
+
+    (void)state;
+    (void)snprintf(length, sizeof length, "%d", BIG_BYTES);
+    client_open(&client, &rig);
+    struct client_call *call = client_ask(&client, "POST", "/echo", fields, MD_STR(""), true);
+    client_run(&client);
+    client_say_raw(&client, head, sizeof head - 1);
+    client_say_raw(&client, letters(5000).ptr, 5000);
+    assert_in_range(client.conn.low_water, 65536, BIG_BYTES - 5000);
+    client_wait(&client, MD_HTTP2_BULK_WAIT_MS);
+    assert_int_equal(client.conn.low_water, 1);
+    client_say_raw(&client, letters(5000).ptr, 5000); /* a client that is slow */
+    assert_int_equal(client.conn.low_water, 1);
+    assert_int_equal(call->status, 0);
+    client_close(&client);
+}
+
 static void test_session_http2_lets_streams_of_messages_be_silent(void **state)
 {
     (void)state;
@@ -1365,6 +1388,7 @@ int main(void)
         SESSION_TEST(test_session_http2_delivers_nothing_after_the_end),
         SESSION_TEST(test_session_http2_waits_for_requests_only_so_long),
         SESSION_TEST(test_session_http2_waits_for_bodies_only_so_long),
+        SESSION_TEST(test_session_http2_waits_for_much_of_a_large_body_at_once),
         SESSION_TEST(test_session_http2_lets_streams_of_messages_be_silent),
         SESSION_TEST(test_session_http2_serves_slow_readers_but_not_those_that_stop),
         SESSION_TEST(test_session_http2_leaves_a_client_that_does_not_read),
