@@ -9,8 +9,9 @@ import statistics
 import time
 
 import grpc_servers
+import servers
 from cases import CACHE, median, summary
-from grpc_servers import Message, grpc_load, h2load, infer_request
+from grpc_servers import Message, field, grpc_load, h2load, infer_request, input_tensor, output_tensor
 
 SIZES = {"602 KB": 150528, "8 MiB": 2 << 20}
 CONNECTIONS, LOOPS = 4, 4
@@ -207,31 +208,57 @@ def copy_us(source, target, size, count=200):
     return spent
 
 
-def shared_message(bench, regions, values):
-    parameters = [{"shared_memory_region": r.name, "shared_memory_byte_size": 4 * values} for r in regions]
-    request = infer_request(values, data=False, input_parameters=parameters[0], output_parameters=parameters[1])
-    return Message(bench.folder, f"shared_{values}", request, 20)
+PAIR = """backend: "identity"
+max_batch_size: 64
+input { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] }
+input { name: "INPUT1" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "OUTPUT1" data_type: TYPE_FP32 dims: [ -1 ] }
+"""
+
+
+def placed(region, values):
+    return {"shared_memory_region": region.name, "shared_memory_byte_size": 4 * values}
+
+
+def copied_message(bench, regions, values):
+    """The answer is a copy of the tensor."""
+    return Message(bench.folder, f"copied_{values}", field(1, b"identity") +
+                   input_tensor("INPUT0", values, placed(regions[0], values)) +
+                   output_tensor("OUTPUT0", placed(regions[1], values)), 20)
+
+
+def seen_message(bench, regions, values):
+    """The answer is another input of 4 bytes: nothing large is copied."""
+    return Message(bench.folder, f"seen_{values}", field(1, b"pair") +
+                   input_tensor("INPUT0", values, placed(regions[0], values)) +
+                   input_tensor("INPUT1", 1, placed(regions[0], 1)) + output_tensor("OUTPUT1", placed(regions[1], 1)), 20)
 
 
 def grpc_shared_memory(bench):
     """The identity model copies the tensor once, which is not the server's. Of 8 MiB the copy takes so
     much that what is left of the difference is chance: that row has no goal."""
-    server = grpc_servers.modeld(bench.build, bench.identity, "--allow-client-shm=true")
-    seconds, costs, copies, rates = bench.options.seconds, {}, {}, {}
+    repository = servers.identity_repository(bench.folder / "shared", ("identity", "pair"))
+    (repository / "pair/config.pbtxt").write_text(PAIR)
+    server = grpc_servers.modeld(bench.build, repository, "--allow-client-shm=true")
+    seconds, costs, copies, rates, seen = bench.options.seconds, {}, {}, {}, {}
     try:
         for name, values in {"4 B": 1, **SIZES}.items():
             regions = [Region(server, region, 4 * values) for region in ("bench_in", "bench_out")]
-            message = shared_message(bench, regions, values)
-            loads, copied = bench.rounds(lambda: h2load(server, message, 16, 1, seconds),
-                                         lambda: copy_us(*regions, 4 * values))
+            messages = [make(bench, regions, values) for make in (copied_message, seen_message)]
+            loads, others, copied = bench.rounds(*(lambda m=m: h2load(server, m, 16, 1, seconds) for m in messages),
+                                                 lambda: copy_us(*regions, 4 * values))
             costs[name] = statistics.median(x["cpu_us"] - y for x, y in zip(loads, copied))
             copies[name], rates[name] = statistics.median(copied), median(loads, "requests_per_s")
+            seen[name] = median(others, "cpu_us")
             for region in regions:
                 region.close()
         listing = "; ".join(f"{name}: {costs[name]:.1f} us and a copy of {copies[name]:.1f}, {rates[name]:.0f}/s"
                             for name in costs)
         bench.row("gRPC through shared memory, less a copy, 602 KB to 4 B", costs["602 KB"] / costs["4 B"], "x CPU",
                   1.1, listing)
+        bench.row("gRPC through shared memory, nothing copied, 8 MiB to 4 B", seen["8 MiB"] / seen["4 B"], "x CPU",
+                  1.1, "; ".join(f"{name}: {spent:.1f} us" for name, spent in seen.items()))
         bench.row("gRPC through shared memory, 8 MiB", costs["8 MiB"] / copies["8 MiB"] + 1, "x a copy")
         tensor = Message(bench.folder, "identity_602", infer_request(SIZES["602 KB"]), 4 * SIZES["602 KB"])
         (socket,) = bench.rounds(lambda: grpc_load(bench.build, server, tensor, 16, 1, seconds))

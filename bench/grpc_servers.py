@@ -42,18 +42,21 @@ def parameter(key, value):
     return field(1, key.encode()) + field(2, field(2, value) if isinstance(value, int) else field(3, value.encode()))
 
 
-def infer_request(values, *, data=True, input_parameters=None, output_parameters=None):
-    """ModelInferRequest of the identity model with a tensor [1, values] of FP32."""
-    tensor = field(1, b"INPUT0") + field(2, b"FP32") + field(3, varint(1) + varint(values))
-    for key, value in (input_parameters or {}).items():
-        tensor += field(4, parameter(key, value))
-    message = field(1, b"identity") + field(5, tensor)
-    if output_parameters:
-        output = field(1, b"OUTPUT0")
-        for key, value in output_parameters.items():
-            output += field(2, parameter(key, value))
-        message += field(6, output)
-    return message + (field(7, struct.pack("<f", 1.5) * values) if data else b"")
+def input_tensor(name, values, parameters=None):
+    """InferInputTensor of FP32 [1, values]."""
+    tensor = field(1, name.encode()) + field(2, b"FP32") + field(3, varint(1) + varint(values))
+    return field(5, tensor + b"".join(field(4, parameter(key, value)) for key, value in (parameters or {}).items()))
+
+
+def output_tensor(name, parameters=None):
+    """InferRequestedOutputTensor."""
+    return field(6, field(1, name.encode()) +
+                 b"".join(field(2, parameter(key, value)) for key, value in (parameters or {}).items()))
+
+
+def infer_request(values):
+    """ModelInferRequest of the identity model."""
+    return field(1, b"identity") + input_tensor("INPUT0", values) + field(7, struct.pack("<f", 1.5) * values)
 
 
 def framed(message):
