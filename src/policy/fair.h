@@ -1,0 +1,45 @@
+/*
+ * Fair: whose turn it is on a device.
+ *
+ * Deficit round robin in device time: each share is charged what its batches took, divided by its
+ * weight, and of those that want the device the one that has had the least is next; bands are
+ * strict, a lower number comes first. A share that comes back after a pause has no claim on what it
+ * did not use meanwhile. Pure, one caller at a time: under the device's mutex.
+ */
+#ifndef MD_POLICY_FAIR_H
+#define MD_POLICY_FAIR_H
+
+#include "base/compiler.h"
+
+enum { MD_FAIR_WEIGHT_MAX = 1000, MD_FAIR_BANDS = 3 };
+
+/* Embedded in a target. */
+struct md_fair_share {
+    /* the caller's, before md_fair_join */
+    uint32_t weight; /* 1..MD_FAIR_WEIGHT_MAX */
+    uint32_t band;   /* 0..MD_FAIR_BANDS - 1 */
+    /* fair's */
+    uint64_t used;   /* weighted device time */
+    size_t position; /* in the heap, 1-based; 0: does not want the device */
+};
+
+struct md_fair {
+    struct md_fair_share **heap; /* own; those that want the device */
+    size_t count, capacity;
+    uint64_t used[MD_FAIR_BANDS]; /* of the share that was next last, by band */
+};
+
+void md_fair_deinit(struct md_fair *fair);
+/* Room for one more share, which may join and leave as it wants until unreserve; false: no memory.
+ */
+bool md_fair_reserve(struct md_fair *fair) MD_MUST_CHECK;
+void md_fair_unreserve(struct md_fair *fair, struct md_fair_share *share); /* leaves, too */
+
+void md_fair_join(struct md_fair *fair, struct md_fair_share *share);  /* fine if it has */
+void md_fair_leave(struct md_fair *fair, struct md_fair_share *share); /* fine if it has not */
+/* Device time that it used, or is expected to use; negative: what was expected too much. */
+void md_fair_charge(struct md_fair *fair, struct md_fair_share *share, int64_t spent_ns);
+/* Who is next; NULL: nobody. It stays. */
+struct md_fair_share *md_fair_next(const struct md_fair *fair);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * Learned time: how long an instance takes for a batch of n rows, from what it took.
+ *
+ * Pure; zeroed: nothing is known. Embedded in an instance, written and read under its device's
+ * mutex. A size that has not been seen is interpolated between its neighbours, or scaled from the
+ * nearest; `high` is what nearly all runs of the size stay below.
+ */
+#ifndef MD_POLICY_LEARNED_TIME_H
+#define MD_POLICY_LEARNED_TIME_H
+
+#include "base/compiler.h"
+
+enum { MD_LEARNED_SIZES = 64 }; /* larger ones share the last */
+
+struct md_learned_time {
+    struct {
+        uint64_t mean_ns;          /* moving */
+        uint64_t deviation_ns;     /* moving mean of the distance to it */
+        uint32_t count;            /* saturating */
+    } sizes[MD_LEARNED_SIZES + 1]; /* by rows; [0] is not used */
+};
+
+void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t spent_ns);
+
+/* 0: nothing is known of any size. */
+uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows);
+uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows);
+
+#endif
