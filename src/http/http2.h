@@ -211,11 +211,10 @@ void md_http2_expect(struct md_http2 *h2, struct md_http2_stream *stream, uint64
 /* A header block; `ends`: without body or trailers. */
 void md_http2_put_head(struct md_http2 *h2, struct md_http2_stream *stream, struct md_str block,
                        bool ends);
-/* A body of `total` bytes in parts, and its end (with `trailers`, unless empty), copied at once if
- * they are few and the windows let them; false: nothing was done. */
+/* A body of `total` bytes in parts, and maybe its end, copied at once if they are few and the
+ * windows let them; false: nothing was done. */
 bool md_http2_try_send(struct md_http2 *h2, struct md_http2_stream *stream,
-                       const struct iovec *parts, size_t part_count, size_t total, bool ends,
-                       struct md_str trailers);
+                       const struct iovec *parts, size_t part_count, size_t total, bool ends);
 void md_http2_send(struct md_http2 *h2, struct md_http2_stream *stream,
                    struct md_http2_piece *piece);
 /* Nothing follows. `trailers` lives as long as the stream. */

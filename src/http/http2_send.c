@@ -272,8 +272,7 @@ static void put_end(struct md_http2 *h2, struct md_http2_stream *stream)
 }
 
 bool md_http2_try_send(struct md_http2 *h2, struct md_http2_stream *stream,
-                       const struct iovec *parts, size_t part_count, size_t total, bool ends,
-                       struct md_str trailers)
+                       const struct iovec *parts, size_t part_count, size_t total, bool ends)
 {
     const int64_t window =
         stream->send_window < h2->send_window ? stream->send_window : h2->send_window;
@@ -282,9 +281,8 @@ bool md_http2_try_send(struct md_http2 *h2, struct md_http2_stream *stream,
         h2->text.len - h2->text_at > TEXT_FULL) {
         return false;
     }
-    const bool ends_here = ends && trailers.len == 0;
-    if (total || ends_here) {
-        char *at = md_http2_put(h2, MD_HTTP2_DATA_FRAME, ends_here ? MD_HTTP2_FLAG_END_STREAM : 0,
+    if (total || ends) {
+        char *at = md_http2_put(h2, MD_HTTP2_DATA_FRAME, ends ? MD_HTTP2_FLAG_END_STREAM : 0,
                                 stream->id, total);
         for (size_t i = 0; at && i < part_count; i++) {
             if (parts[i].iov_len) {
@@ -296,10 +294,8 @@ bool md_http2_try_send(struct md_http2 *h2, struct md_http2_stream *stream,
         h2->send_window -= (int64_t)total;
     }
     h2->idle_frames = 0;
-    if (ends_here) {
+    if (ends) {
         ended(h2, stream);
-    } else if (ends) {
-        md_http2_put_head(h2, stream, trailers, true);
     }
     return true;
 }

@@ -186,8 +186,8 @@ bool md_call_send(struct md_call *call, const struct iovec *parts, size_t part_c
     struct keeper *keeper = NULL;
     const bool is_over = call->stream.was_reset || call->stream.send_ended;
 
-    if (is_over || md_http2_try_send(&session->h2, &call->stream, parts, part_count, total, false,
-                                     MD_STR(""))) {
+    if (is_over ||
+        md_http2_try_send(&session->h2, &call->stream, parts, part_count, total, false)) {
         call->sent_bytes += is_over ? 0 : total;
         if (sent) {
             sent(arg);
@@ -239,7 +239,7 @@ static void reply(struct md_call *call, const struct iovec *parts, size_t part_c
     if (ends) {
         return;
     }
-    if (md_http2_try_send(h2, &call->stream, parts, part_count, total, true, MD_STR(""))) {
+    if (md_http2_try_send(h2, &call->stream, parts, part_count, total, true)) {
         call->sent_bytes += total;
     } else if (md_call_send(call, parts, part_count, false, NULL, NULL)) {
         md_http2_finish(h2, &call->stream, MD_STR(""));

@@ -1025,7 +1025,7 @@ static void test_http2_writes_the_same_however_little_is_taken(void **state)
         say(PING, 0, 0, PING_BYTES); /* between */
         const struct iovec parts[] = {{body_bytes, 10}, {body_bytes, 0}, {body_bytes + 10, 20}};
         md_http2_put_head(&m.h2, &m.streams[2].h2, MD_STR("\x88"), false);
-        assert_true(md_http2_try_send(&m.h2, &m.streams[2].h2, parts, 3, 30, true, MD_STR("")));
+        assert_true(md_http2_try_send(&m.h2, &m.streams[2].h2, parts, 3, 30, true));
         (void)write_out(steps[i], SIZE_MAX);
         for (size_t j = 0; j < MD_COUNT_OF(pieces); j++) {
             assert_int_equal(pieces[j].told, 1);
@@ -1100,11 +1100,11 @@ static void test_http2_copies_small_bodies_when_windows_let_them(void **state)
     (void)state;
     struct md_http2_stream *stream = asked();
     const struct iovec large = {body_bytes, 4097};
-    assert_false(md_http2_try_send(&m.h2, stream, &large, 1, 4097, true, MD_STR("")));
+    assert_false(md_http2_try_send(&m.h2, stream, &large, 1, 4097, true));
     say(S, 0, 0, "000400000fff");
-    assert_false(md_http2_try_send(&m.h2, stream, &part, 1, 4096, true, MD_STR("")));
+    assert_false(md_http2_try_send(&m.h2, stream, &part, 1, 4096, true));
     say(S, 0, 0, "000400001000");
-    assert_true(md_http2_try_send(&m.h2, stream, &part, 1, 4096, true, MD_STR("\x88")));
+    assert_true(md_http2_try_send(&m.h2, stream, &part, 1, 4096, true));
     assert_int_equal(count_data(1, &largest, &ended), 4096);
     assert_true(ended);
     assert_true(stream->send_ended);
