@@ -122,7 +122,8 @@ struct modeld_batch {
     uint32_t input_stride;              /* bytes from one tensor to the next */
     const struct modeld_tensor *inputs; /* an optional input that was not sent is absent */
     uint32_t output_count;              /* outputs that somebody wants; 0 = all of them */
-    uint32_t reserved;
+    uint32_t padding_rows; /* behind those of the last request, so that the batch has a size that is
+                              allowed: nobody's, their outputs are dropped. The inputs hold them */
     const char *const *output_names;
 };
 
@@ -283,6 +284,9 @@ enum modeld_backend_flag {
     MODELD_BACKEND_ASYNCHRONOUS = 1 << 3, /* execute may return before the requests are finished */
     MODELD_BACKEND_TAKES_ROWS = 1 << 4,   /* reserved: gets requests' tensors ungathered */
     MODELD_BACKEND_OWN_PROCESS = 1 << 5,  /* reserved: wants to run in a worker process */
+    MODELD_BACKEND_RETRY_SAFE = 1 << 6,   /* a request that failed in a batch of several, and was
+                                             not answered, may be executed again, alone: nothing
+                                             that is done twice does harm */
 };
 
 struct modeld_backend_api {

@@ -540,9 +540,42 @@ void md_device_destroy(struct md_device *device)
     md_free(device);
 }
 
-void md_device_attach(struct md_device *device, struct md_target *target,
-                      struct md_instance *const *instances, size_t count)
+bool md_instance_reserve(struct md_instance *instance, size_t requests, struct md_error *err)
 {
+    (void)instance;
+    (void)requests;
+    (void)err;
+    return true;
+}
+
+void md_instance_deinit(struct md_instance *instance)
+{
+    (void)instance;
+}
+
+size_t md_target_recent_batches(struct md_target *target, struct md_batch_record *out, size_t max)
+{
+    (void)target;
+    (void)out;
+    (void)max;
+    return 0;
+}
+
+bool md_target_learned(struct md_target *target, size_t instance, uint32_t rows, uint64_t *mean_ns,
+                       uint64_t *high_ns, uint32_t *count)
+{
+    (void)target;
+    (void)instance;
+    (void)rows;
+    *mean_ns = *high_ns = 0;
+    *count = 0;
+    return false;
+}
+
+bool md_device_attach(struct md_device *device, struct md_target *target,
+                      struct md_instance *const *instances, size_t count, struct md_error *err)
+{
+    (void)err;
     assert(target->device == device);
     pthread_mutex_lock(&device->mutex);
     for (size_t i = count; i-- > 0;) {
@@ -557,10 +590,12 @@ void md_device_attach(struct md_device *device, struct md_target *target,
     /* Nothing is known of it yet: executors try it out. relaxed: an estimate */
     atomic_store_explicit(&target->inline_ns, 2 * device->inline_limit_ns, memory_order_relaxed);
     target->accepting = true;
+    atomic_store(&target->in_service, (uint32_t)count);
     pthread_mutex_unlock(&device->mutex);
+    return true;
 }
 
-void md_device_detach(struct md_device *device, struct md_target *target)
+bool md_device_detach(struct md_device *device, struct md_target *target)
 {
     struct md_request *request;
 
@@ -579,7 +614,9 @@ void md_device_detach(struct md_device *device, struct md_target *target)
     }
     target->idle = NULL;
     target->instance_count = 0;
+    atomic_store(&target->in_service, 0);
     pthread_mutex_unlock(&device->mutex);
+    return true;
 }
 
 bool md_device_bind(struct md_device *device, struct md_instance *instance,

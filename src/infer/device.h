@@ -37,22 +37,36 @@ struct md_instance {
 
 struct md_device_options {
     size_t executor_count;
-    struct md_budget *budget; /* shared */
+    struct md_budget *budget;    /* shared */
+    uint64_t detach_patience_ns; /* how long md_device_detach waits for instances that are out of
+                                    service; 0: 10 s */
     uint64_t
         inline_limit_ns; /* an inline execution above this goes to the executors from then on */
 };
 
 bool md_device_create(const struct md_device_options *options, struct md_device **out,
                       struct md_error *err) MD_MUST_CHECK;
-/* Ends the executors; all targets have been detached. */
+/* Ends the executors; all targets have been detached. Where an executor does not come back from a
+ * backend (detach or a trial has said so), the device stays in memory, so that the process can
+ * end. */
 void md_device_destroy(struct md_device *device);
 
-/* Opens the target, whose device this is, for requests with these instances. Loader thread. */
-void md_device_attach(struct md_device *device, struct md_target *target,
-                      struct md_instance *const *instances, size_t count);
+/* Room for batches of so many requests; once, before the instance's first trial and before it is
+ * attached. Without it batches have one request. */
+bool md_instance_reserve(struct md_instance *instance, size_t requests, struct md_error *err)
+    MD_MUST_CHECK;
+void md_instance_deinit(struct md_instance *instance);
+
+/* Opens the target, whose device this is, for requests with these instances; the list stays until
+ * detach. Loader thread. */
+bool md_device_attach(struct md_device *device, struct md_target *target,
+                      struct md_instance *const *instances, size_t count, struct md_error *err)
+    MD_MUST_CHECK;
 /* Refuses further requests, fails those that wait (UNAVAILABLE, exiting), and returns when no batch
- * of the target runs any more. Loader thread. */
-void md_device_detach(struct md_device *device, struct md_target *target);
+ * of the target runs any more. False if an instance that is out of service has not come back after
+ * a while: its backend still uses the instance, the model and the memory of requests, so that
+ * nothing of the mapping, nor of the target, may ever go. Loader thread. */
+bool md_device_detach(struct md_device *device, struct md_target *target) MD_MUST_CHECK;
 
 /* An executor of its own for a THREAD_BOUND instance; `start` runs on it before anything else,
  * `stop` as the last. False if the thread cannot be created or start returned false (err is then
@@ -67,9 +81,9 @@ bool md_device_bind(struct md_device *device, struct md_instance *instance,
                     const struct md_bound_calls *calls, struct md_error *err) MD_MUST_CHECK;
 void md_device_unbind(struct md_device *device, struct md_instance *instance);
 
-/* For request.c: queue or run; take back; one request of the instance's batch was completed (the
- * last one, or execute's return, frees the instance); memory from the calling thread's pool (from
- * the heap on foreign threads). */
+/* For request.c: queue or run; what to do about a request whose time is over; take back; one
+ * request of the instance's batch was completed (the last one, or execute's return, frees the
+ * instance); memory from the calling thread's pool (from the heap on foreign threads). */
 void md_device_submit(struct md_device *device, struct md_request *request);
 bool md_device_withdraw(struct md_device *device,
                         struct md_request *request); /* true: it was still waiting */

@@ -23,6 +23,7 @@
 #include "base/pool.h"
 #include "infer/target.h"
 #include "loop/loop.h"
+#include "policy/batcher.h"
 
 #include <modeld/backend.h>
 
@@ -53,6 +54,11 @@ struct md_responder {
     void (*response)(struct md_request *request, struct md_response *response);
     /* The last call. error is NULL on success. The dialect may free the request's memory in it. */
     void (*end)(struct md_request *request, const struct md_error *error);
+    /* Optional (NULL): the client's answer, and the only one, while the backend still works on the
+     * request: its deadline has passed, or its execution takes too long. At most once, before
+     * `end`, which has nothing to send then and still is the last call: until it nothing that the
+     * request points at may go. Without this function `end` brings that answer. */
+    void (*late)(struct md_request *request, const struct md_error *error);
 };
 
 enum md_parameter_kind {
@@ -97,7 +103,11 @@ struct md_request {
     size_t parameter_count;
     const struct md_responder *responder;
     void *dialect;
-    uint64_t begin_ns; /* first byte seen; start of the total duration */
+    uint64_t begin_ns;    /* first byte seen; start of the total duration */
+    uint64_t priority;    /* level in the queue, 1: the first; 0: the default */
+    uint64_t timeout_ns;  /* the client's own limit of the time in the queue; 0: none */
+    uint64_t deadline_ns; /* monotonic: by then the answer is wanted; 0: the target's default */
+    bool is_internal;     /* the server's own: it counts in no statistics */
 
     /* set by md_request_check */
     int64_t rows; /* batch size; 1 without a batch dimension */
@@ -105,6 +115,8 @@ struct md_request {
     /* infer's own */
     atomic_uint state;
     struct md_request *queue_next, *queue_previous;
+    struct md_waiter waiter;      /* under the device's mutex while it is submitted */
+    struct md_loop_timer timer;   /* on the home loop: the next limit of its time */
     struct md_instance *instance; /* while RUNNING */
     modeld_request handle;        /* while RUNNING: the backend's name for it */
     struct md_loop_task task;     /* carries the end to the home loop */

@@ -8,7 +8,7 @@
 #ifndef MD_INFER_SCHEDULER_H
 #define MD_INFER_SCHEDULER_H
 
-#include "base/error.h"
+#include "policy/batcher.h"
 
 struct md_request;
 struct md_scheduler;
@@ -30,7 +30,9 @@ struct md_scheduler {
     const struct md_scheduler_ops *ops;
     struct md_request *first, *last; /* in order of arrival */
     size_t length;
-    size_t length_limit; /* 0: bounded by the bytes in flight alone */
+    size_t length_limit;       /* 0: bounded by the bytes in flight alone */
+    struct md_batcher batcher; /* its config is set before the target is attached */
+    bool keeps_order;          /* answers leave in the order in which requests left the queue */
 };
 
 extern const struct md_scheduler_ops md_scheduler_default;

@@ -95,7 +95,20 @@ static uint64_t peek(const _Atomic uint64_t *counter)
 
 void md_target_sum(const struct md_target *target, struct md_target_totals *out)
 {
-    *out = (struct md_target_totals){.pending = peek(&target->pending)};
+    /* relaxed: gauges */
+    uint32_t in_service = atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)&target->in_service,
+                                               memory_order_relaxed);
+    uint32_t out_of_service = atomic_load_explicit(
+        (_Atomic uint32_t *)(uintptr_t)&target->out_of_service, memory_order_relaxed);
+
+    *out = (struct md_target_totals){.pending = peek(&target->pending),
+                                     .queue_bytes = peek(&target->pending_bytes),
+                                     .device_ns = peek(&target->device_ns),
+                                     .instances = in_service + out_of_service,
+                                     .out_of_service = out_of_service};
+    for (int start = 0; start < MD_START_COUNT; start++) {
+        out->starts[start] = peek(&target->starts[start]);
+    }
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
         out->in_flight += peek(&shard->in_flight);

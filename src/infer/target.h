@@ -12,6 +12,7 @@
 
 #include "infer/scheduler.h"
 #include "infer/tensor.h"
+#include "policy/fair.h"
 
 #include <stdatomic.h>
 
@@ -52,6 +53,17 @@ struct md_target_shard {
     char padding[MD_CACHE_LINE];
 };
 
+enum { MD_TARGET_BATCHES_KEPT = 64 };
+
+/* One of a target's last batches. */
+struct md_batch_record {
+    enum md_start start; /* why then */
+    uint32_t requests, rows, padding;
+    uint32_t failed;                           /* requests, for whatever reason */
+    uint32_t retried;                          /* requests that ran again alone */
+    uint64_t begun_ns, waited_ns, executed_ns; /* monotonic; its first request's; with retries */
+};
+
 enum md_inline_mode { MD_INLINE_AUTO, MD_INLINE_ON, MD_INLINE_OFF };
 
 struct md_target {
@@ -70,11 +82,15 @@ struct md_target {
     bool any_io;                    /* takes whatever tensors come (a backend without specs) */
     struct md_target_shard *shards; /* own, one for each loop */
     size_t shard_count;
-    struct md_device *device; /* borrow */
+    struct md_device *device;      /* borrow */
+    uint64_t deadline_default_ns;  /* of requests that bring none, from their begin on; 0: none */
+    uint64_t execution_timeout_ns; /* a longer execution fails its requests and takes its instance
+                                      out of service until the backend returns; 0: none */
 
     /* under the device's mutex */
     struct md_scheduler scheduler;
-    struct md_instance *idle; /* instances that may run a batch now */
+    struct md_fair_share share; /* weight (0 counts as 1) and band are set before it is attached */
+    struct md_instance *idle;   /* instances that may run a batch now */
     size_t instance_count;
     struct md_target *ring_next; /* in the device's ring of targets with waiting requests */
     bool in_ring;
@@ -84,6 +100,10 @@ struct md_target {
 
     /* shared */
     _Alignas(MD_CACHE_LINE) _Atomic uint64_t pending; /* queue_length for metrics */
+    _Atomic uint64_t pending_bytes;                   /* of the inputs that wait */
+    _Atomic uint64_t starts[MD_START_COUNT];          /* batches, by why they were started */
+    _Atomic uint64_t device_ns; /* time that its batches have taken, on executors and loops */
+    _Atomic uint32_t in_service, out_of_service; /* instances; both 0: not attached */
     _Atomic uint64_t
         inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
     enum md_inline_mode inline_mode; /* immutable */
@@ -116,6 +136,9 @@ struct md_target_totals {
     uint64_t failures[MD_FAILURE_COUNT];
     uint64_t inference_count, execution_count;
     uint64_t last_inference_ns; /* monotonic; 0: none yet */
+    uint64_t starts[MD_START_COUNT];
+    uint64_t queue_bytes, device_ns;
+    uint32_t instances, out_of_service; /* out of service: of the instances */
 };
 void md_target_sum(const struct md_target *target, struct md_target_totals *out);
 
@@ -130,5 +153,15 @@ void md_target_sum_phases(const struct md_target *target, struct md_phase_totals
  * none. */
 bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count,
                          uint64_t *input_ns, uint64_t *infer_ns, uint64_t *output_ns);
+
+/* The last batches that have ended, newest first; returns how many. Any thread; takes the device's
+ * mutex. */
+size_t md_target_recent_batches(struct md_target *target, struct md_batch_record *out, size_t max);
+
+/* What an instance takes for a batch of so many rows (padding included), as it has learned; false
+ * if it has not run one, or there is no such instance now. Rows beyond MD_LEARNED_SIZES count as
+ * that. Any thread; takes the device's mutex. */
+bool md_target_learned(struct md_target *target, size_t instance, uint32_t rows, uint64_t *mean_ns,
+                       uint64_t *high_ns, uint32_t *count);
 
 #endif

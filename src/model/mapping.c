@@ -93,6 +93,7 @@ static void mapping_free(struct md_mapping *mapping, const struct md_models_opti
         } else {
             stop_instance(instance);
         }
+        md_instance_deinit(instance);
         md_free(instance);
     }
     if (mapping->model) {
@@ -161,10 +162,14 @@ bool md_mapping_create(struct md_version *version, const struct md_models_option
         give_memory_back(options);
         return false;
     }
+    if (!md_device_attach(options->device, &version->target, b.mapping->instances,
+                          b.mapping->instance_count, err)) {
+        mapping_free(b.mapping, options);
+        give_memory_back(options);
+        return false;
+    }
     version->mapping = b.mapping;
     atomic_store(&version->memory_bytes, b.info->memory_bytes);
-    md_device_attach(options->device, &version->target, b.mapping->instances,
-                     b.mapping->instance_count);
     return true;
 }
 
@@ -172,7 +177,13 @@ void md_mapping_destroy(struct md_version *version, const struct md_models_optio
 {
     uint64_t held_bytes = atomic_exchange(&version->memory_bytes, 0);
 
-    md_device_detach(options->device, &version->target);
+    if (!md_device_detach(options->device, &version->target)) {
+        md_log(MD_LOG_ERROR,
+               "model '%s' version %s: an execution does not end, so that it stays in memory",
+               version->model->name.ptr, version->target.version_text.ptr);
+        version->mapping = NULL;
+        return;
+    }
     mapping_free(version->mapping, options);
     version->mapping = NULL;
     if (held_bytes >= WORTH_A_TRIM) {

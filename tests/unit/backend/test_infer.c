@@ -102,7 +102,7 @@ static void world_open(struct world *w, const struct modeld_backend_api *api, co
     w->instance->asynchronous = api->flags & MODELD_BACKEND_ASYNCHRONOUS;
     assert_int_equal(
         api->instance_create(w->model, &instance_args, &w->instance->handle, &sentence), MODELD_OK);
-    md_device_attach(w->device, w->target, &w->instance, 1);
+    assert_true(md_device_attach(w->device, w->target, &w->instance, 1, &err));
 }
 
 static void turn_until(struct world *w, const size_t *count, size_t wanted)
@@ -120,7 +120,7 @@ static void world_close(struct world *w)
     for (size_t i = 0; i < w->arena_count; i++) {
         md_arena_deinit(&w->arenas[i]);
     }
-    md_device_detach(w->device, w->target);
+    assert_true(md_device_detach(w->device, w->target));
     w->api->instance_destroy(w->instance->handle);
     w->api->model_destroy(w->model);
     md_free(w->instance);
@@ -341,19 +341,21 @@ static void test_infer_fails_what_waits_when_the_target_is_detached(void **state
     static const int32_t value = 1;
     struct world w;
     struct seen seen[3] = {0};
+    struct md_error err;
 
     (void)state;
     world_open(&w, md_builtin_identity_entry(&md_host_api), "30", false, MD_INLINE_OFF);
     for (size_t i = 0; i < 3; i++) {
         md_infer_submit(make(&w, &value, 1, &seen[i]));
     }
-    md_device_detach(w.device, w.target);
+    assert_true(md_device_detach(w.device, w.target));
     turn_until(&w, &seen[2].ends, 1);
     assert_int_equal(seen[2].reason, MD_REASON_EXITING);
     struct seen late = {0};
     md_infer_submit(make(&w, &value, 1, &late));
     assert_int_equal(late.reason, MD_REASON_NOT_READY);
-    md_device_attach(w.device, w.target, &w.instance, 1); /* as world_close expects */
+    assert_true(
+        md_device_attach(w.device, w.target, &w.instance, 1, &err)); /* as world_close expects */
     world_close(&w);
 }
 

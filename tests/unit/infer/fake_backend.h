@@ -181,12 +181,14 @@ static inline void target_init(struct fake_target *t, size_t instances, enum fak
 
 static inline void target_attach(struct fake_target *t)
 {
-    md_device_attach(world.device, &t->target, t->instances, t->count);
+    struct md_error err;
+
+    assert_true(md_device_attach(world.device, &t->target, t->instances, t->count, &err));
 }
 
 static inline void target_remove(struct fake_target *t)
 {
-    md_device_detach(world.device, &t->target);
+    assert_true(md_device_detach(world.device, &t->target));
     md_target_deinit(&t->target);
 }
 

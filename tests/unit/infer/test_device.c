@@ -213,7 +213,7 @@ static void test_device_bound_instances_live_on_their_threads(void **state)
         call_expect(&calls[i], MD_REASON_NONE);
     }
     assert_int_equal(one.fakes[0].executed + one.fakes[1].executed, MANY);
-    md_device_detach(world.device, &one.target);
+    assert_true(md_device_detach(world.device, &one.target));
     for (size_t i = 0; i < 2; i++) {
         md_device_unbind(world.device, one.instances[i]);
         assert_int_equal(bounds[i].stops, 1);
@@ -269,7 +269,7 @@ static void test_device_wakes_the_executor_that_can(void **state)
         call_submit(&calls[0], i % 2 ? &one : &other);
         call_expect(&calls[0], MD_REASON_NONE);
     }
-    md_device_detach(world.device, &one.target);
+    assert_true(md_device_detach(world.device, &one.target));
     for (size_t i = 0; i < INSTANCES_MAX; i++) {
         md_device_unbind(world.device, one.instances[i]);
     }
@@ -405,7 +405,7 @@ static void test_device_withdraws_a_target(void **state)
     submit_all(&one, 5);
     wait_until(one.fakes[0].inside == 1);
     assert_int_equal(pthread_create(&opener, NULL, open_gate_later, NULL), 0);
-    md_device_detach(world.device, &one.target);
+    assert_true(md_device_detach(world.device, &one.target));
     assert_int_equal(one.fakes[0].inside, 0); /* it waited for what ran */
     assert_int_equal(one.fakes[0].executed, 1);
     pthread_join(opener, NULL);
@@ -491,7 +491,7 @@ static void *loader(void *arg)
     while (!atomic_load(&loader_ends)) {
         target_attach(t);
         md_os_sleep_ms(1);
-        md_device_detach(world.device, &t->target);
+        (void)!md_device_detach(world.device, &t->target);
         for (size_t i = 0; i < t->count; i++) {
             atomic_fetch_add(&inside_after_detach, t->fakes[i].inside);
         }
