@@ -40,3 +40,15 @@ void md_exchange_abort(struct md_exchange *x)
 {
     x->calls->abort(x);
 }
+
+void md_exchange_hold(struct md_exchange *x)
+{
+    x->holds++;
+}
+
+void md_exchange_release(struct md_exchange *x)
+{
+    if (--x->holds == 0) {
+        x->calls->released(x);
+    }
+}

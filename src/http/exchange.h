@@ -14,6 +14,9 @@
  *
  * All memory of an answer lives in the exchange's arena or is kept alive by a cleanup of that arena
  * (unref of a block): the arena is reset after the last byte has gone out.
+ *
+ * A handler that answers while somebody else still works in that memory holds the exchange first
+ * (md_exchange_hold): the answer goes out, and arena and body stay until it is released.
  */
 #ifndef MD_HTTP_EXCHANGE_H
 #define MD_HTTP_EXCHANGE_H
@@ -106,13 +109,18 @@ struct md_exchange {
     struct md_log_context
         log; /* what it is about, as far as the handler knows; for the access log */
     bool cancelled;
+    unsigned holds; /* md_exchange_hold without md_exchange_release yet */
 
     /* Of a gRPC call, see http/grpc.h. */
     bool is_grpc;
     bool may_compress;    /* set by on_head: messages are compressed if the server is told to and
                              the client takes it */
     unsigned grpc_status; /* once it has ended: for the access log */
-    uint64_t deadline_ns; /* loop time by which the client wants its answer; 0: none */
+
+    /* Loop time by which the client wants its answer; 0: none. Set by on_head, of gRPC by the
+     * session before it. A request that has not come whole by then is refused; from on_request on
+     * it is the handler's affair, but for gRPC, see http/grpc.h. */
+    uint64_t deadline_ns;
 };
 
 /* Value of a header, or an empty view with NULL pointer. The first one, if there are several. */
@@ -149,6 +157,7 @@ struct md_exchange_calls {
     bool (*write)(struct md_exchange *x, struct md_str bytes);
     void (*end)(struct md_exchange *x);
     void (*abort)(struct md_exchange *x);
+    void (*released)(struct md_exchange *x); /* nobody holds it any more */
 };
 
 /* Answers with a body of known length. HEAD requests get the headers alone. */
@@ -166,5 +175,14 @@ void md_exchange_end(struct md_exchange *x);
 /* Instead of end: the rest cannot be produced. The connection is cut, so that nobody takes what
  * went out for the whole. */
 void md_exchange_abort(struct md_exchange *x);
+
+/* Before an answer that is complete at once (md_exchange_respond, or md_grpc_end): the exchange,
+ * its arena and its body stay until as many releases, however long after the answer and whatever
+ * becomes of the connection, which does not wait for them: over HTTP/1 it ends after the answer,
+ * over HTTP/2 the stream does. Nothing is allocated in the arena from then on; so the answer's body
+ * is copied by md_exchange_respond, is not compressed, and its headers are static. The last release
+ * may free the exchange. */
+void md_exchange_hold(struct md_exchange *x);
+void md_exchange_release(struct md_exchange *x);
 
 #endif

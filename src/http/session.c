@@ -19,6 +19,9 @@ void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
     struct md_loop *loop = session->x.loop;
 
     session->deadline_ns = timeout_ns ? md_loop_now_ns(loop) + timeout_ns : 0;
+    if (session->state == MD_SESSION_BODY && session->x.deadline_ns) {
+        session->deadline_ns = md_size_min(session->deadline_ns, session->x.deadline_ns);
+    }
     /* The timer fires at the earliest deadline that was set and looks again: no heap work for each
      * request. */
     if (session->deadline_ns &&
@@ -43,6 +46,11 @@ static void refuse_late(struct md_session *session, bool short_of_memory)
     if (session->answered) { /* the rest of the body was to be dropped: not at any price */
         session->close_after = session->early = true;
         md_session_begin_reply(session);
+        return;
+    }
+    const uint64_t wanted_ns = session->state == MD_SESSION_BODY ? session->x.deadline_ns : 0;
+    if (wanted_ns && wanted_ns <= md_loop_now_ns(session->x.loop)) {
+        md_session_refuse(session, 504, MD_REFUSAL_DEADLINE, MD_SESSION_TOO_LATE);
         return;
     }
     unsigned status = short_of_memory ? 503 : 408;
@@ -124,8 +132,8 @@ static void session_free(struct md_session *session)
 
 void md_session_release_when_unused(struct md_session *session)
 {
-    if (session->state == MD_SESSION_CLOSED && !session->handler_has_it && !session->running &&
-        !session->pinned && !session->task_pending) {
+    if (session->state == MD_SESSION_CLOSED && !session->handler_has_it && !session->x.holds &&
+        !session->running && !session->pinned && !session->task_pending) {
         session_free(session);
     }
 }
@@ -328,6 +336,7 @@ static void begin_exchange(struct md_session *session)
     x->body_max = session->config->max_body_bytes;
     x->body_lead = 0;
     x->cancelled = false;
+    x->deadline_ns = 0;
     session->answered = session->handler_has_it = session->discard = session->close_after = false;
     session->streaming = session->stream_ended = session->early = false;
     session->awaited = false;

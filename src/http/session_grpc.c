@@ -39,7 +39,6 @@ bool md_grpc_begin(struct md_call *call)
             return false;
         }
         x->deadline_ns = x->begin_ns + timeout_ns;
-        md_http2_session_watch(call->session, x->deadline_ns);
     }
     if (request->grpc_encoding.len && !md_str_eq(request->grpc_encoding, MD_STR("identity")) &&
         !md_coding_from_name(request->grpc_encoding, &coding)) {
@@ -498,7 +497,7 @@ void md_grpc_out_of_time(struct md_call *call)
     struct md_error err;
     const bool was_pinned = md_call_pin(call);
 
-    (void)md_error_set(&err, MD_REASON_DEADLINE, "Deadline Exceeded");
+    (void)md_error_set(&err, MD_REASON_DEADLINE, MD_SESSION_TOO_LATE);
     call->discards = true;
     md_grpc_put_end(call, &err);
     md_call_cancel(call);

@@ -254,8 +254,8 @@ static void session_close(struct md_http2_session *session)
 /* Frees a session that is closed, once nobody needs it any more. */
 static void session_release(struct md_http2_session *session)
 {
-    if (session->conn || session->running || session->h2.stream_count || session->flush_pending ||
-        session->work_pending) {
+    if (session->conn || session->running || session->h2.stream_count || session->held_count ||
+        session->flush_pending || session->work_pending) {
         return;
     }
     md_session_unlink(session->list, &session->link);

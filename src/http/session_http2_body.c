@@ -493,6 +493,7 @@ static void begin_request(struct md_call *call, bool ends)
             x->handler->on_head(x);
         }
     }
+    md_http2_session_watch(call->session, x->deadline_ns);
     begin_body(call, ends);
 }
 

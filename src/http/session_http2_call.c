@@ -82,31 +82,49 @@ static void log_call(struct md_call *call)
     }
 }
 
-static void call_free(struct md_call *call)
+/* The session has nothing to do any more when its last call is over after its connection. */
+static void release_soon(struct md_http2_session *session)
+{
+    if (!session->h2.stream_count && !session->conn && !session->running) {
+        md_http2_session_work_soon(session); /* nobody else comes by */
+    }
+}
+
+/* The stream is over: all of the call that is not its exchange's memory goes. */
+static void call_leave(struct md_call *call)
 {
     struct md_http2_session *session = call->session;
-    struct md_arena arena;
 
+    call->has_left = true;
+    session->held_count++;
     log_call(call);
+    call->x.peer = ""; /* the connection may go before it */
     md_http2_forget(&session->h2, &call->stream);
     md_call_end_wait(call);
-    md_call_release_body(call);
     md_bytes_deinit(&call->backlog);
     md_bytes_deinit(&call->trailers);
     md_unpack_deinit(&call->unpack);
     md_pack_deinit(&call->pack);
+    if (session->h2.stream_count == 0 && session->conn) {
+        session->idle_ns = md_loop_now_ns(session->loop);
+        (void)md_http2_session_watch_for(session, session->config->idle_timeout_ns);
+    }
+}
+
+static void call_free(struct md_call *call)
+{
+    struct md_http2_session *session = call->session;
     struct md_http2_head *head = call->head;
+    struct md_arena arena;
+
+    session->held_count--;
+    md_call_release_body(call);
     arena = call->x.arena; /* the call lies in it: its cleanups still find it */
     md_arena_reset(&arena);
     md_arena_cache_take_back(md_loop_arenas(session->loop), &arena);
     md_http2_head_unref(head);
     md_pool_uncount(md_loop_pool(session->loop), CALL_BYTES);
-    if (session->h2.stream_count == 0 && !session->conn && !session->running) {
-        md_http2_session_work_soon(session); /* nobody else comes by */
-    } else if (session->h2.stream_count == 0) {
-        session->idle_ns = md_loop_now_ns(session->loop);
-        (void)md_http2_session_watch_for(session, session->config->idle_timeout_ns);
-    }
+    release_soon(session);
 }
 
 void md_call_settle(struct md_call *call)
@@ -117,7 +135,12 @@ void md_call_settle(struct md_call *call)
         !(stream->send_ended || stream->was_reset)) {
         return;
     }
-    call_free(call);
+    if (!call->has_left) {
+        call_leave(call);
+    }
+    if (!call->x.holds) {
+        call_free(call);
+    }
 }
 
 void md_call_sent(void *arg, struct md_http2_stream *stream)

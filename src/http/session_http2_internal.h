@@ -5,8 +5,8 @@
  * (what they answer), session_grpc.c (gRPC).
  *
  * A call is a stream's exchange. Its memory is its own arena's first chunk. It is freed when its
- * stream is over (all has been written, or it was reset) and its handler has answered; a handler
- * may answer from inside its callbacks, so these run `pinned`.
+ * stream is over (all has been written, or it was reset), its handler has answered, and nobody
+ * holds its exchange; a handler may answer from inside its callbacks, so these run `pinned`.
  *
  *      RECEIVING --> UNPACKING --> WORKING --> PACKING --> REPLYING
  *        ^  |                        ^
@@ -90,6 +90,7 @@ struct md_call {
     uint64_t send_seen;   /* of them that had left when this was set */
     struct md_call *work_next;
     bool has_work; /* in the session's list of those that go on in the next turn */
+    bool has_left; /* its stream is over; it is there for those who hold its exchange */
 };
 
 struct md_http2_session {
@@ -126,6 +127,7 @@ struct md_http2_session {
     uint64_t probe_ns;      /* our PING that is not answered; 0: none */
     uint64_t going_ns;      /* the first GOAWAY */
     uint64_t idle_ns;       /* no call since */
+    size_t held_count;      /* calls that have left and are held: they are not in h2 any more */
     unsigned starved_count; /* calls that wait for memory */
     uint64_t retry_ns;      /* when they try again */
     uint64_t stall_ns;      /* output that does not go out since; 0: it does */
@@ -191,7 +193,7 @@ void md_http2_session_work_soon(struct md_http2_session *session);
 void md_call_step(struct md_call *call);
 /* The call goes on in the next turn: a slice of work, or its backlog. */
 void md_call_work_soon(struct md_call *call);
-/* Looks whether the call is over, and frees it. */
+/* Looks whether the call is over, and frees it unless it is held. */
 void md_call_settle(struct md_call *call);
 /* Nobody waits for the answer any more. */
 void md_call_cancel(struct md_call *call);

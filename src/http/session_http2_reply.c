@@ -241,7 +241,7 @@ static void reply(struct md_call *call, const struct iovec *parts, size_t part_c
     }
     if (md_http2_try_send(h2, &call->stream, parts, part_count, total, true)) {
         call->sent_bytes += total;
-    } else if (md_call_send(call, parts, part_count, false, NULL, NULL)) {
+    } else if (md_call_send(call, parts, part_count, call->x.holds > 0, NULL, NULL)) {
         md_http2_finish(h2, &call->stream, MD_STR(""));
     }
 }
@@ -260,7 +260,7 @@ static bool begin_pack(struct md_call *call)
     enum md_coding coding;
     struct md_error err;
 
-    if (!call->response.may_compress || !accept.len || is_head(call) ||
+    if (!call->response.may_compress || !accept.len || is_head(call) || call->x.holds ||
         !md_coding_choose(accept, &coding) ||
         !md_pack_begin(&call->pack, coding, md_call_pool(call), &err)) {
         return false;
@@ -420,17 +420,24 @@ static void stream_abort(struct md_exchange *x)
     handler_is_done(call);
 }
 
+static void released(struct md_exchange *x)
+{
+    md_call_settle(md_call_of(x));
+}
+
 const struct md_exchange_calls md_call_calls = {.respond = respond,
                                                 .begin = stream_begin,
                                                 .write = stream_write,
                                                 .end = stream_end,
-                                                .abort = stream_abort};
+                                                .abort = stream_abort,
+                                                .released = released};
 
 /* --- refusals -------------------- */
 
 static const unsigned refusal_status[] = {
     [MD_REFUSAL_MALFORMED] = 400, [MD_REFUSAL_HEADER_SIZE] = 431, [MD_REFUSAL_BODY_SIZE] = 413,
     [MD_REFUSAL_TIMEOUT] = 408,   [MD_REFUSAL_MEMORY] = 503,      [MD_REFUSAL_ENCODING] = 501,
+    [MD_REFUSAL_DEADLINE] = 504,
 };
 
 static void refuse_plain(struct md_call *call, unsigned cause, const struct md_error *err)

@@ -121,10 +121,20 @@ static void look_at_reader(struct md_call *call, struct clock *clock)
     }
 }
 
+/* The client wants no answer any more. */
+static void out_of_time(struct md_call *call)
+{
+    if (call->x.is_grpc) {
+        md_grpc_out_of_time(call);
+    } else if (call->state == MD_CALL_RECEIVING || call->state == MD_CALL_UNPACKING) {
+        md_call_refuse_for(call, MD_REFUSAL_DEADLINE, MD_REASON_DEADLINE, MD_SESSION_TOO_LATE);
+    }
+}
+
 static void look_at_call(struct md_call *call, struct clock *clock)
 {
     if (call->x.deadline_ns && !call->answered && is_due(clock, 0, call->x.deadline_ns)) {
-        md_grpc_out_of_time(call);
+        out_of_time(call);
     }
     if (is_due(clock, 0, call->deadline_ns)) {
         request_is_late(call);

@@ -31,6 +31,8 @@ enum {
     MD_SESSION_BULK_BYTES = 32 * 1024,   /* of a turn: more is part of something large */
 };
 
+#define MD_SESSION_TOO_LATE "Deadline Exceeded" /* as gRPC says it */
+
 enum md_session_state {
     MD_SESSION_HEAD,
     MD_SESSION_BODY,
@@ -76,7 +78,8 @@ struct md_session {
     size_t unsent_bytes; /* in the socket when it was last looked at */
     unsigned retry_ms;   /* of the next wait for memory; 0: the first */
     struct md_http_response response;
-    struct md_bytes head; /* of the response; kept for the next */
+    struct iovec held_part; /* the body of an answer of an exchange that is held, in `stream` */
+    struct md_bytes head;   /* of the response; kept for the next */
     size_t head_at;
     const struct iovec *reply_parts; /* borrow: the response's, or of `pack` */
     size_t reply_part_count, part_at, part_offset;
@@ -144,6 +147,8 @@ void md_session_begin_body(struct md_session *session);
 /* Turns session->response into bytes. */
 void md_session_begin_reply(struct md_session *session);
 void md_session_release_body(struct md_session *session);
+/* Gives back what the exchange had, once its answer has gone out. */
+void md_session_reset_exchange(struct md_session *session);
 /* Whether something of the answer has reached the peer since this was last asked. */
 bool md_session_peer_reads(struct md_session *session);
 void md_session_drop_buffer(struct md_session *session);
@@ -154,7 +159,8 @@ enum md_refusal {
     MD_REFUSAL_BODY_SIZE,
     MD_REFUSAL_TIMEOUT,
     MD_REFUSAL_MEMORY,
-    MD_REFUSAL_ENCODING
+    MD_REFUSAL_ENCODING,
+    MD_REFUSAL_DEADLINE, /* the client's own */
 };
 
 static inline void md_counter_add(_Atomic uint64_t *counter, uint64_t amount)

@@ -54,11 +54,30 @@ void md_session_refuse(struct md_session *session, unsigned status, unsigned cau
 
 /* --- from the handler -------------------- */
 
+/* The arena is somebody else's: the answer goes without it, and nothing follows it. */
+static void copy_answer(struct md_session *session)
+{
+    struct md_http_response *response = &session->response;
+
+    md_bytes_clear(&session->stream);
+    for (size_t i = 0; i < response->part_count; i++) {
+        md_bytes_append(&session->stream, response->parts[i].iov_base, response->parts[i].iov_len);
+    }
+    session->held_part = (struct iovec){session->stream.data, session->stream.len};
+    response->parts = &session->held_part;
+    response->part_count = !session->stream.failed; /* without memory: the status alone */
+    response->may_compress = false;
+    session->close_after = true;
+}
+
 static void note_answer(struct md_session *session, const struct md_http_response *response)
 {
     session->response = *response;
     session->answered = true;
     session->close_after |= response->close;
+    if (session->x.holds) {
+        copy_answer(session);
+    }
 }
 
 static struct md_session *session_of(struct md_exchange *x)
@@ -183,6 +202,16 @@ static void stream_end(struct md_exchange *x)
     md_session_run(session);
 }
 
+static void released(struct md_exchange *x)
+{
+    struct md_session *session = session_of(x);
+
+    if (session->state == MD_SESSION_LINGER) { /* its answer has gone out */
+        md_session_reset_exchange(session);
+    }
+    md_session_release_when_unused(session);
+}
+
 static void stream_abort(struct md_exchange *x)
 {
     struct md_session *session = session_of(x);
@@ -200,7 +229,8 @@ const struct md_exchange_calls md_session_calls = {.respond = respond,
                                                    .begin = stream_begin,
                                                    .write = stream_write,
                                                    .end = stream_end,
-                                                   .abort = stream_abort};
+                                                   .abort = stream_abort,
+                                                   .released = released};
 
 /* --- head -------------------- */
 
@@ -421,6 +451,13 @@ static void advance(struct md_session *session, size_t sent)
     session->stream_at += sent;
 }
 
+void md_session_reset_exchange(struct md_session *session)
+{
+    md_arena_reset(&session->x.arena);
+    md_arena_cache_take_back(md_loop_arenas(session->x.loop), &session->x.arena);
+    md_session_release_body(session);
+}
+
 /* The whole answer has gone out. */
 static void end_exchange(struct md_session *session)
 {
@@ -435,9 +472,9 @@ static void end_exchange(struct md_session *session)
     /* Who did not ask for the end may have sent more: a reset would take the answer with it. */
     bool linger = session->close_after && (session->early || session->request.keep_alive ||
                                            (session->in && session->in_at < session->in_end));
-    md_arena_reset(&x->arena);
-    md_arena_cache_take_back(md_loop_arenas(x->loop), &x->arena);
-    md_session_release_body(session);
+    if (!x->holds) {
+        md_session_reset_exchange(session);
+    }
     md_bytes_deinit(&session->stream); /* an idle connection keeps no more than a head */
     session->handler_has_it = session->answered = session->streaming = false;
     session->deadline_ns = 0;

@@ -127,6 +127,18 @@ void md_exchange_abort(struct md_exchange *x)
     ((struct fake_exchange *)(void *)x)->aborts++;
 }
 
+void md_exchange_hold(struct md_exchange *x)
+{
+    x->holds++;
+}
+
+void md_exchange_release(struct md_exchange *x)
+{
+    if (x->holds-- == 0) {
+        abort();
+    }
+}
+
 /* --- models
  * -------------------------------------------------------------------------------------------------------
  */

@@ -258,6 +258,65 @@ static void on_hold(struct md_exchange *x)
     rig_now->held = x;
 }
 
+/* What somebody else still reads and writes while the client has its answer. */
+struct late {
+    char bytes[2000];
+};
+
+static void on_late(struct md_exchange *x)
+{
+    struct late *late = md_arena_alloc(&x->arena, sizeof *late);
+
+    rig_now->requests++;
+    if (!late || !md_arena_on_reset(&x->arena, count_cleanup, &rig_now->cleanups)) {
+        respond_text(x, 503, MD_STR("out of memory"));
+        return;
+    }
+    rig_now->cleanups--;
+    memset(late->bytes, 'L', sizeof late->bytes);
+    x->dialect = late;
+    rig_now->held = x;
+}
+
+static inline bool late_is_whole(const struct md_exchange *x)
+{
+    const struct late *late = x->dialect;
+    bool is_whole = true;
+
+    for (size_t i = 0; i < sizeof late->bytes; i++) {
+        is_whole = is_whole && late->bytes[i] == 'L';
+    }
+    for (size_t i = 0; i < x->body.len; i++) {
+        is_whole = is_whole && x->body.ptr[i] == 'b';
+    }
+    return is_whole;
+}
+
+#define LATE_TEXT "{\"error\":\"it takes too long\"}"
+
+/* The answer to on_late; the exchange is held then. None of its memory is touched for it. */
+static inline struct md_exchange *late_answer(struct rig *rig)
+{
+    static const struct md_http_header retry = {MD_STR("Retry-After"), MD_STR("1")};
+    struct md_exchange *x = rig->held;
+    char text[] = LATE_TEXT;
+    const struct iovec parts[] = {{text, 10}, {NULL, 0}, {text + 10, sizeof text - 11}};
+    const struct md_arena before = x->arena;
+
+    rig->held = NULL;
+    md_exchange_hold(x);
+    md_exchange_respond(x, &(struct md_http_response){.status = 504,
+                                                      .content_type = "application/json",
+                                                      .headers = &retry,
+                                                      .header_count = 1,
+                                                      .parts = parts,
+                                                      .part_count = MD_COUNT_OF(parts),
+                                                      .may_compress = true});
+    memset(text, '#', sizeof text);
+    assert_memory_equal(&before, &x->arena, sizeof before);
+    return x;
+}
+
 static void on_cancel(struct md_exchange *x)
 {
     assert_true(x->cancelled);
@@ -276,6 +335,11 @@ static void refuse_at_head(struct md_exchange *x)
 static void lead_ten(struct md_exchange *x)
 {
     x->body_lead = 10;
+}
+
+static void within_a_second(struct md_exchange *x)
+{
+    x->deadline_ns = x->begin_ns + MD_NS_PER_S;
 }
 
 static void at_most_hundred(struct md_exchange *x)
@@ -345,6 +409,8 @@ static void rig_route(void *arg, struct md_exchange *x)
         {"/hundred", {.on_head = at_most_hundred, .on_request = on_echo}},
         {"/big", {.on_request = on_big}},
         {"/slow", {.on_request = on_hold, .on_cancel = on_cancel}},
+        {"/soon", {.on_head = within_a_second, .on_request = on_echo}},
+        {"/late", {.on_request = on_late, .on_cancel = on_cancel}},
         {"/refuse", {.on_head = refuse_at_head, .on_request = on_get}},
         {"/stream", {.on_request = on_stream}},
         {"/stream-at-once", {.on_request = on_stream_at_once}},

@@ -497,8 +497,8 @@ static void test_session_refusals_have_names(void **state)
 {
     (void)state;
     assert_string_equal(md_http_refusal_name(MD_REFUSAL_MALFORMED), "malformed");
-    assert_string_equal(md_http_refusal_name(MD_REFUSAL_ENCODING), "encoding");
-    assert_null(md_http_refusal_name(MD_REFUSAL_ENCODING + 1));
+    assert_string_equal(md_http_refusal_name(MD_REFUSAL_DEADLINE), "deadline");
+    assert_null(md_http_refusal_name(MD_REFUSAL_DEADLINE + 1));
 }
 
 /* --- torture -------------------- */
