@@ -1,7 +1,8 @@
 /*
- * Model configurations: what parses prints as JSON that parses again to the same JSON.
+ * Model configurations: what parses prints as JSON that parses again to the same JSON, and is
+ * judged alike in both spellings.
  */
-#include "config/schema.h"
+#include "config/model_config.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static struct md_diagnostics diagnostics;
+    static struct md_diagnostics diagnostics, more;
     struct md_arena arena = {0};
     struct md_message *message, *again;
     struct md_bytes first = {0}, second = {0};
@@ -24,6 +25,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         if (md_message_parse_json(md_bytes_view(&first), "json", again, &arena, &diagnostics)) {
             md_message_print_json(again, &second);
             if (!md_str_eq(md_bytes_view(&first), md_bytes_view(&second))) {
+                abort();
+            }
+            md_diagnostics_init(&more, &arena);
+            if (md_model_config_validate(message, &diagnostics) !=
+                    md_model_config_validate(again, &more) &&
+                diagnostics.error_count < MD_DIAGNOSTICS_MAX) {
                 abort();
             }
         }

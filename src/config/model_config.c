@@ -3,54 +3,10 @@
  */
 #include "config/model_config.h"
 
-#include <stdarg.h>
-#include <stdio.h>
+#include "config/model_config_internal.h"
+#include "config/model_parameter.h"
+
 #include <stdlib.h>
-
-enum { NEAR_EDITS = 3 };
-
-const struct md_model_parameter md_model_parameters[] = {
-    {"modeld_inline",
-     {"auto", "on", "off", NULL},
-     "run the model on the thread of the connection that asks, without a hop to an executor"},
-    {NULL, {NULL}, NULL},
-};
-
-/* An error at the place of a field's first value. */
-static void complain(struct md_diagnostics *diagnostics, const struct md_message *message,
-                     const char *field, const char *format, ...) MD_PRINTF(4, 5);
-
-static void complain(struct md_diagnostics *diagnostics, const struct md_message *message,
-                     const char *field, const char *format, ...)
-{
-    int index = md_message_field(message->desc, md_str_of(field));
-    const struct md_field_values *values = &message->fields[index];
-    bool here = values->count && values->line;
-    char text[512];
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    (void)md_diagnose(diagnostics, MD_SEVERITY_ERROR, here ? values->file : message->file,
-                      here ? values->line : message->line, 0, "%s", text);
-}
-
-static const struct md_message *item(const struct md_message *message, const char *field,
-                                     size_t index)
-{
-    return md_message_get(message, field, index).as.message;
-}
-
-static struct md_str text_of(const struct md_message *message, const char *field)
-{
-    return md_message_get(message, field, 0).as.string;
-}
-
-static int64_t integer_of(const struct md_message *message, const char *field, size_t index)
-{
-    return md_message_get(message, field, index).as.integer;
-}
 
 /* --- names -------------------- */
 
@@ -87,17 +43,23 @@ static void check_plain_name(const struct md_message *config, const char *field,
     }
 }
 
-/* A file name that leads nowhere but down. */
-static void check_file_name(const struct md_message *message, const char *field,
-                            struct md_diagnostics *diagnostics)
+bool md_model_config_is_inside(struct md_str path)
 {
-    struct md_str path = text_of(message, field), rest = path, piece;
+    struct md_str rest = path, piece;
     bool inside = !md_str_starts_with(path, MD_STR("/"));
 
     while (md_str_split(&rest, '/', &piece)) {
         inside = inside && !md_str_eq_c(piece, "..");
     }
-    if (!inside) {
+    return inside;
+}
+
+static void check_file_name(const struct md_message *message, const char *field,
+                            struct md_diagnostics *diagnostics)
+{
+    struct md_str path = text_of(message, field);
+
+    if (!md_model_config_is_inside(path)) {
         complain(diagnostics, message, field, "%s '%.*s' must lie inside the model's folder", field,
                  MD_STR_ARG(path));
     }
@@ -207,74 +169,11 @@ static void check_version_policy(const struct md_message *config,
     }
 }
 
-static void check_batching(const struct md_message *config, struct md_diagnostics *diagnostics)
+static void check_batch_size(const struct md_message *config, struct md_diagnostics *diagnostics)
 {
-    const struct md_message *dynamic = md_message_child(config, "dynamic_batching");
-    int64_t max = integer_of(config, "max_batch_size", 0);
-
-    if (max < 0) {
+    if (integer_of(config, "max_batch_size", 0) < 0) {
         complain(diagnostics, config, "max_batch_size", "max_batch_size must not be negative");
     }
-    for (size_t i = 0; i < md_message_count(dynamic, "preferred_batch_size"); i++) {
-        int64_t size = integer_of(dynamic, "preferred_batch_size", i);
-        if (size < 1 || (max > 0 && size > max)) {
-            complain(diagnostics, dynamic, "preferred_batch_size",
-                     "preferred_batch_size %lld does not lie between 1 and max_batch_size",
-                     (long long)size);
-        }
-    }
-}
-
-/* --- parameters -------------------- */
-
-struct md_str md_model_config_parameter(const struct md_message *config, struct md_str key)
-{
-    for (size_t i = 0; i < md_message_count(config, "parameters"); i++) {
-        const struct md_message *entry = item(config, "parameters", i);
-        if (md_str_eq(text_of(entry, "key"), key)) {
-            return text_of(md_message_child(entry, "value"), "string_value");
-        }
-    }
-    return MD_STR("");
-}
-
-static void check_value(const struct md_message *entry, const struct md_model_parameter *parameter,
-                        struct md_diagnostics *diagnostics)
-{
-    struct md_str value = text_of(md_message_child(entry, "value"), "string_value");
-    char list[128] = "";
-    size_t n = 0;
-
-    for (size_t i = 0; parameter->values[i]; i++) {
-        if (md_str_eq_c(value, parameter->values[i])) {
-            return;
-        }
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "",
-                              parameter->values[i]);
-    }
-    complain(diagnostics, entry, "value", "parameter '%s' has no value '%.*s'; there are %s",
-             parameter->name, MD_STR_ARG(value), list);
-}
-
-static void check_parameter(const struct md_message *entry, struct md_diagnostics *diagnostics)
-{
-    struct md_str key = text_of(entry, "key");
-    const char *nearest = NULL;
-    unsigned best = NEAR_EDITS + 1;
-
-    for (const struct md_model_parameter *known = md_model_parameters; known->name; known++) {
-        unsigned distance = md_str_distance(key, md_str_of(known->name), best);
-        if (distance == 0) {
-            check_value(entry, known, diagnostics);
-            return;
-        }
-        if (distance < best) {
-            best = distance;
-            nearest = known->name;
-        }
-    }
-    complain(diagnostics, entry, "key", "unknown parameter '%.*s'%s%s%s", MD_STR_ARG(key),
-             nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 bool md_model_config_validate(const struct md_message *config, struct md_diagnostics *diagnostics)
@@ -285,16 +184,15 @@ bool md_model_config_validate(const struct md_message *config, struct md_diagnos
     check_plain_name(config, "backend", diagnostics);
     check_plain_name(config, "runtime", diagnostics);
     check_file_name(config, "default_model_filename", diagnostics);
-    check_batching(config, diagnostics);
+    check_batch_size(config, diagnostics);
     check_tensors(config, "input", diagnostics);
     check_tensors(config, "output", diagnostics);
     check_instance_groups(config, diagnostics);
     check_version_policy(config, diagnostics);
+    md_model_config_check_batching(config, diagnostics);
+    md_model_config_check_warmup(config, diagnostics);
     for (size_t i = 0; i < md_message_count(config, "parameters"); i++) {
-        const struct md_message *entry = item(config, "parameters", i);
-        if (md_str_starts_with(text_of(entry, "key"), MD_STR("modeld_"))) {
-            check_parameter(entry, diagnostics);
-        }
+        md_model_parameter_check(item(config, "parameters", i), diagnostics);
     }
     return diagnostics->error_count == before;
 }

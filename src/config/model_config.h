@@ -1,6 +1,5 @@
 /*
- * A model's configuration beyond its form: what the values may be, and the parameters that are
- * ours.
+ * A model's configuration beyond its form: what the values may be.
  *
  * No state; any thread.
  */
@@ -9,26 +8,24 @@
 
 #include "config/schema.h"
 
-/* An entry of `parameters` whose key begins with "modeld_". */
-struct md_model_parameter {
-    const char *name;
-    const char *values[4]; /* what it may be, ended by NULL */
-    const char *help;
-};
+/* What the batcher can hold (policy/batcher.h). */
+enum { MD_PRIORITY_LEVELS_MAX = 64, MD_PREFERRED_SIZES_MAX = 32 };
 
-/* Ended by a NULL name. */
-extern const struct md_model_parameter md_model_parameters[];
+/* Folder of a model that holds the files of model_warmup. */
+#define MD_WARMUP_FOLDER "warmup"
 
-/* Value of a key of `parameters`; empty when it is not set. */
-struct md_str md_model_config_parameter(const struct md_message *config, struct md_str key);
+/* "warm-up sample 'NAME'", or its number (index + 1) where it has no name; cut to size. */
+void md_model_config_warmup_title(const struct md_message *sample, size_t index, char *out,
+                                  size_t size);
 
 /* True for names that are one folder: no '/', no control bytes, not "." or "..". */
 bool md_model_name_is_valid(struct md_str name);
 
 /* Reports every value that no model can have, with its place, and returns false if there was any:
  * names, tensors and their dims, file names that lead out of the model's folder, instance groups,
- * version policy, preferred batch sizes, unknown modeld_ parameters. What depends on the model, the
- * backend or the machine is not judged here. Out of memory is reported, too. */
+ * version policy, batching and queue policies, samples of model_warmup, parameters of ours
+ * (config/model_parameter.h). What has no effect where it stands is a warning. What depends on the
+ * model, the backend or the machine is not judged here. Out of memory is reported, too. */
 bool md_model_config_validate(const struct md_message *config, struct md_diagnostics *diagnostics)
     MD_MUST_CHECK;
 

@@ -34,8 +34,7 @@ bool md_option_is_fine(const struct md_option *option, struct md_str value)
     return md_str_eq_nocase(value, md_str_of(option->fine));
 }
 
-/* "64M", "64MB", "64MiB" and "67108864" are the same. */
-static bool read_size(struct md_str value, uint64_t *out)
+bool md_option_read_size(struct md_str value, uint64_t *out)
 {
     static const char units[] = "KMGT";
     unsigned shift = 0;
@@ -67,8 +66,8 @@ static bool is_in_range(const char *range, uint64_t value)
     const char *dots = strstr(range, "..");
     uint64_t low, high;
 
-    return read_size(md_str_make(range, (size_t)(dots - range)), &low) &&
-           read_size(md_str_of(dots + 2), &high) && value >= low && value <= high;
+    return md_option_read_size(md_str_make(range, (size_t)(dots - range)), &low) &&
+           md_option_read_size(md_str_of(dots + 2), &high) && value >= low && value <= high;
 }
 
 static bool store_number(const struct md_option *option, struct md_str value, uint64_t *out,
@@ -77,7 +76,7 @@ static bool store_number(const struct md_option *option, struct md_str value, ui
     bool is_size = option->kind == MD_OPTION_SIZE;
     uint64_t number;
 
-    if (!(is_size ? read_size(value, &number) : md_str_to_u64(value, &number)) ||
+    if (!(is_size ? md_option_read_size(value, &number) : md_str_to_u64(value, &number)) ||
         !is_in_range(option->range, number)) {
         return md_error_set(err, MD_REASON_INVALID_ARGUMENT, "must be a %s in %s, got '%.*s'",
                             is_size ? "size (such as 64M)" : "number", option->range,

@@ -9,6 +9,9 @@
 /* true/false, 1/0, yes/no, on/off, in any case. */
 bool md_option_read_bool(struct md_str value, bool *out) MD_MUST_CHECK;
 
+/* "64M", "64MB", "64MiB" and "67108864" are the same; K, M, G, T. */
+bool md_option_read_size(struct md_str value, uint64_t *out) MD_MUST_CHECK;
+
 /* Whether the value asks for what is the case anyway. */
 bool md_option_is_fine(const struct md_option *option, struct md_str value);
 

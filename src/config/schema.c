@@ -4,6 +4,8 @@
 #include "config/schema.h"
 
 #include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 /* A name is near another when no more than these edits lie between, fewer for short names. */
 static unsigned near_edits(struct md_str name)
@@ -427,4 +429,20 @@ void md_message_list_support(const struct md_message *message, enum md_support s
             list_field(&visit, message, i);
         }
     }
+}
+
+void md_message_diagnose(const struct md_message *message, const char *field,
+                         enum md_severity severity, struct md_diagnostics *diagnostics,
+                         const char *format, ...)
+{
+    const struct md_field_values *values = values_of(message, field);
+    bool here = values->count && values->line;
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    (void)md_diagnose(diagnostics, severity, here ? values->file : message->file,
+                      here ? values->line : message->line, 0, "%s", text);
 }

@@ -147,6 +147,11 @@ void md_message_report_support(const struct md_message *message, enum md_severit
 void md_message_list_support(const struct md_message *message, enum md_support support,
                              struct md_bytes *out);
 
+/* Reports at the place of the field's first value, or of the message where it has none. */
+void md_message_diagnose(const struct md_message *message, const char *field,
+                         enum md_severity severity, struct md_diagnostics *diagnostics,
+                         const char *format, ...) MD_PRINTF(5, 6);
+
 /* The readers fill an empty message. They report all errors of the text, up to
  * MD_MESSAGE_ERRORS_MAX, with file and line, and return false if there was any (or no memory). A
  * single field that is set twice is an error, as are two fields of a oneof; strings are UTF-8

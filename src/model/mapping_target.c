@@ -7,7 +7,7 @@
 #include "model/mapping_internal.h"
 
 #include "base/log.h"
-#include "config/model_config.h"
+#include "config/model_parameter.h"
 #include "model/model_check.h"
 
 #include <stdarg.h>
@@ -287,7 +287,7 @@ bool md_mapping_complete_groups(struct md_mapping_build *b)
 
 static enum md_inline_mode inline_mode(const struct md_mapping_build *b)
 {
-    struct md_str mode = md_model_config_parameter(b->config, MD_STR("modeld_inline"));
+    struct md_str mode = md_model_parameter_choice(b->config, MD_STR("modeld_inline"));
 
     if (!mode.len) {
         mode = md_str_of(b->options->options->inline_mode);

@@ -21,7 +21,7 @@ def index(server):
 
 def test_check_config_says_what_becomes_of_each_model(tmp_path):
     write_model(tmp_path, "plain", identity_config(), versions=(1, 2, 3))
-    write_model(tmp_path, "mixed", identity_config(extra="dynamic_batching { }\nversion_policy { all { } }\n"
+    write_model(tmp_path, "mixed", identity_config(extra="response_cache { }\nversion_policy { all { } }\n"
                 "instance_group { count: 2 host_policy: \"x\" }"), versions=(1, 2))
     write_model(tmp_path, "refused", identity_config(extra="ensemble_scheduling { }"))
     status, wrong, there = check(folder=tmp_path)
@@ -29,14 +29,14 @@ def test_check_config_says_what_becomes_of_each_model(tmp_path):
     assert there == (
         f"model 'mixed': versions 1, 2, {tmp_path}/mixed/config.pbtxt\n"
         "  supported: backend, version_policy, input, output, instance_group\n"
-        "  ignored: dynamic_batching, host_policy\n"
+        "  ignored: host_policy, response_cache\n"
         f"model 'plain': version 3, {tmp_path}/plain/config.pbtxt\n"
         "  supported: backend, input, output\n"
         f"model 'refused': unusable, version 1, {tmp_path}/refused/config.pbtxt\n"
         "  supported: backend, input, output\n"
         "  refused: ensemble_scheduling\n"
         "3 models, 1 errors, 0 warnings\n")
-    assert f"{tmp_path}/mixed/config.pbtxt:5: note: 'dynamic_batching' in ModelConfig has no effect" in wrong
+    assert f"{tmp_path}/mixed/config.pbtxt:5: note: 'response_cache' in ModelConfig has no effect" in wrong
     assert f"{tmp_path}/refused/config.pbtxt:5: error: 'ensemble_scheduling' in ModelConfig is not supported" in wrong
 
 

@@ -64,6 +64,20 @@ static const struct model {
      "\"TYPE_STRING\",\"dims\":[1]}],\"parameters\":{\"k\":{\"string_value\":\"\\u00e4\\n\"}},"
      "\"instance_group\":[{\"count\":2,\"kind\":\"KIND_CPU\"}]}",
      READ_JSON},
+    {"scheduling",
+     "max_batch_size: 8 input { name: 'x' data_type: TYPE_FP32 dims: -1 }\n"
+     "dynamic_batching { preferred_batch_size: [4, 8] priority_levels: 2 default_priority_level: 2 "
+     "priority_queue_policy { key: 1 value { max_queue_size: 7 } } }\n"
+     "model_warmup { name: 's' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 "
+     "dims: 3 random_data: true } } }\n"
+     "parameters { key: 'modeld_allowed_batch_sizes' value { string_value: '1,4,8' } }\n",
+     READ_PBTXT},
+    {"wrong_scheduling",
+     "max_batch_size: 8 input { name: 'x' data_type: TYPE_FP32 dims: -1 }\n"
+     "dynamic_batching { preferred_batch_size: 9 priority_levels: 2 } model_warmup { } "
+     "parameters { key: 'modeld_inline' value { string_value: 'x' } } "
+     "parameters { key: 'modeld_inlin' }",
+     READ_PBTXT},
     {"wrong_pbtxt",
      "name: 'x' foo: 1\ninput { name: 3 } max_batch_size: -1 parameters { key: 'k' }", READ_PBTXT},
     {"wrong_json",

@@ -3,7 +3,7 @@
  *
  * `test_model_reference --print` prints the table as it ought to stand there.
  */
-#include "config/model_config.h"
+#include "config/model_parameter.h"
 #include "unit/config/reading.h"
 
 #include <stdlib.h>
@@ -98,10 +98,8 @@ static void print_fields(struct md_bytes *out)
     }
     md_bytes_append_c(out, "\n| parameter | values | |\n|---|---|---|\n");
     for (const struct md_model_parameter *known = md_model_parameters; known->name; known++) {
-        md_bytes_printf(out, "| `%s` |", known->name);
-        for (size_t i = 0; known->values[i]; i++) {
-            md_bytes_printf(out, "%s %s", i ? "," : "", known->values[i]);
-        }
+        md_bytes_printf(out, "| `%s` | ", known->name);
+        md_model_parameter_print_values(known, out);
         md_bytes_printf(out, " | %s |\n", known->help);
     }
 }

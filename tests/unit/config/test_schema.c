@@ -229,9 +229,9 @@ static const struct {
     {"name: 'a' max_batch_size: 3 instance_group { count: 2 kind: KIND_GPU gpus: 0 }", ""},
     {"instance_group { passive: false host_policy: '' }\ninput { format: FORMAT_NONE }", ""},
     {"batch_input: []", ""},
-    {"\ndynamic_batching {}",
-     "f:2: note: 'dynamic_batching' in ModelConfig has no effect: requests "
-     "run one by one for now; answers are the same\n"},
+    {"dynamic_batching {} model_warmup {} optimization { priority: PRIORITY_MIN }", ""},
+    {"\nresponse_cache {}",
+     "f:2: note: 'response_cache' in ModelConfig has no effect: responses are computed each time\n"},
     {"\n\nsequence_batching {}",
      "f:3: error: 'sequence_batching' in ModelConfig is not supported: sequences are not "
      "implemented yet; send the state as tensors\n"},
