@@ -94,6 +94,9 @@ const struct md_option md_option_table[] = {
     DIFFERS("default-max-batch-size", NUMBER, default_max_batch_size, "0", "4", "0..2147483647",
             "max_batch_size of a model whose configuration has none and whose tensors can be "
             "batched. Also as --backend-config default-max-batch-size=N."),
+    DIFFERS("auto-batching", BOOL, auto_batching, "true", "false", NULL,
+            "Try models out before they are ready: batch those that no configuration batches where "
+            "joint answers prove to be those given one by one, and learn how long each takes."),
     DIFFERS("exit-on-error", BOOL, exit_on_error, "false", "true", NULL,
             "End when a model cannot be loaded at start."),
     DIFFERS("strict-readiness", BOOL, strict_readiness, "false", "true", NULL,

@@ -38,7 +38,7 @@ struct md_options {
     /* repository */
     struct md_string_list model_repository, load_model;
     const char *model_name, *model_control_mode;
-    bool exit_on_error, strict_readiness, health_body, allow_op_library;
+    bool auto_batching, exit_on_error, strict_readiness, health_body, allow_op_library;
     uint64_t not_ready_status, model_load_thread_count, default_max_batch_size;
     const char *gpu_fallback;
     struct md_string_list backend_config;
