@@ -4,13 +4,14 @@
 #include "infer/trial.h"
 
 bool md_trial_run(struct md_device *device, struct md_target *target, struct md_instance *instance,
-                  const struct md_tensor *inputs, size_t input_count, uint64_t timeout_ns,
-                  struct md_trial_result *out, struct md_error *err)
+                  const struct md_tensor *inputs, size_t input_count, uint32_t rows,
+                  uint64_t timeout_ns, struct md_trial_result *out, struct md_error *err)
 {
     (void)device;
     (void)instance;
     (void)inputs;
     (void)input_count;
+    (void)rows;
     (void)timeout_ns;
     *out = (struct md_trial_result){.outputs = NULL};
     return md_error_set(err, MD_REASON_UNSUPPORTED, "model '%s' cannot be tried",
