@@ -4,14 +4,23 @@
  *
  * Pure: no threads, no I/O, no clock of its own (each call is told the time, which never goes back;
  * monotonic ns). One caller at a time; embedded in the target's scheduler, under its device's
- * mutex. Waiters are embedded in requests and linked, never copied or allocated.
+ * mutex. Waiters are embedded in requests and linked, never copied or allocated; those of a zeroed
+ * batcher with a configuration are none, and nothing is to be released. Learned times may be NULL
+ * everywhere: nothing is known.
  *
  * Order: levels (1 first), in a level first those that were not delayed, each in order of arrival.
  * A batch begins with the first of all and takes those behind it that have its shape, as long as
- * they fit; no more than MD_BATCHER_LOOK_AHEAD are looked at.
+ * they fit; no more than MD_BATCHER_LOOK_AHEAD are looked at. Of one level and shape nobody is
+ * overtaken but by those who would be late if they were in the batch.
  *
  * Work-conserving: whoever asks has an idle instance, so a batch starts at once. Only an explicit
- * delay defers it, and no longer than every member can still meet its deadline.
+ * delay defers it, and no longer than every member can still meet its deadline, nor while others
+ * wait that cannot join.
+ *
+ * Deadlines: a batch grows as long as each of its members meets its own by what nearly all runs of
+ * that size take. Who cannot meet it by what a run takes on average is given up, not started: at
+ * submit by the prediction, later when it is the first. So that a time that was learned wrongly
+ * heals, one is let through after MD_BATCHER_REFUSALS of these in a row without a start.
  */
 #ifndef MD_POLICY_BATCHER_H
 #define MD_POLICY_BATCHER_H
@@ -24,13 +33,15 @@ enum {
     MD_BATCHER_PREFERRED_MAX = 32,
     MD_BATCHER_ALLOWED_MAX = 32,
     MD_BATCHER_LOOK_AHEAD = 256,
+    MD_BATCHER_REFUSALS = 32,
 };
 
 /* ModelQueuePolicy of the field's configuration. */
 struct md_queue_policy {
     bool delays;          /* timeout_action DELAY: behind those in time; else REJECT */
     uint64_t timeout_ns;  /* in the queue; 0: none */
-    bool allows_override; /* a request's own timeout counts where it is shorter */
+    bool allows_override; /* a request's own timeout counts where it is shorter than that, or there
+                             is none */
     uint64_t max_size;    /* requests of the level that wait; 0: any number */
 };
 
@@ -39,13 +50,13 @@ struct md_batcher_config {
                               have more: it runs alone */
     uint32_t max_requests; /* in a batch; >= 1 */
     uint32_t preferred[MD_BATCHER_PREFERRED_MAX], preferred_count; /* rows, ascending */
-    uint32_t allowed[MD_BATCHER_ALLOWED_MAX], allowed_count; /* rows, ascending: batches are padded
-                                                                to the next; none: any */
-    uint64_t delay_ns;      /* of the first member, while the batch can still grow; 0: none */
+    uint32_t allowed[MD_BATCHER_ALLOWED_MAX], allowed_count; /* rows, ascending: batches, and single
+                           requests, are padded to the next; none: any; above max_rows: not used */
+    uint64_t delay_ns; /* since the oldest member came, while the batch can still grow; 0: none */
     uint32_t level_count;   /* >= 1 */
     uint32_t default_level; /* 1..level_count: of priority 0, or of one that there is not */
     struct md_queue_policy policies[MD_BATCHER_LEVELS_MAX]; /* of level i + 1 */
-    uint64_t max_bytes;                                     /* of all inputs that wait; 0: any */
+    uint64_t max_bytes; /* of all inputs that wait; one that has more waits alone; 0: any */
 };
 
 struct md_waiter {
@@ -56,32 +67,41 @@ struct md_waiter {
     uint64_t bytes;       /* of its inputs */
     uint64_t shape;       /* equal: may run together */
     uint32_t rows;        /* >= 1 */
-    /* the batcher's */
-    uint32_t level;
+    /* the batcher's; waits may be read, and arrival_ns once it was taken */
+    uint32_t level; /* 0-based */
     bool waits, is_delayed;
     uint64_t arrival_ns;
     uint64_t expiry_ns; /* its limit in the queue ends; UINT64_MAX: none, or it has been delayed */
     struct md_waiter *next, *previous;
+    struct { /* in the heap of those that have a limit */
+        uint64_t limit_ns;
+        struct md_waiter *left, *right, *parent;
+        uint32_t rank; /* 0: not in it */
+    } heap;
 };
 
 struct md_waiter_list {
     struct md_waiter *first, *last;
     size_t count;
+    uint64_t rows;
 };
 
 struct md_batcher {
     struct md_batcher_config config; /* set before use */
     /* the batcher's */
     struct md_waiter_list levels[MD_BATCHER_LEVELS_MAX][2]; /* in time; delayed */
+    uint64_t filled;                                        /* bit i: someone waits in level i */
+    struct md_waiter *earliest; /* root of the heap of those that have a limit */
     size_t length;
     uint64_t rows, bytes;
+    uint32_t refusals; /* by learned times, since a batch was started */
 };
 
 /* Why a batch was started when it was. */
-#define MD_START_LIST(X)                                                                   \
-    X(IDLE, "idle")         /* an instance was free and nothing else waited */             \
-    X(FULL, "full")         /* no more rows or requests fit, or it has a preferred size */ \
-    X(DELAY, "delay")       /* the explicit delay was over */                              \
+#define MD_START_LIST(X)                                                                        \
+    X(IDLE, "idle")         /* an instance was free, and nothing else waited that could join */ \
+    X(FULL, "full")         /* no more rows or requests fit, or it has a preferred size */      \
+    X(DELAY, "delay")       /* the explicit delay was over */                                   \
     X(DEADLINE, "deadline") /* a member would miss its deadline in a larger one, or later */
 
 enum md_start {
@@ -109,24 +129,29 @@ struct md_forecast {
                                   the device; >= 1000 */
 };
 
-/* When the answer of a request would be there. 0: unknown, since nothing has been learned. */
+/* When the answer of a request would be there, if it came now. 0: unknown, since nothing has been
+ * learned; UINT64_MAX: never within its range. */
 uint64_t md_batcher_predict(const struct md_batcher *batcher, const struct md_waiter *waiter,
                             const struct md_learned_time *time, const struct md_forecast *forecast,
                             uint64_t now_ns);
 
 /* Takes the waiter, or says why not: QUEUE_FULL ("Exceeds maximum queue size", the field's words,
  * for a level's size; our own for the bytes), DEADLINE (it has passed), DEADLINE_UNREACHABLE (by
- * the prediction). */
+ * the prediction; forecast NULL: none is made). */
 bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
                        const struct md_learned_time *time, const struct md_forecast *forecast,
                        uint64_t now_ns, struct md_error *err) MD_MUST_CHECK;
 
-/* Takes it back; false: it does not wait. */
+/* Takes it back; false: it does not wait (a zeroed waiter does not). */
 bool md_batcher_cancel(struct md_batcher *batcher, struct md_waiter *waiter);
 
-/* Gives up those whose time is over: returns them linked by `next` (NULL: none); why says
- * md_batcher_verdict. Those with a DELAY policy are put behind the others of their level instead.
- */
+/* Puts a waiter that was picked but not run before all others of its place; it keeps its limits,
+ * and those of the queue are not asked. Of several the last first. */
+void md_batcher_put_back(struct md_batcher *batcher, struct md_waiter *waiter);
+
+/* Gives up those whose time is over, and as long as it is so the first of all if it cannot meet
+ * its deadline any more: returns them linked by `next` (NULL: none); why says md_batcher_verdict.
+ * Those with a DELAY policy are put behind the others of their level instead. */
 struct md_waiter *md_batcher_expire(struct md_batcher *batcher, const struct md_learned_time *time,
                                     uint64_t now_ns);
 /* Why it was given up: QUEUE_TIMEOUT, DEADLINE, DEADLINE_UNREACHABLE. */
@@ -137,7 +162,8 @@ enum md_reason md_batcher_verdict(const struct md_waiter *waiter, uint64_t now_n
 void md_batcher_pick(struct md_batcher *batcher, const struct md_learned_time *time,
                      uint64_t now_ns, struct md_batch_choice *choice);
 
-/* The earliest time at which md_batcher_expire has something to do; UINT64_MAX: never. */
+/* The earliest time at which a limit in the queue or a deadline of those that wait ends, so that
+ * md_batcher_expire has something to do; UINT64_MAX: never. */
 uint64_t md_batcher_next_expiry(const struct md_batcher *batcher);
 
 #endif

@@ -4,7 +4,8 @@
  * Deficit round robin in device time: each share is charged what its batches took, divided by its
  * weight, and of those that want the device the one that has had the least is next; bands are
  * strict, a lower number comes first. A share that comes back after a pause has no claim on what it
- * did not use meanwhile. Pure, one caller at a time: under the device's mutex.
+ * did not use meanwhile, but is next (of its band); it owes no more than its last batch. Pure, one
+ * caller at a time: under the device's mutex. Zeroed: nobody.
  */
 #ifndef MD_POLICY_FAIR_H
 #define MD_POLICY_FAIR_H
@@ -15,18 +16,25 @@ enum { MD_FAIR_WEIGHT_MAX = 1000, MD_FAIR_BANDS = 3 };
 
 /* Embedded in a target. */
 struct md_fair_share {
-    /* the caller's, before md_fair_join */
+    /* the caller's, before md_fair_join; not changed while it has joined */
     uint32_t weight; /* 1..MD_FAIR_WEIGHT_MAX */
     uint32_t band;   /* 0..MD_FAIR_BANDS - 1 */
     /* fair's */
-    uint64_t used;   /* weighted device time */
+    uint64_t used;   /* device time in ns, divided by the weight; saturating */
+    uint32_t rest;   /* of that division */
     size_t position; /* in the heap, 1-based; 0: does not want the device */
 };
 
+struct md_fair_band {
+    struct md_fair_share **heap; /* borrow, from slots; those that want the device */
+    size_t count;
+    uint64_t used; /* where who joins begins at least */
+};
+
 struct md_fair {
-    struct md_fair_share **heap; /* own; those that want the device */
-    size_t count, capacity;
-    uint64_t used[MD_FAIR_BANDS]; /* of the share that was next last, by band */
+    struct md_fair_share **slots; /* own */
+    size_t capacity, reserved;    /* shares */
+    struct md_fair_band bands[MD_FAIR_BANDS];
 };
 
 void md_fair_deinit(struct md_fair *fair);
@@ -37,7 +45,9 @@ void md_fair_unreserve(struct md_fair *fair, struct md_fair_share *share); /* le
 
 void md_fair_join(struct md_fair *fair, struct md_fair_share *share);  /* fine if it has */
 void md_fair_leave(struct md_fair *fair, struct md_fair_share *share); /* fine if it has not */
-/* Device time that it used, or is expected to use; negative: what was expected too much. */
+/* Device time that it used, or is expected to use; negative: what was expected too much. Fine
+ * whether it has joined or not: at best what is expected when it was next, before it leaves, and
+ * the difference when the batch has ended, even if that is 0. */
 void md_fair_charge(struct md_fair *fair, struct md_fair_share *share, int64_t spent_ns);
 /* Who is next; NULL: nobody. It stays. */
 struct md_fair_share *md_fair_next(const struct md_fair *fair);

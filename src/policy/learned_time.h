@@ -2,15 +2,22 @@
  * Learned time: how long an instance takes for a batch of n rows, from what it took.
  *
  * Pure; zeroed: nothing is known. Embedded in an instance, written and read under its device's
- * mutex. A size that has not been seen is interpolated between its neighbours, or scaled from the
- * nearest; `high` is what nearly all runs of the size stay below.
+ * mutex. The first runs of a size are averaged, later ones move the average by an eighth; one that
+ * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average.
+ *
+ * A size that has not been seen is interpolated between its neighbours; a larger one than all that
+ * were seen is scaled from the largest; a smaller one takes no longer than the smallest. `high` is
+ * what nearly all runs of the size stay below.
  */
 #ifndef MD_POLICY_LEARNED_TIME_H
 #define MD_POLICY_LEARNED_TIME_H
 
 #include "base/compiler.h"
 
-enum { MD_LEARNED_SIZES = 64 }; /* larger ones share the last */
+enum {
+    MD_LEARNED_SIZES = 64, /* larger ones share the last, scaled to it */
+    MD_LEARNED_OUTLIER = 4,
+};
 
 struct md_learned_time {
     struct {
@@ -18,11 +25,12 @@ struct md_learned_time {
         uint64_t deviation_ns;     /* moving mean of the distance to it */
         uint32_t count;            /* saturating */
     } sizes[MD_LEARNED_SIZES + 1]; /* by rows; [0] is not used */
+    uint64_t known;                /* bit i: size i + 1 has been seen */
 };
 
 void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t spent_ns);
 
-/* 0: nothing is known of any size. */
+/* 0: nothing is known of any size; otherwise >= 1 and at most UINT64_MAX. rows 0 is taken as 1. */
 uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows);
 uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows);
 

@@ -1,0 +1,308 @@
+/*
+ * The queue: two lists a level (in time, delayed), a bit for each level in which someone waits, and
+ * a heap of those that have a limit (batcher_heap.c), so that nothing is searched for: not the
+ * first of all, not who has expired, not how much waits.
+ *
+ * Invariants: a waiter is in one list exactly while `waits`; in the heap only then, and only if it
+ * has a limit, which is the earlier of expiry_ns and its deadline; counts, rows and bytes are the
+ * sums over those that wait.
+ */
+#include "policy/batcher_internal.h"
+
+#include <inttypes.h>
+
+const char *md_start_name(enum md_start start)
+{
+    static const char *const names[] = {
+#define MD_START_NAME(suffix, name) name,
+        MD_START_LIST(MD_START_NAME)
+#undef MD_START_NAME
+    };
+
+    return names[start];
+}
+
+/* In or out of the sums. */
+static void count_in(struct md_batcher *batcher, const struct md_waiter *waiter)
+{
+    batcher->length++;
+    batcher->rows += waiter->rows;
+    batcher->bytes += waiter->bytes;
+}
+
+static struct md_waiter_list *list_of(struct md_batcher *batcher, const struct md_waiter *waiter)
+{
+    return &batcher->levels[waiter->level][waiter->is_delayed];
+}
+
+static void list_append(struct md_waiter_list *list, struct md_waiter *waiter)
+{
+    waiter->next = NULL;
+    waiter->previous = list->last;
+    *(list->last ? &list->last->next : &list->first) = waiter;
+    list->last = waiter;
+    list->count++;
+    list->rows += waiter->rows;
+}
+
+static void list_prepend(struct md_waiter_list *list, struct md_waiter *waiter)
+{
+    waiter->previous = NULL;
+    waiter->next = list->first;
+    *(list->first ? &list->first->previous : &list->last) = waiter;
+    list->first = waiter;
+    list->count++;
+    list->rows += waiter->rows;
+}
+
+static void list_remove(struct md_waiter_list *list, struct md_waiter *waiter)
+{
+    *(waiter->previous ? &waiter->previous->next : &list->first) = waiter->next;
+    *(waiter->next ? &waiter->next->previous : &list->last) = waiter->previous;
+    list->count--;
+    list->rows -= waiter->rows;
+}
+
+static void set_limit(struct md_batcher *batcher, struct md_waiter *waiter)
+{
+    uint64_t deadline_ns = md_batcher_deadline(waiter);
+    uint64_t limit_ns = waiter->expiry_ns < deadline_ns ? waiter->expiry_ns : deadline_ns;
+
+    waiter->heap.rank = 0;
+    waiter->heap.limit_ns = limit_ns;
+    if (limit_ns != UINT64_MAX) {
+        md_batcher_heap_add(&batcher->earliest, waiter);
+    }
+}
+
+void md_batcher_unlink(struct md_batcher *batcher, struct md_waiter *waiter)
+{
+    const struct md_waiter_list *lists = batcher->levels[waiter->level];
+
+    list_remove(list_of(batcher, waiter), waiter);
+    if (!lists[0].first && !lists[1].first) {
+        batcher->filled &= ~(1ULL << waiter->level);
+    }
+    if (waiter->heap.rank) {
+        md_batcher_heap_remove(&batcher->earliest, waiter);
+    }
+    batcher->length--;
+    batcher->rows -= waiter->rows;
+    batcher->bytes -= waiter->bytes;
+    waiter->waits = false;
+    waiter->next = waiter->previous = NULL;
+}
+
+/* Rows and requests that run before one that comes to this level now. */
+static void count_ahead(const struct md_batcher *batcher, uint32_t level, uint64_t *rows,
+                        uint64_t *requests)
+{
+    uint64_t before = batcher->filled & ((1ULL << level) - 1);
+
+    *rows = batcher->levels[level][0].rows;
+    *requests = batcher->levels[level][0].count;
+    for (; before; before &= before - 1) {
+        const struct md_waiter_list *lists = batcher->levels[__builtin_ctzll(before)];
+        *rows += lists[0].rows + lists[1].rows;
+        *requests += lists[0].count + lists[1].count;
+    }
+}
+
+static uint32_t level_of(const struct md_batcher_config *config, uint64_t priority)
+{
+    return (priority && priority <= config->level_count ? (uint32_t)priority
+                                                        : config->default_level) -
+           1;
+}
+
+static uint64_t times(uint64_t a, uint64_t b)
+{
+    uint64_t product;
+
+    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+/*
+ * Batches ahead are full, and take what such a batch takes on average. The request's own is as
+ * large as it has become until now: it only grows as far as all members bear. What it takes counts
+ * on average if it starts at once, else by what nearly all runs take: those that are taken in with
+ * less would force small batches later, of which each makes the next ones smaller.
+ */
+uint64_t md_batcher_predict(const struct md_batcher *batcher, const struct md_waiter *waiter,
+                            const struct md_learned_time *time, const struct md_forecast *forecast,
+                            uint64_t now_ns)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    uint32_t max_rows = config->max_requests > 1 && config->max_rows > 1 ? config->max_rows : 1;
+    uint64_t rows, requests, free_ns = forecast->free_ns > now_ns ? forecast->free_ns : now_ns;
+
+    if (!md_batcher_mean(config, time, waiter->rows)) {
+        return 0;
+    }
+    count_ahead(batcher, level_of(config, waiter->priority), &rows, &requests);
+    if (requests == 0) {
+        return md_batcher_later(free_ns, free_ns == now_ns
+                                             ? md_batcher_mean(config, time, waiter->rows)
+                                             : md_batcher_high(config, time, waiter->rows));
+    }
+    uint64_t batches, full_ns, own_ns;
+    if (max_rows == 1) {
+        uint64_t average = rows / requests;
+        batches = requests;
+        full_ns =
+            md_batcher_mean(config, time, average < UINT32_MAX ? (uint32_t)average : UINT32_MAX);
+        own_ns = md_batcher_high(config, time, waiter->rows);
+    } else {
+        uint32_t own_part = waiter->rows < max_rows ? waiter->rows : max_rows;
+        uint64_t by_rows = (rows + own_part - 1) / max_rows;
+        batches = requests / config->max_requests;
+        batches = by_rows > batches ? by_rows : batches;
+        full_ns = md_batcher_mean(config, time, max_rows);
+        uint64_t own_rows = batches ? max_rows : rows + waiter->rows;
+        own_rows = own_rows > waiter->rows ? own_rows : waiter->rows;
+        own_ns = md_batcher_high(config, time, (uint32_t)own_rows);
+    }
+    uint64_t instances = forecast->instances ? forecast->instances : 1;
+    uint64_t wait_ns = times(times(batches, full_ns) / instances, forecast->stretch_permille);
+    return md_batcher_later(md_batcher_later(free_ns, wait_ns / 1000), own_ns);
+}
+
+static bool has_room(const struct md_batcher *batcher, const struct md_waiter *waiter,
+                     uint32_t level, struct md_error *err)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    const struct md_waiter_list *lists = batcher->levels[level];
+    uint64_t max_size = config->policies[level].max_size;
+
+    if (max_size && lists[0].count + lists[1].count >= max_size) {
+        return md_error_set(err, MD_REASON_QUEUE_FULL, "Exceeds maximum queue size");
+    }
+    if (config->max_bytes && batcher->length &&
+        (batcher->bytes >= config->max_bytes ||
+         waiter->bytes > config->max_bytes - batcher->bytes)) {
+        return md_error_set(err, MD_REASON_QUEUE_FULL,
+                            "requests of %" PRIu64 " bytes wait, with %" PRIu64
+                            " more it would be over %" PRIu64,
+                            batcher->bytes, waiter->bytes, config->max_bytes);
+    }
+    return true;
+}
+
+static bool can_be_in_time(struct md_batcher *batcher, const struct md_waiter *waiter,
+                           const struct md_learned_time *time, const struct md_forecast *forecast,
+                           uint64_t now_ns, struct md_error *err)
+{
+    if (waiter->deadline_ns <= now_ns) {
+        return md_error_set(err, MD_REASON_DEADLINE, "the deadline passed before it could wait");
+    }
+    if (!forecast || batcher->refusals >= MD_BATCHER_REFUSALS) {
+        return true;
+    }
+    uint64_t end_ns = md_batcher_predict(batcher, waiter, time, forecast, now_ns);
+    if (end_ns <= waiter->deadline_ns) {
+        return true;
+    }
+    batcher->refusals++;
+    return md_error_set(err, MD_REASON_DEADLINE_UNREACHABLE,
+                        "the deadline is in %" PRIu64 " us, the answer is expected in %" PRIu64
+                        " us",
+                        (waiter->deadline_ns - now_ns) / 1000, (end_ns - now_ns) / 1000);
+}
+
+bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
+                       const struct md_learned_time *time, const struct md_forecast *forecast,
+                       uint64_t now_ns, struct md_error *err)
+{
+    uint32_t level = level_of(&batcher->config, waiter->priority);
+    const struct md_queue_policy *policy = &batcher->config.policies[level];
+
+    if (!has_room(batcher, waiter, level, err)) {
+        return false;
+    }
+    if (waiter->deadline_ns && !can_be_in_time(batcher, waiter, time, forecast, now_ns, err)) {
+        return false;
+    }
+    uint64_t timeout_ns = policy->timeout_ns;
+    if (policy->allows_override && waiter->timeout_ns &&
+        (!timeout_ns || waiter->timeout_ns < timeout_ns)) {
+        timeout_ns = waiter->timeout_ns;
+    }
+    waiter->level = level;
+    waiter->waits = true;
+    waiter->is_delayed = false;
+    waiter->arrival_ns = now_ns;
+    waiter->expiry_ns = timeout_ns ? md_batcher_later(now_ns, timeout_ns) : UINT64_MAX;
+    list_append(&batcher->levels[level][0], waiter);
+    batcher->filled |= 1ULL << level;
+    count_in(batcher, waiter);
+    set_limit(batcher, waiter);
+    return true;
+}
+
+bool md_batcher_cancel(struct md_batcher *batcher, struct md_waiter *waiter)
+{
+    if (!waiter->waits) {
+        return false;
+    }
+    md_batcher_unlink(batcher, waiter);
+    return true;
+}
+
+void md_batcher_put_back(struct md_batcher *batcher, struct md_waiter *waiter)
+{
+    waiter->waits = true;
+    list_prepend(list_of(batcher, waiter), waiter);
+    batcher->filled |= 1ULL << waiter->level;
+    count_in(batcher, waiter);
+    set_limit(batcher, waiter);
+}
+
+static void delay(struct md_batcher *batcher, struct md_waiter *waiter)
+{
+    md_batcher_heap_remove(&batcher->earliest, waiter);
+    list_remove(list_of(batcher, waiter), waiter);
+    waiter->is_delayed = true;
+    waiter->expiry_ns = UINT64_MAX;
+    list_append(list_of(batcher, waiter), waiter);
+    set_limit(batcher, waiter);
+}
+
+struct md_waiter *md_batcher_expire(struct md_batcher *batcher, const struct md_learned_time *time,
+                                    uint64_t now_ns)
+{
+    struct md_waiter *first = NULL, **end = &first, *waiter;
+
+    while ((waiter = batcher->earliest) && waiter->heap.limit_ns <= now_ns) {
+        if (waiter->expiry_ns <= now_ns && md_batcher_deadline(waiter) > now_ns &&
+            batcher->config.policies[waiter->level].delays) {
+            delay(batcher, waiter);
+            continue;
+        }
+        md_batcher_unlink(batcher, waiter);
+        *end = waiter;
+        end = &waiter->next;
+    }
+    while (batcher->refusals < MD_BATCHER_REFUSALS && (waiter = md_batcher_first(batcher)) &&
+           md_batcher_is_lost(batcher, waiter, time, now_ns)) {
+        batcher->refusals++;
+        md_batcher_unlink(batcher, waiter);
+        *end = waiter;
+        end = &waiter->next;
+    }
+    return first;
+}
+
+enum md_reason md_batcher_verdict(const struct md_waiter *waiter, uint64_t now_ns)
+{
+    uint64_t deadline_ns = md_batcher_deadline(waiter);
+
+    if (waiter->expiry_ns <= now_ns && waiter->expiry_ns < deadline_ns) {
+        return MD_REASON_QUEUE_TIMEOUT;
+    }
+    return deadline_ns <= now_ns ? MD_REASON_DEADLINE : MD_REASON_DEADLINE_UNREACHABLE;
+}
+
+uint64_t md_batcher_next_expiry(const struct md_batcher *batcher)
+{
+    return batcher->earliest ? batcher->earliest->heap.limit_ns : UINT64_MAX;
+}

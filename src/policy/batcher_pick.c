@@ -1,0 +1,197 @@
+/*
+ * The choice of a batch: whom it would have now, whether it starts now, with how many of them.
+ *
+ * Members are gathered without being touched, since the batch may be deferred; then as many as it
+ * is to have are taken out. One that would be late in the batch is passed over, not waited for: it
+ * is first for the next instance that asks, or given up when it cannot be reached.
+ */
+#include "policy/batcher_internal.h"
+
+enum stop {
+    STOP_END,      /* nobody else could join */
+    STOP_FULL,     /* the next one of the shape does not fit, or nobody would */
+    STOP_DEADLINE, /* with the next one a member would be late */
+};
+
+struct forming {
+    struct md_waiter *members[MD_BATCHER_LOOK_AHEAD]; /* borrow; in order */
+    uint32_t count, rows;
+    uint32_t preferred_count, preferred_rows; /* the best cut at a preferred size; 0: none */
+    uint64_t oldest_ns, deadline_ns;          /* the earliest of the members' */
+    bool others_wait;                         /* who cannot join */
+    enum stop stop;
+};
+
+static struct md_waiter *behind(const struct md_batcher *batcher, const struct md_waiter *waiter)
+{
+    if (waiter->next) {
+        return waiter->next;
+    }
+    if (!waiter->is_delayed && batcher->levels[waiter->level][1].first) {
+        return batcher->levels[waiter->level][1].first;
+    }
+    uint64_t later = batcher->filled & ~((2ULL << waiter->level) - 1);
+    return later ? md_batcher_first_of_level(batcher, (unsigned)__builtin_ctzll(later)) : NULL;
+}
+
+static void join(struct forming *batch, struct md_waiter *waiter)
+{
+    uint64_t deadline_ns = md_batcher_deadline(waiter);
+
+    batch->members[batch->count++] = waiter;
+    batch->rows += waiter->rows;
+    batch->oldest_ns =
+        waiter->arrival_ns < batch->oldest_ns ? waiter->arrival_ns : batch->oldest_ns;
+    batch->deadline_ns = deadline_ns < batch->deadline_ns ? deadline_ns : batch->deadline_ns;
+}
+
+/* Remembers a size at which the batch may be cut: a preferred one, or, where none was met, the last
+ * before the largest of them would be exceeded. next_rows: of the one that would join. */
+static void mark_preferred(const struct md_batcher_config *config, struct forming *batch,
+                           uint32_t next_rows)
+{
+    uint32_t largest = config->preferred[config->preferred_count - 1];
+    bool marks = !batch->preferred_count && (uint64_t)batch->rows + next_rows > largest;
+
+    for (uint32_t i = 0; i < config->preferred_count && !marks; i++) {
+        marks = config->preferred[i] == batch->rows;
+    }
+    if (marks) {
+        batch->preferred_count = batch->count;
+        batch->preferred_rows = batch->rows;
+    }
+}
+
+/* Members behind the first: those of its shape, in order, that fit and are in time. */
+static void gather(const struct md_batcher *batcher, const struct md_learned_time *time,
+                   uint64_t now_ns, struct forming *batch)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    const struct md_waiter *first = batch->members[0];
+    struct md_waiter *waiter = batch->members[0];
+
+    batch->stop = STOP_FULL;
+    for (unsigned looked = 1; batch->rows < config->max_rows && batch->count < config->max_requests;
+         looked++) {
+        waiter = behind(batcher, waiter);
+        if (!waiter || looked == MD_BATCHER_LOOK_AHEAD) {
+            batch->stop = STOP_END;
+            batch->others_wait |= waiter != NULL;
+            return;
+        }
+        if (waiter->shape != first->shape) {
+            batch->others_wait = true;
+            continue;
+        }
+        if (config->preferred_count) {
+            mark_preferred(config, batch, waiter->rows);
+        }
+        if (waiter->rows > config->max_rows - batch->rows) {
+            return;
+        }
+        if (batch->deadline_ns != UINT64_MAX || waiter->deadline_ns) {
+            uint64_t end_ns =
+                md_batcher_later(now_ns, md_batcher_high(config, time, batch->rows + waiter->rows));
+            if (end_ns > batch->deadline_ns) {
+                batch->stop = STOP_DEADLINE;
+                return;
+            }
+            if (end_ns > md_batcher_deadline(waiter)) {
+                batch->others_wait = true;
+                continue;
+            }
+        }
+        join(batch, waiter);
+    }
+}
+
+/* Until when the batch may wait for more members; now_ns or before: it starts, and why. */
+static uint64_t defer_until(const struct md_batcher_config *config,
+                            const struct md_learned_time *time, uint64_t now_ns,
+                            const struct forming *batch, enum md_start *start)
+{
+    uint64_t until_ns = md_batcher_later(batch->oldest_ns, config->delay_ns);
+
+    *start = MD_START_DELAY;
+    if (batch->deadline_ns != UINT64_MAX && until_ns > now_ns) {
+        /* it has to start while one more row would still be in time */
+        uint64_t larger_ns = md_batcher_high(config, time, batch->rows + 1);
+        uint64_t latest_ns =
+            larger_ns && larger_ns < batch->deadline_ns ? batch->deadline_ns - larger_ns : 0;
+        if (latest_ns < until_ns) {
+            *start = MD_START_DEADLINE;
+            return latest_ns;
+        }
+    }
+    return until_ns;
+}
+
+/* Cuts the batch to what it is to have; false: it waits until choice->again_ns. */
+static bool decide(const struct md_batcher_config *config, const struct md_learned_time *time,
+                   uint64_t now_ns, struct forming *batch, struct md_batch_choice *choice)
+{
+    bool is_over =
+        config->delay_ns && md_batcher_later(batch->oldest_ns, config->delay_ns) <= now_ns;
+
+    if (config->preferred_count && !is_over) {
+        mark_preferred(config, batch, 0);
+        if (batch->preferred_count) {
+            batch->count = batch->preferred_count;
+            batch->rows = batch->preferred_rows;
+            choice->start = MD_START_FULL;
+            return true;
+        }
+    }
+    if (batch->stop != STOP_END) {
+        choice->start = batch->stop == STOP_FULL ? MD_START_FULL : MD_START_DEADLINE;
+        return true;
+    }
+    if (!config->delay_ns || (batch->others_wait && !is_over)) {
+        choice->start = MD_START_IDLE;
+        return true;
+    }
+    choice->again_ns = defer_until(config, time, now_ns, batch, &choice->start);
+    return choice->again_ns <= now_ns;
+}
+
+static void take(struct md_batcher *batcher, struct forming *batch, struct md_batch_choice *choice)
+{
+    struct md_waiter **end = &choice->first;
+
+    for (uint32_t i = 0; i < batch->count; i++) {
+        md_batcher_unlink(batcher, batch->members[i]);
+        *end = batch->members[i];
+        end = &batch->members[i]->next;
+    }
+    choice->count = batch->count;
+    choice->rows = batch->rows;
+    choice->padding = md_batcher_padded(&batcher->config, batch->rows) - batch->rows;
+    choice->again_ns = UINT64_MAX;
+    batcher->refusals = 0;
+}
+
+void md_batcher_pick(struct md_batcher *batcher, const struct md_learned_time *time,
+                     uint64_t now_ns, struct md_batch_choice *choice)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    struct md_waiter *first = md_batcher_first(batcher);
+    struct forming batch; /* not zeroed as a whole: most of it is the array */
+
+    *choice = (struct md_batch_choice){.again_ns = UINT64_MAX};
+    if (!first) {
+        return;
+    }
+    batch.count = batch.rows = batch.preferred_count = batch.preferred_rows = 0;
+    batch.oldest_ns = batch.deadline_ns = UINT64_MAX;
+    batch.others_wait = false;
+    join(&batch, first);
+    if (config->max_rows <= 1 || config->max_requests <= 1) {
+        choice->start = batcher->length > 1 ? MD_START_FULL : MD_START_IDLE;
+    } else {
+        gather(batcher, time, now_ns, &batch);
+        if (!decide(config, time, now_ns, &batch, choice)) {
+            return;
+        }
+    }
+    take(batcher, &batch, choice);
+}
