@@ -162,7 +162,7 @@ static void test_fair_who_comes_to_a_busy_device_is_next(void **state)
     md_fair_join(&load.fair, &load.shares[2]);
     load_run(&load, 1000ULL * MS, 100);
     for (unsigned i = 0; i < 100; i++) {
-        load_run(&load, 50ULL * MS, 100);
+        load_run(&load, 150ULL * MS, 100); /* all have had some */
         md_fair_join(&load.fair, &load.shares[1]);
         assert_ptr_equal(md_fair_next(&load.fair), &load.shares[1]);
         md_fair_charge(&load.fair, &load.shares[1], 1000);
