@@ -19,8 +19,9 @@ void md_session_set_deadline(struct md_session *session, uint64_t timeout_ns)
     struct md_loop *loop = session->x.loop;
 
     session->deadline_ns = timeout_ns ? md_loop_now_ns(loop) + timeout_ns : 0;
-    if (session->state == MD_SESSION_BODY && session->x.deadline_ns) {
-        session->deadline_ns = md_size_min(session->deadline_ns, session->x.deadline_ns);
+    if (session->state == MD_SESSION_BODY && session->x.deadline_ns &&
+        (!session->deadline_ns || session->x.deadline_ns < session->deadline_ns)) {
+        session->deadline_ns = session->x.deadline_ns;
     }
     /* The timer fires at the earliest deadline that was set and looks again: no heap work for each
      * request. */

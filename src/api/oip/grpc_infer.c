@@ -134,18 +134,41 @@ static void on_response(struct md_request *request, struct md_response *response
     (void)response; /* the request's first one: its memory is the exchange's */
 }
 
+/* What the execution may still be writing is left alone. */
+static void on_late(struct md_request *request, const struct md_error *error)
+{
+    struct md_oip_grpc_infer *infer = request->dialect;
+
+    if (!infer->cancelled) { /* else its client has gone, or has its status */
+        infer->is_late = true;
+        md_exchange_hold(infer->base.x);
+        md_oip_grpc_fail(infer->base.x, error);
+    }
+}
+
 static void on_end(struct md_request *request, const struct md_error *error)
 {
     struct md_oip_grpc_infer *infer = request->dialect;
 
-    ended(infer, md_oip_placing_blame(&infer->base, error));
+    if (infer->is_late) {
+        md_oip_trace_end(&infer->base, 0, error);
+        md_exchange_release(infer->base.x);
+    } else {
+        ended(infer, md_oip_placing_blame(&infer->base, error));
+    }
 }
 
-static const struct md_responder responder = {.response = on_response, .end = on_end};
+static const struct md_responder responder = {
+    .response = on_response, .end = on_end, .late = on_late};
 
 static void on_head(struct md_exchange *x)
 {
+    struct md_error err;
+
     x->may_compress = true;
+    if (!md_oip_read_deadline(x, &err)) {
+        md_oip_grpc_fail(x, &err);
+    }
 }
 
 static void on_request(struct md_exchange *x)
@@ -171,7 +194,7 @@ static void on_cancel(struct md_exchange *x)
 
     infer->cancelled = true;
     if (infer->phase == MD_OIP_GRPC_IN_FLIGHT) {
-        md_infer_cancel(&infer->base.request);
+        md_oip_inference_cancel(&infer->base);
     }
 }
 

@@ -210,14 +210,13 @@ enum md_progress md_oip_grpc_encode(struct md_oip_grpc_infer *infer, struct md_r
     return progress;
 }
 
-void md_oip_grpc_encode_bare(struct md_oip_grpc_infer *infer, const struct md_error *error,
-                             enum md_oip_grpc_final final)
+void md_oip_grpc_encode_bare(struct md_oip_grpc_infer *infer, struct md_arena *arena,
+                             const struct md_error *error, enum md_oip_grpc_final final)
 {
     static char no_memory_text[] = "\x0a\x0dout of memory\x12";
     static struct iovec no_memory_part = {no_memory_text, sizeof no_memory_text};
     const struct md_request *request = &infer->base.request;
     const struct md_str text = md_str_of(error ? error->text : "");
-    struct md_arena *arena = infer->base.arena;
     struct iovec *part = md_arena_alloc(arena, sizeof *part);
     char *memory = md_arena_alloc(
         arena, text_bytes(text.len) + WRAPPER_MAX +

@@ -37,6 +37,7 @@ enum md_oip_grpc_phase { MD_OIP_GRPC_READ, MD_OIP_GRPC_IN_FLIGHT, MD_OIP_GRPC_EN
 struct md_oip_grpc_infer {
     enum md_oip_grpc_phase phase;
     bool cancelled;                    /* nobody wants the answer */
+    bool is_late;                      /* it has its answer and still runs: its exchange is held */
     struct md_oip_grpc_stream *stream; /* NULL: a unary call */
     struct md_str message;             /* borrow: ModelInferRequest */
     struct md_loop_task task;          /* next slice */
@@ -84,9 +85,9 @@ enum md_progress md_oip_grpc_encode(struct md_oip_grpc_infer *infer, struct md_r
                                     enum md_oip_grpc_final final, struct md_error *err)
     MD_MUST_CHECK;
 
-/* A ModelStreamInferResponse without tensors, in parts: an error, or the empty final response
- * (error NULL). */
-void md_oip_grpc_encode_bare(struct md_oip_grpc_infer *infer, const struct md_error *error,
-                             enum md_oip_grpc_final final);
+/* A ModelStreamInferResponse without tensors, in parts, which lie in the arena: an error, or the
+ * empty final response (error NULL). */
+void md_oip_grpc_encode_bare(struct md_oip_grpc_infer *infer, struct md_arena *arena,
+                             const struct md_error *error, enum md_oip_grpc_final final);
 
 #endif

@@ -15,12 +15,15 @@
  *     that ends it, a cancelled call), and every inference is over.
  *  2. While it is closing nothing is written: inferences are cancelled and dropped.
  *  3. An inference that is written may be entered again, never left freed: see is_writing.
+ *  4. One whose client is told that it failed while it still runs (late) is written, and over, as
+ *     any other; until its end it is held, and holds the exchange, which may be over before it.
  */
 #include "api/oip/grpc.h"
 #include "api/oip/grpc_infer.h"
 #include "api/oip/grpc_stream.h"
 #include "api/oip/placing.h"
 #include "api/oip/reply.h"
+#include "api/oip/tracing.h"
 
 /* --- writing -------------------- */
 
@@ -56,7 +59,7 @@ static void send_bare(struct md_oip_stream_part *part, const struct md_error *er
 {
     struct md_oip_grpc_infer *infer = &part->infer;
 
-    md_oip_grpc_encode_bare(infer, error, final);
+    md_oip_grpc_encode_bare(infer, part->is_late ? &part->late_arena : &part->arena, error, final);
     part->held++;
     md_grpc_send(infer->base.x, infer->parts, infer->part_count, bare_sent, part);
 }
@@ -109,7 +112,8 @@ static enum md_progress write_response(struct md_oip_stream_part *part)
 static void write_end(struct md_oip_stream_part *part)
 {
     if (part->has_failed) {
-        write_error(part, &part->infer.base.request.error, MD_OIP_GRPC_FINAL);
+        write_error(part, part->is_late ? part->late : &part->infer.base.request.error,
+                    MD_OIP_GRPC_FINAL);
     } else if (!part->is_ordered && part->infer.wants_empty_final) {
         send_bare(part, NULL, MD_OIP_GRPC_FINAL);
     }
@@ -203,6 +207,9 @@ static void on_response(struct md_request *request, struct md_response *response
 {
     struct md_oip_stream_part *part = md_oip_stream_part_of(request->dialect);
 
+    if (part->is_late) {
+        return; /* its client has been told that there is no more */
+    }
     md_oip_stream_append(&part->answers, response);
     if (!part->is_ordered) {
         md_response_keep(response);
@@ -211,14 +218,55 @@ static void on_response(struct md_request *request, struct md_response *response
     } /* else its end follows at once */
 }
 
+/* The error outlives the call, for it may have to wait for its turn. */
+static void note_late(struct md_oip_stream_part *part, const struct md_error *error)
+{
+    static const struct md_error no_memory = {
+        .code = MD_CODE_UNAVAILABLE, .reason = MD_REASON_OUT_OF_MEMORY, .text = "out of memory"};
+    struct md_error *copy = md_arena_alloc(&part->late_arena, sizeof *copy);
+
+    if (copy) {
+        *copy = *error;
+    }
+    part->late = copy ? copy : &no_memory;
+    part->is_late = part->has_ended = part->has_failed = true;
+}
+
+static void on_late(struct md_request *request, const struct md_error *error)
+{
+    struct md_oip_stream_part *part = md_oip_stream_part_of(request->dialect);
+
+    if (!part->infer.cancelled) { /* else its end is waited for */
+        md_exchange_hold(part->infer.base.x);
+        part->held++;
+        note_late(part, error);
+        advance(part);
+    }
+}
+
+static void end_late(struct md_oip_stream_part *part, const struct md_error *error)
+{
+    struct md_exchange *x = part->infer.base.x;
+
+    md_oip_trace_end(&part->infer.base, 0, error);
+    part->held--;
+    md_oip_stream_part_release(part);
+    md_exchange_release(x); /* the stream may go with it */
+}
+
 static void on_end(struct md_request *request, const struct md_error *error)
 {
     struct md_oip_grpc_infer *infer = request->dialect;
 
-    ended(infer, md_oip_placing_blame(&infer->base, error));
+    if (md_oip_stream_part_of(infer)->is_late) {
+        end_late(md_oip_stream_part_of(infer), error);
+    } else {
+        ended(infer, md_oip_placing_blame(&infer->base, error));
+    }
 }
 
-static const struct md_responder responder = {.response = on_response, .end = on_end};
+static const struct md_responder responder = {
+    .response = on_response, .end = on_end, .late = on_late};
 
 /* --- the call -------------------- */
 
@@ -237,7 +285,7 @@ static void close_stream(struct md_oip_grpc_stream *stream, const struct md_erro
         next = part->next;
         part->infer.cancelled = true;
         if (!part->has_ended && part->infer.phase != MD_OIP_GRPC_READ) {
-            md_infer_cancel(&part->infer.base.request);
+            md_oip_inference_cancel(&part->infer.base);
         } else if (part->has_ended && !part->is_over && !part->is_writing && !part->is_deferred) {
             drop(part);
         } /* else its task, or who is writing, sees that it is closing */
@@ -262,6 +310,10 @@ static void on_head(struct md_exchange *x)
     x->may_compress = true;
     if (!stream) {
         (void)md_error_no_memory(&err, "a stream");
+        md_oip_grpc_fail(x, &err);
+        return;
+    }
+    if (!md_oip_read_deadline(x, &err)) {
         md_oip_grpc_fail(x, &err);
         return;
     }

@@ -20,10 +20,14 @@ struct md_oip_stream_part {
     struct md_oip_stream_part *next, *previous; /* all of the stream */
     struct md_oip_stream_part *next_in_order;
     struct md_oip_answer_list answers; /* to be written */
-    size_t held;                       /* messages that are unsent, and streamed responses kept */
+    size_t held; /* messages that are unsent, streamed responses kept, and what still runs late */
     bool is_ordered, has_ended, has_failed, is_over;
     bool is_writing;                /* further up on the stack */
     bool is_deferred;               /* its task will write on */
+    bool is_late;                   /* it has failed for its client, and still runs: it holds the
+                                       exchange, and its arena is the execution's */
+    struct md_arena late_arena;     /* own: what is written of it then */
+    const struct md_error *late;    /* there: its error */
     struct md_oip_grpc_infer infer; /* last: its error needs no zeroes */
 };
 

@@ -113,6 +113,7 @@ void md_oip_stream_part_release(struct md_oip_stream_part *part)
     stream->alive--;
     struct md_block *block = part->block;
     struct md_arena arena = part->arena; /* it lives in itself */
+    md_arena_deinit(&part->late_arena);
     md_arena_reset(&arena);
     md_arena_cache_take_back(md_loop_arenas(loop), &arena);
     md_pool_uncount(md_loop_pool(loop), MD_LOOP_ARENA_BYTES);
@@ -146,10 +147,12 @@ bool md_oip_stream_part_over(struct md_oip_stream_part *part)
     struct md_oip_grpc_stream *stream = part->infer.stream;
 
     part->is_over = true;
-    md_oip_trace_end(&part->infer.base, 0,
-                     part->has_failed     ? &part->infer.base.request.error
-                     : stream->is_closing ? &stream->error
-                                          : NULL);
+    if (!part->is_late) { /* else with its execution */
+        md_oip_trace_end(&part->infer.base, 0,
+                         part->has_failed     ? &part->infer.base.request.error
+                         : stream->is_closing ? &stream->error
+                                              : NULL);
+    }
     stream->running--;
     md_oip_stream_part_release(part);
     return !md_oip_stream_maybe_end(stream);

@@ -243,7 +243,7 @@ static void on_head(struct md_exchange *x)
             &err, MD_REASON_UNSUPPORTED,
             "HTTP end point doesn't support models with decoupled transaction policy");
         refuse(infer, &err);
-    } else if (!read_header_length(infer, &err)) {
+    } else if (!md_oip_read_deadline(x, &err) || !read_header_length(infer, &err)) {
         refuse(infer, &err);
     } else if (infer->json_bytes != NO_LENGTH && !infer->raw) {
         x->body_lead = infer->json_bytes;
@@ -278,7 +278,7 @@ static void on_cancel(struct md_exchange *x)
 
     infer->cancelled = true;
     if (infer->phase == MD_OIP_IN_FLIGHT) {
-        md_infer_cancel(&infer->base.request);
+        md_oip_inference_cancel(&infer->base);
     }
 }
 

@@ -42,6 +42,7 @@ struct md_oip_infer {
     struct md_loop_task task; /* next slice */
     enum md_oip_phase phase;
     bool cancelled;
+    bool is_late; /* the client has its answer, the request still runs: the exchange is held */
 
     /* decoding */
     struct md_json json;

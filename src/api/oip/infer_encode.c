@@ -228,11 +228,26 @@ static void on_response(struct md_request *request, struct md_response *response
     infer->phase = MD_OIP_ENCODE;
 }
 
+/* What the execution may still be writing is left alone. */
+static void on_late(struct md_request *request, const struct md_error *error)
+{
+    struct md_oip_infer *infer = request->dialect;
+
+    if (!infer->cancelled) { /* else nobody waits for it */
+        infer->is_late = true;
+        md_exchange_hold(infer->base.x);
+        md_oip_reply_error(infer->base.x, error);
+    }
+}
+
 static void on_end(struct md_request *request, const struct md_error *error)
 {
     struct md_oip_infer *infer = request->dialect;
 
-    if (error) {
+    if (infer->is_late) {
+        md_oip_trace_end(&infer->base, error ? md_oip_status(error) : 200, error);
+        md_exchange_release(infer->base.x);
+    } else if (error) {
         md_oip_infer_fail(infer, md_oip_placing_blame(&infer->base, error));
     } else if (infer->cancelled) {
         md_oip_infer_drop(infer);
@@ -241,4 +256,5 @@ static void on_end(struct md_request *request, const struct md_error *error)
     }
 }
 
-const struct md_responder md_oip_responder = {.response = on_response, .end = on_end};
+const struct md_responder md_oip_responder = {
+    .response = on_response, .end = on_end, .late = on_late};

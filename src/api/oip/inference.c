@@ -5,6 +5,7 @@
 
 #include "api/oip/placing.h"
 #include "api/oip/tracing.h"
+#include "base/clock.h"
 #include "infer/statistics.h"
 
 enum { SMALL_TENSOR_BYTES = 1024, TENSOR_ALIGNMENT = 64 };
@@ -46,6 +47,67 @@ void md_oip_inference_count_refusal(const struct md_oip_inference *inference,
                                  md_loop_now_ns(loop) - begin_ns);
 }
 
+/* --- limits of time -------------------- */
+
+static bool take_timeout(struct md_exchange *x, struct md_str text, struct md_error *err)
+{
+    const uint64_t most_ms = UINT64_MAX / 2 / MD_NS_PER_MS;
+    uint64_t ms;
+
+    if (!text.len || !md_str_to_u64(text, &ms)) {
+        return md_error_set(err, MD_REASON_INVALID_ARGUMENT,
+                            "Unable to parse " MD_OIP_TIMEOUT_HEADER
+                            " '%.*s': a natural number of milliseconds was expected",
+                            MD_STR_ARG(text));
+    }
+    if (ms == 0) {
+        return md_error_set(err, MD_REASON_DEADLINE, "Deadline Exceeded");
+    }
+    const uint64_t deadline_ns = x->begin_ns + md_size_min(ms, most_ms) * MD_NS_PER_MS;
+    if (!x->deadline_ns || deadline_ns < x->deadline_ns) {
+        x->deadline_ns = deadline_ns;
+    }
+    return true;
+}
+
+bool md_oip_read_deadline(struct md_exchange *x, struct md_error *err)
+{
+    static const struct md_str name = MD_STR(MD_OIP_TIMEOUT_HEADER);
+
+    for (size_t i = 0; i < x->head.header_count; i++) {
+        const struct md_http_header *header = &x->head.headers[i];
+        if (header->name.len == name.len && md_str_eq_nocase(header->name, name) &&
+            !take_timeout(x, header->value, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Readers have checked that they are numbers, and not negative. */
+static void take_limits(struct md_oip_inference *inference)
+{
+    struct md_request *request = &inference->request;
+
+    request->deadline_ns = inference->x->deadline_ns;
+    for (size_t i = 0; i < inference->parameter_count; i++) {
+        const struct md_parameter *parameter = &inference->parameters[i];
+        if (md_str_eq_c(parameter->name, "priority")) {
+            request->priority = (uint64_t)parameter->value.integer;
+        } else if (md_str_eq_c(parameter->name, "timeout")) {
+            const uint64_t us = (uint64_t)parameter->value.integer;
+            request->timeout_ns = us > UINT64_MAX / MD_NS_PER_US ? UINT64_MAX : us * MD_NS_PER_US;
+        }
+    }
+}
+
+void md_oip_inference_cancel(struct md_oip_inference *inference)
+{
+    md_infer_cancel(&inference->request);
+}
+
+/* --- check -------------------- */
+
 bool md_oip_inference_check(struct md_oip_inference *inference, struct md_error *err)
 {
     struct md_request *request = &inference->request;
@@ -62,6 +124,7 @@ bool md_oip_inference_check(struct md_oip_inference *inference, struct md_error 
     request->output_count = inference->output_count;
     request->parameters = inference->parameters;
     request->parameter_count = inference->parameter_count;
+    take_limits(inference);
     return md_request_check_outputs(request, err) && md_request_check(request, err) &&
            md_oip_placing_may_fit(inference, err);
 }

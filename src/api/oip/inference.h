@@ -53,9 +53,19 @@ bool md_oip_inference_begin(struct md_oip_inference *inference, struct md_str mo
 void md_oip_inference_count_refusal(const struct md_oip_inference *inference,
                                     const struct md_error *err, uint64_t begin_ns);
 
-/* Completes the request from outputs and parameters (its inputs are set) and compares it with the
- * target. Then md_infer_submit is left to call. */
+/* The header (or metadata) that says by when the client wants its answer, in milliseconds. */
+#define MD_OIP_TIMEOUT_HEADER "modeld-timeout-ms"
+
+/* For on_head: the exchange's deadline is what that header says, where that is sooner than what it
+ * has. Errors: INVALID_ARGUMENT, or DEADLINE, since 0 is too late already. */
+bool md_oip_read_deadline(struct md_exchange *x, struct md_error *err) MD_MUST_CHECK;
+
+/* Completes the request from outputs, parameters (priority, timeout) and the exchange's deadline
+ * (its inputs are set) and compares it with the target. Then md_infer_submit is left to call. */
 bool md_oip_inference_check(struct md_oip_inference *inference, struct md_error *err) MD_MUST_CHECK;
+
+/* For on_cancel, of a request that is submitted: nobody waits for it. */
+void md_oip_inference_cancel(struct md_oip_inference *inference);
 
 /* What the client wants of an output; NULL: it did not name it. */
 const struct md_oip_output *md_oip_inference_output(const struct md_oip_inference *inference,

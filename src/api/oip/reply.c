@@ -66,15 +66,19 @@ static bool may_retry(const struct md_error *err)
     return err->code == MD_CODE_RESOURCE_EXHAUSTED;
 }
 
-/* Takes the text over. Without memory for it the answer is an empty 503. */
+/* Takes the text over. Without memory for it the answer is an empty 503. The memory of an exchange
+ * that is held is somebody else's, and its answer copied. */
 static void reply_text(struct md_exchange *x, unsigned status, struct md_bytes *text,
                        const struct md_http_header *header)
 {
-    struct iovec *part = md_arena_alloc(&x->arena, sizeof *part);
-    struct md_str copy = text->failed ? MD_STR("") : md_arena_copy(&x->arena, md_bytes_view(text));
+    struct iovec own, *part = x->holds ? &own : md_arena_alloc(&x->arena, sizeof *part);
+    struct md_str copy = text->failed ? MD_STR("") : md_bytes_view(text);
     struct md_http_response response = {
         .status = 503, .content_type = "application/json", .headers = &retry_after};
 
+    if (!x->holds && copy.len) {
+        copy = md_arena_copy(&x->arena, copy);
+    }
     if (part && copy.len) {
         *part = (struct iovec){(void *)(uintptr_t)copy.ptr, copy.len};
         response.status = status;
@@ -83,8 +87,8 @@ static void reply_text(struct md_exchange *x, unsigned status, struct md_bytes *
         response.part_count = 1;
     }
     response.header_count = response.headers != NULL;
-    md_bytes_deinit(text);
     md_exchange_respond(x, &response);
+    md_bytes_deinit(text);
 }
 
 static void reply_error(struct md_exchange *x, unsigned status, const char *sentence, bool retry)

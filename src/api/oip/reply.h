@@ -17,7 +17,7 @@ unsigned md_oip_status(const struct md_error *err);
 void md_oip_log_error(const struct md_exchange *x, const struct md_error *err);
 
 /* {"error":"..."} with the status that belongs to the error; Retry-After where trying again may
- * help. */
+ * help. Also of an exchange that is held. */
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err);
 void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *sentence);
 /* Takes over the text and frees it; an error answer if building it failed. */

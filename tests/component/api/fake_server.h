@@ -48,6 +48,7 @@ struct fake_server {
     struct md_tracer *tracer;
     struct md_regions *regions;
     struct md_oip oip;
+    size_t executor_count;                /* set by the test; 0: one */
     const struct md_http_header *headers; /* borrow: what requests have besides */
     size_t header_count;
 };
@@ -265,7 +266,9 @@ static inline bool fake_server_create(struct fake_server *server, size_t infligh
     const struct md_loop_options loop = {
         .cpu = -1, .budget = &server->budget, .cache_bytes = 1 << 20};
     const struct md_device_options device = {
-        .executor_count = 1, .budget = &server->budget, .inline_limit_ns = UINT64_MAX};
+        .executor_count = server->executor_count ? server->executor_count : 1,
+        .budget = &server->budget,
+        .inline_limit_ns = UINT64_MAX};
     const struct md_backends_options backends = {.engine_threads = 1};
 
     (void)snprintf(repository, sizeof repository, "--model-repository=%s", server->folder);
