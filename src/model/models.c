@@ -497,6 +497,15 @@ bool md_version_is_ready(const struct md_version *version)
                                 memory_order_acquire) == MD_VERSION_READY;
 }
 
+bool md_version_is_out_of_service(const struct md_version *version)
+{
+    struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
+
+    /* the second: one that is not attached has none at all */
+    return md_version_is_ready(version) && atomic_load(&target->in_service) == 0 &&
+           atomic_load(&target->out_of_service) > 0;
+}
+
 size_t md_models_wanted_count(const struct md_models *models)
 {
     size_t wanted = models->missing_count;
@@ -520,6 +529,21 @@ size_t md_models_failed_count(const struct md_models *models)
         failed += bad;
     }
     return failed;
+}
+
+size_t md_models_out_of_service_count(const struct md_models *models)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < models->count; i++) {
+        const struct md_model *model = &models->models[i];
+        bool is_out = false;
+        for (size_t k = 0; k < model->version_count && !is_out; k++) {
+            is_out = md_version_is_out_of_service(&model->versions[k]);
+        }
+        count += is_out;
+    }
+    return count;
 }
 
 struct md_version *md_models_resolve(const struct md_models *models, struct md_str name,

@@ -26,6 +26,9 @@ enum md_version_state {
 };
 struct md_version;
 bool md_version_is_ready(const struct md_version *version); /* any thread */
+/* Whether all its instances are out of service: READY as far as loading is concerned, but nobody
+ * answers its requests (infer/target.h, execution_timeout_ns). Any thread. */
+bool md_version_is_out_of_service(const struct md_version *version);
 const char *md_version_state_name(
     enum md_version_state state); /* as in the repository index; "" for REGISTERED */
 
@@ -93,6 +96,8 @@ size_t md_models_wanted_count(const struct md_models *models);
 /* Wanted models with a version that failed, or without any version; those that --load-model names
  * and no repository has count too. */
 size_t md_models_failed_count(const struct md_models *models);
+/* Models with a READY version that is out of service. */
+size_t md_models_out_of_service_count(const struct md_models *models);
 bool md_models_are_loaded(const struct md_models *models); /* no load runs or will be begun */
 
 /* The version that a request means; `version` empty: the highest READY one. NULL with the field's

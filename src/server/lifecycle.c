@@ -45,7 +45,9 @@ bool md_server_is_ready(void *arg)
     struct md_server *server = arg;
 
     return atomic_load(&server->phase) == MD_SERVER_SERVING &&
-           (!server->options.strict_readiness || md_models_failed_count(server->models) == 0);
+           (!server->options.strict_readiness ||
+            (md_models_failed_count(server->models) == 0 &&
+             md_models_out_of_service_count(server->models) == 0));
 }
 
 /* Turns readiness at once; the main thread, which is waiting, does the rest. False: it was asked

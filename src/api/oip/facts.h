@@ -15,7 +15,8 @@ extern const char *const md_oip_extensions[];
 /* Those that a server with md_oip.regions has as well. */
 extern const char *const md_oip_shared_extensions[];
 
-/* Whether the version (empty: any) serves; false with the error for what does not exist. */
+/* Whether the version (empty: the one that requests get) serves: it is READY, and not out of
+ * service. False with the error for what does not exist. */
 bool md_oip_model_is_ready(const struct md_oip *oip, struct md_str name, struct md_str version,
                            bool *ready, struct md_error *err) MD_MUST_CHECK;
 

@@ -6,6 +6,22 @@
 #include "api/oip/walk.h"
 #include "codec/json.h"
 
+static const char out_of_service_reason[] =
+    "every instance is out of service: their executions go on beyond modeld_execution_timeout_ms";
+
+/* What the index says of a version; true: it serves. */
+static bool describe(const struct md_version *version, struct md_oip_index_entry *entry)
+{
+    const int state = atomic_load(&((struct md_version *)(uintptr_t)version)->state);
+    const bool is_out = md_version_is_out_of_service(version);
+
+    entry->version = version->number;
+    entry->state =
+        md_version_state_name(is_out ? MD_VERSION_UNAVAILABLE : (enum md_version_state)state);
+    entry->reason = is_out ? out_of_service_reason : version->reason;
+    return state == MD_VERSION_READY && !is_out;
+}
+
 void md_oip_index_entries(const struct md_model *model, bool ready_only,
                           void (*entry)(void *arg, const struct md_oip_index_entry *entry),
                           void *arg)
@@ -16,12 +32,7 @@ void md_oip_index_entries(const struct md_model *model, bool ready_only,
 
     if (!is_unavailable && model->is_wanted) {
         for (size_t i = 0; i < count; i++) {
-            const struct md_version *version = &model->versions[i];
-            int state = atomic_load(&((struct md_version *)(uintptr_t)version)->state);
-            e.version = version->number;
-            e.state = md_version_state_name((enum md_version_state)state);
-            e.reason = version->reason;
-            if (!ready_only || state == MD_VERSION_READY) {
+            if (describe(&model->versions[i], &e) || !ready_only) {
                 entry(arg, &e);
             }
         }

@@ -149,8 +149,10 @@ static void get_model(struct md_exchange *x)
 bool md_oip_model_is_ready(const struct md_oip *oip, struct md_str name, struct md_str version,
                            bool *ready, struct md_error *err)
 {
-    *ready = md_models_resolve(oip->models, name, version, err) != NULL;
-    return *ready || err->reason == MD_REASON_NOT_READY ||
+    const struct md_version *found = md_models_resolve(oip->models, name, version, err);
+
+    *ready = found && !md_version_is_out_of_service(found);
+    return found || err->reason == MD_REASON_NOT_READY ||
            (version.len == 0 && md_models_find(oip->models, name));
 }
 

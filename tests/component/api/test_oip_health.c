@@ -134,6 +134,56 @@ static void test_health_check(void **state)
     }
 }
 
+static uint64_t checked(const char *name)
+{
+    fake_call_open(&server, &call, HEALTH("Check"), NULL);
+    fake_call_send(&server, &call, service(name));
+    fake_call_close(&server, &call);
+    uint64_t told = state_of_message(0);
+    fake_call_free(&call);
+    return told;
+}
+
+static void ask(enum md_http_method method, const char *path, unsigned status, const char *text)
+{
+    struct fake_exchange fake;
+
+    fake_send(&server, &fake, method, path, MD_STR(""), -1);
+    md_bytes_append_char(&fake.body, '\0');
+    assert_int_equal(fake.status, status);
+    if (!strstr(fake.body.data, text)) {
+        fail_msg("%s: %s", path, fake.body.data);
+    }
+    fake_free(&fake);
+}
+
+/* A model whose instances do not come back is not ready, whoever is asked. */
+static void test_health_of_what_is_out_of_service(void **state)
+{
+    struct md_version *version = &md_models_find(server.models, MD_STR("good"))->versions[0];
+    struct md_target *target = &version->target;
+
+    (void)state;
+    for (unsigned in_service = 2; in_service-- > 0;) {
+        atomic_store(&target->in_service, in_service);
+        atomic_store(&target->out_of_service, 2 - in_service);
+        assert_int_equal(md_version_is_out_of_service(version), !in_service);
+        assert_int_equal(md_models_out_of_service_count(server.models), !in_service);
+        assert_true(md_version_is_ready(version));
+        assert_int_equal(checked("good"), in_service ? SERVING : NOT_SERVING);
+        assert_int_equal(checked("good/1"), in_service ? SERVING : NOT_SERVING);
+        ask(MD_HTTP_GET, "/v2/models/good/ready", in_service ? 200 : 503,
+            in_service ? "" : "not ready");
+        ask(MD_HTTP_POST, "/v2/repository/index", 200,
+            in_service ? "\"good\",\"version\":\"1\",\"state\":\"READY\"}"
+                       : "\"good\",\"version\":\"1\",\"state\":\"UNAVAILABLE\",\"reason\":\"every "
+                         "instance is out of service");
+    }
+    atomic_store(&target->in_service, 1);
+    atomic_store(&target->out_of_service, 0);
+    assert_int_equal(checked("good"), SERVING);
+}
+
 static void test_health_list(void **state)
 {
     static const struct {
@@ -286,6 +336,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_health_check, serve_again),
+        cmocka_unit_test_setup(test_health_of_what_is_out_of_service, serve_again),
         cmocka_unit_test_setup(test_health_list, serve_again),
         cmocka_unit_test_setup(test_health_watch_tells_changes, serve_again),
         cmocka_unit_test_setup(test_health_watch_of_names, serve_again),
