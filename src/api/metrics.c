@@ -16,7 +16,18 @@ enum { MAX_MODELS_DEFAULT = 10000 };
 
 /* --- one version's values -------------------- */
 
-enum family_shape { SHAPE_VALUE, SHAPE_LATENCY, SHAPE_FAILURES, SHAPE_HISTOGRAMS, SHAPE_BATCHES };
+/* From SHAPE_BATCHES on: of what has never been there is no sample. */
+enum family_shape {
+    SHAPE_VALUE,
+    SHAPE_LATENCY,
+    SHAPE_FAILURES,
+    SHAPE_BATCHES,
+    SHAPE_HISTOGRAMS,
+    SHAPE_STARTS,
+    SHAPE_USED, /* a value of a version that has run something */
+    SHAPE_INSTANCES,
+    SHAPE_LEARNED,
+};
 
 struct family {
     const char *name, *type, *help;
@@ -92,6 +103,18 @@ static double in_flight(const struct md_version *v, const struct md_target_total
     return (double)t->in_flight;
 }
 
+static double queue_bytes(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return (double)t->queue_bytes;
+}
+
+static double device_us(const struct md_version *v, const struct md_target_totals *t)
+{
+    (void)v;
+    return us(t->device_ns);
+}
+
 static uint64_t peek(const _Atomic uint64_t *value)
 {
     return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)value,
@@ -151,6 +174,14 @@ static const struct family families[] = {
     {"modeld_model_memory_bytes", "gauge", "What the backend estimates the version holds",
      SHAPE_VALUE, memory_bytes},
     {"modeld_batches_total", "counter", "Executions by batch size", SHAPE_BATCHES, NULL},
+    {"modeld_batch_starts_total", "counter", "Batches by why they were started when they were",
+     SHAPE_STARTS, NULL},
+    {"modeld_queue_bytes", "gauge", "Bytes of inputs that wait", SHAPE_USED, queue_bytes},
+    {"modeld_device_time_us_total", "counter", "Microseconds that executions have taken",
+     SHAPE_USED, device_us},
+    {"modeld_instances", "gauge", "Instances by whether they take requests", SHAPE_INSTANCES, NULL},
+    {"modeld_execution_time_us", "gauge", "Learned microseconds of an execution, by batch size",
+     SHAPE_LEARNED, NULL},
     {"modeld_request_duration_seconds", "histogram", "Duration of requests by phase",
      SHAPE_HISTOGRAMS, NULL},
 };
@@ -172,7 +203,7 @@ struct page {
     char bounds[MD_HISTOGRAM_BUCKETS + 1][16]; /* in seconds, as labels say them */
 };
 
-/* Adds structs of nothing but uint64_t. */
+/* Adds structs of nothing but uint64_t, or pairs of small uint32_t. */
 static void add_totals(void *sum, const void *totals, size_t bytes)
 {
     uint64_t *to = sum;
@@ -322,6 +353,81 @@ static void append_batches(struct md_bytes *text, const struct family *family,
     }
 }
 
+static void append_starts(struct md_bytes *text, const struct family *family,
+                          const struct md_version *version, const struct md_target_totals *t)
+{
+    for (size_t i = 0; i < MD_START_COUNT; i++) {
+        if (t->starts[i]) {
+            md_bytes_append_c(text, family->name);
+            append_labels(text, version);
+            md_bytes_printf(text, ",reason=\"%s\"} %llu\n", md_start_name((enum md_start)i),
+                            (unsigned long long)t->starts[i]);
+        }
+    }
+}
+
+static bool has_run(const struct md_target_totals *t)
+{
+    return t->device_ns || t->out_of_service || t->queue_bytes;
+}
+
+static void append_instances(struct md_bytes *text, const struct family *family,
+                             const struct md_version *version, const struct md_target_totals *t)
+{
+    const struct {
+        const char *state;
+        uint32_t count;
+    } states[] = {{"in_service", t->instances - t->out_of_service},
+                  {"out_of_service", t->out_of_service}};
+
+    for (size_t i = 0; i < MD_COUNT_OF(states); i++) {
+        md_bytes_append_c(text, family->name);
+        append_labels(text, version);
+        md_bytes_printf(text, ",state=\"%s\"} %u\n", states[i].state, states[i].count);
+    }
+}
+
+static void append_learned_one(struct md_bytes *text, const struct family *family,
+                               const struct md_version *version, size_t instance, uint32_t rows)
+{
+    struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
+    struct {
+        const char *quantile;
+        uint64_t ns;
+    } values[] = {{"mean", 0}, {"high", 0}};
+    uint32_t count;
+
+    if (!md_target_learned(target, instance, rows, &values[0].ns, &values[1].ns, &count)) {
+        return;
+    }
+    for (size_t i = 0; i < MD_COUNT_OF(values); i++) {
+        md_bytes_append_c(text, family->name);
+        append_labels(text, version);
+        md_bytes_printf(text, ",instance=\"%zu\",batch_size=\"%u\",quantile=\"%s\"} ", instance,
+                        rows, values[i].quantile);
+        append_number(text, (double)values[i].ns / MD_NS_PER_US);
+    }
+}
+
+/* Warming up teaches, too; but what every model was asked when it was loaded is no reason for
+ * samples of every model. */
+static bool has_learned(const struct md_version *version, const struct md_target_totals *t)
+{
+    const struct md_message *config = version ? version->model->config : NULL;
+
+    return version && (has_run(t) || (config && md_message_count(config, "model_warmup")));
+}
+
+static void append_learned(struct md_bytes *text, const struct family *family,
+                           const struct md_version *version, const struct md_target_totals *t)
+{
+    for (size_t i = 0; has_learned(version, t) && i < t->instances; i++) {
+        for (uint32_t rows = 1; rows <= MD_LEARNED_SIZES; rows++) {
+            append_learned_one(text, family, version, i, rows);
+        }
+    }
+}
+
 /* Whether a setting `name=value` has that name. */
 static bool setting_value(const char *setting, const char *name, struct md_str *value)
 {
@@ -350,9 +456,15 @@ static void append_sample(struct page *page, const struct family *family,
 {
     struct md_bytes *text = page->text;
 
+    const bool is_idle = !has_run(t);
+
+    if (is_idle && (family->shape == SHAPE_USED || family->shape == SHAPE_INSTANCES)) {
+        return;
+    }
     switch (family->shape) {
     case SHAPE_VALUE:
     case SHAPE_LATENCY:
+    case SHAPE_USED:
         md_bytes_append_c(text, family->name);
         append_labels(text, version);
         md_bytes_append_c(text, "} ");
@@ -363,6 +475,15 @@ static void append_sample(struct page *page, const struct family *family,
         break;
     case SHAPE_BATCHES:
         append_batches(text, family, version);
+        break;
+    case SHAPE_STARTS:
+        append_starts(text, family, version, t);
+        break;
+    case SHAPE_INSTANCES:
+        append_instances(text, family, version, t);
+        break;
+    case SHAPE_LEARNED:
+        append_learned(text, family, version, t);
         break;
     case SHAPE_HISTOGRAMS:
         if (wants_detail(page, version, t)) {

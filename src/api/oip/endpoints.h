@@ -16,6 +16,9 @@ static inline const struct md_oip *md_oip_of(const struct md_exchange *x)
 void md_oip_get_statistics(struct md_exchange *x);
 void md_oip_get_all_statistics(struct md_exchange *x);
 
+/* batches.c: GET of the last batches of a version, newest first. */
+void md_oip_get_batches(struct md_exchange *x);
+
 /* repository_index.c: POST (a page). */
 void md_oip_post_index(struct md_exchange *x);
 

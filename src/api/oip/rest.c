@@ -234,6 +234,7 @@ SIMPLE(model_handler, get_model);
 SIMPLE(model_ready_handler, get_model_ready);
 SIMPLE(config_handler, get_config);
 SIMPLE(stats_handler, md_oip_get_statistics);
+SIMPLE(batches_handler, md_oip_get_batches);
 PAGE(all_stats_handler, md_oip_get_all_statistics);
 PAGE(index_handler, md_oip_post_index);
 SIMPLE(get_logging_handler, md_oip_get_logging);
@@ -293,6 +294,8 @@ static const struct md_route routes[] = {
     CALL("/v2/models/{0}/versions/{1}/config", MD_ROUTE_GET, config_handler, MODEL_CONFIG),
     CALL("/v2/models/{0}/stats", MD_ROUTE_GET, stats_handler, STATISTICS),
     CALL("/v2/models/{0}/versions/{1}/stats", MD_ROUTE_GET, stats_handler, STATISTICS),
+    CALL("/v2/models/{0}/batches", MD_ROUTE_GET, batches_handler, STATISTICS),
+    CALL("/v2/models/{0}/versions/{1}/batches", MD_ROUTE_GET, batches_handler, STATISTICS),
     CALL("/v2/repository/index", MD_ROUTE_POST, index_handler, MODEL_REPOSITORY),
     CALL("/v2/repository/{0}/index", MD_ROUTE_POST, index_handler, MODEL_REPOSITORY),
     CALL("/v2/logging", MD_ROUTE_GET, get_logging_handler, LOGGING),

@@ -239,6 +239,7 @@ static void test_access_routes_refuse_at_the_head(void **state)
         {MD_HTTP_POST, "/v2/models/m/infer", false, true},
         {MD_HTTP_POST, "/v2/models/m/versions/1/generate_stream", false, true},
         {MD_HTTP_GET, "/v2/models/m/stats", false, false},
+        {MD_HTTP_GET, "/v2/models/m/batches", false, false},
         {MD_HTTP_GET, "/v2/logging", false, false},
         {MD_HTTP_POST, "/v2/logging", false, true},
         {MD_HTTP_POST, "/v2/logging", true, false},

@@ -70,6 +70,57 @@ static void test_metrics_page_ends_once(void **state)
     fake_free(&fake);
 }
 
+static void read_page(struct fake_exchange *fake)
+{
+    begin_page(fake);
+    while (!fake->ends) {
+        fake->drained(&fake->x);
+        run_loop();
+    }
+    md_bytes_append_char(&fake->body, '\0');
+    assert_false(fake->body.failed);
+}
+
+/* Of batches, device time and instances a model has samples once it has run something. */
+static void test_metrics_page_says_of_batches_what_there_is(void **state)
+{
+    static const char *const lines[] = {
+        "modeld_batch_starts_total{model=\"m007\",version=\"1\",reason=\"full\"} 3\n",
+        "modeld_batch_starts_total{model=\"m007\",version=\"1\",reason=\"deadline\"} 1\n",
+        "modeld_queue_bytes{model=\"m007\",version=\"1\"} 4096\n",
+        "modeld_device_time_us_total{model=\"m007\",version=\"1\"} 1500\n",
+        "modeld_instances{model=\"m007\",version=\"1\",state=\"in_service\"} 2\n",
+        "modeld_instances{model=\"m007\",version=\"1\",state=\"out_of_service\"} 1\n",
+    };
+    static const char *const families[] = {"modeld_batch_starts_total{", "modeld_queue_bytes{",
+                                           "modeld_device_time_us_total{", "modeld_instances{",
+                                           "modeld_execution_time_us{"};
+    struct md_target *target = &md_models_find(server.models, MD_STR("m007"))->versions[0].target;
+    struct fake_exchange fake;
+
+    (void)state;
+    read_page(&fake);
+    for (size_t i = 0; i < MD_COUNT_OF(families); i++) {
+        assert_null(strstr(fake.body.data, families[i]));
+    }
+    fake_free(&fake);
+    atomic_store(&target->starts[MD_START_FULL], 3);
+    atomic_store(&target->starts[MD_START_DEADLINE], 1);
+    atomic_store(&target->pending_bytes, 4096);
+    atomic_store(&target->device_ns, 1500000);
+    atomic_store(&target->in_service, 2);
+    atomic_store(&target->out_of_service, 1);
+    read_page(&fake);
+    for (size_t i = 0; i < MD_COUNT_OF(lines); i++) {
+        if (!strstr(fake.body.data, lines[i])) {
+            fail_msg("the page does not say %s", lines[i]);
+        }
+    }
+    assert_null(strstr(fake.body.data, "reason=\"idle\""));
+    assert_null(strstr(fake.body.data, "modeld_instances{model=\"m008\""));
+    fake_free(&fake);
+}
+
 /* The exchange waits for its end: without it the connection's memory is never freed, and shutdown
  * waits for it. */
 static void test_metrics_page_ends_when_its_reader_goes(void **state)
@@ -96,6 +147,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_metrics_page_ends_once),
+        cmocka_unit_test(test_metrics_page_says_of_batches_what_there_is),
         cmocka_unit_test(test_metrics_page_ends_when_its_reader_goes),
     };
 
