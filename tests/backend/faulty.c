@@ -202,6 +202,9 @@ static void execute(void *instance, const struct modeld_batch *batch)
     while (!strcmp(fault, "hang")) {
         usleep(10000);
     }
+    if (!strcmp(fault, "deaf")) { /* whoever asks it to stop */
+        usleep(700000);
+    }
     make_answer(&a, batch);
     spoil(fault, &a, request);
     if (strcmp(fault, "no_response") != 0) {
