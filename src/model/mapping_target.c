@@ -324,7 +324,8 @@ bool md_mapping_make_target(struct md_mapping_build *b)
     target->inline_mode = inline_mode(b);
     target->scheduler.ops = &md_scheduler_default;
     target->device = b->options->device;
-    return target->shards || md_target_init(target, b->options->loop_count, b->err);
+    return md_mapping_make_scheduling(b) &&
+           (target->shards || md_target_init(target, b->options->loop_count, b->err));
 }
 
 /* A new message in the field of that name; NULL without memory. */
