@@ -5,7 +5,10 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "infer/trial.h"
 #include "model/model_check.h"
+#include "model/probe.h"
+#include "model/warm_up.h"
 #include "os/memory.h"
 
 enum { INSTANCES_MAX = 1024, WORTH_A_TRIM = 1 << 20 };
@@ -72,9 +75,12 @@ static bool create_instance(struct md_mapping_build *b, size_t index)
     instance->asynchronous = mapping->backend->api->flags & MODELD_BACKEND_ASYNCHRONOUS;
     const struct md_bound_calls calls = {
         .start = start_instance, .stop = stop_instance, .start_arg = &start, .stop_arg = instance};
-    bool ok = bound ? md_device_bind(b->options->device, instance, &calls, b->err)
-                    : start_instance(&start, b->err);
+    bool ok = md_instance_reserve(
+                  instance, b->version->target.scheduler.batcher.config.max_requests, b->err) &&
+              (bound ? md_device_bind(b->options->device, instance, &calls, b->err)
+                     : start_instance(&start, b->err));
     if (!ok) {
+        md_instance_deinit(instance);
         md_free(instance);
         return false;
     }
@@ -84,8 +90,23 @@ static bool create_instance(struct md_mapping_build *b, size_t index)
 
 /* --- life -------------------- */
 
+/* The backend is still inside one of them: nothing of the mapping may go. */
+static bool is_stuck(const struct md_mapping *mapping)
+{
+    for (size_t i = 0; i < mapping->instance_count; i++) {
+        if (md_instance_is_stuck(mapping->instances[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void mapping_free(struct md_mapping *mapping, const struct md_models_options *options)
 {
+    if (is_stuck(mapping)) {
+        md_log(MD_LOG_ERROR, "an execution does not end, so that what was loaded stays in memory");
+        return;
+    }
     for (size_t i = 0; i < mapping->instance_count; i++) {
         struct md_instance *instance = mapping->instances[i];
         if (instance->bound) {
@@ -129,7 +150,8 @@ static bool build(struct md_mapping_build *b)
             return false;
         }
     }
-    return md_mapping_publish_config(b);
+    return md_warm_up_run(b) && md_probe_run(b) && md_warm_up_learn(b) &&
+           md_mapping_publish_config(b);
 }
 
 /* To the system: the heap keeps what was freed. */
