@@ -87,9 +87,9 @@ static const char *why_not_probed(const struct md_mapping_build *b)
     return md_str_eq_c(wish, "off")       ? "off: the configuration says so"
            : b->version->target.decoupled ? "off: the model is decoupled"
            : b->max_batch_size == 1       ? "off: max_batch_size is 1"
-           : !has_free_rows(b) ? "off: the model does not leave the first dimension of all tensors "
-                                 "free"
-                               : NULL;
+           : !has_free_rows(b)
+               ? "off: the configuration does not leave the first dimension of all tensors free"
+               : NULL;
 }
 
 static bool decide_batching(struct md_mapping_build *b)
@@ -107,8 +107,8 @@ static bool decide_batching(struct md_mapping_build *b)
         }
         return true;
     }
-    if (!b->options->options->auto_batching) {
-        return true;
+    if (!b->options->options->auto_batching || !b->info->batchable) {
+        return true; /* not asked for; or nobody would expect it */
     }
     const char *reason = why_not_probed(b);
     if (!reason) {
