@@ -7,13 +7,51 @@
  */
 #include "component/http/fake_http2.h"
 
-enum { BUDGET = 4 * 1024 * 1024, SMALL_BUDGET = 300 * 1024, TURNS_MAX = 3000, KNOBS = 4 };
+enum {
+    BUDGET = 4 * 1024 * 1024,
+    SMALL_BUDGET = 300 * 1024,
+    TURNS_MAX = 3000,
+    KNOBS = 4,
+    LATE_MAX = 16,
+};
+
+/* Exchanges that are answered and held. */
+static struct md_exchange *late[LATE_MAX];
+static size_t late_count;
+
+static void release_late(void)
+{
+    while (late_count) {
+        md_exchange_release(late[--late_count]);
+    }
+}
+
+static void hold_late(struct md_exchange *x)
+{
+    if (late_count == LATE_MAX) {
+        release_late();
+    }
+    late[late_count++] = x;
+}
+
+static void answer_late(struct md_exchange *x)
+{
+    rig_now->held = NULL;
+    on_late(x);
+    if (rig_now->held == x) {
+        hold_late(late_answer(rig_now));
+    }
+}
+
+static const struct md_http_handler late_handler = {.on_request = answer_late};
 
 static void fuzz_route(void *arg, struct md_exchange *x)
 {
     http2_route(arg, x);
     if (md_str_eq_c(x->head.path, "/slow") || md_str_eq_c(x->head.path, "/hold-stream")) {
         x->handler = &not_found_handler; /* nobody would answer it */
+    } else if (md_str_eq_c(x->head.path, "/late")) {
+        x->handler = &late_handler;
     }
 }
 
@@ -43,12 +81,15 @@ static void answer_all(void)
 {
     struct md_exchange *held = methods_seen.held;
 
+    release_late();
     while (held) {
         struct md_exchange *next = seen_of(held)->next_held;
         if (seen_of(held)->paused) {
             resume(held);
         } else {
+            md_exchange_hold(held); /* its end may come long after its answer */
             end_call(held, NULL);
+            hold_late(held);
         }
         held = next;
     }
@@ -126,6 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     md_session_list_abort(&rig.list);
     rig_turn(&rig);
     end_all();
+    release_late();
     for (int i = 0; i < 6; i++) {
         rig_turn(&rig);
     }
