@@ -123,48 +123,49 @@ static uint64_t times(uint64_t a, uint64_t b)
 }
 
 /*
- * Batches ahead are full, and take what such a batch takes on average. The request's own is as
- * large as it has become until now: it only grows as far as all members bear. What it takes counts
- * on average if it starts at once, else by what nearly all runs take: those that are taken in with
- * less would force small batches later, of which each makes the next ones smaller.
+ * Batches ahead are full, take what such a batch takes on average, and begin `stretch` times as far
+ * apart as their own time alone would let them. The request's own batch has those that wait beside
+ * it, and it may be as large as it were if those that were refused since the last start had come
+ * in: so many come that it will be. What it takes counts on average if it starts at once, else by
+ * what nearly all runs take: those that are let in with less would force small batches.
  */
 uint64_t md_batcher_predict(const struct md_batcher *batcher, const struct md_waiter *waiter,
                             const struct md_learned_time *time, const struct md_forecast *forecast,
                             uint64_t now_ns)
 {
     const struct md_batcher_config *config = &batcher->config;
-    uint32_t max_rows = config->max_requests > 1 && config->max_rows > 1 ? config->max_rows : 1;
-    uint64_t rows, requests, free_ns = forecast->free_ns > now_ns ? forecast->free_ns : now_ns;
+    bool batches = config->max_requests > 1 && config->max_rows > 1;
+    uint32_t max_rows = batches ? config->max_rows : 1;
+    uint64_t own_ns = md_batcher_mean(config, time, waiter->rows);
+    uint64_t rows, requests, ahead, full_ns;
 
-    if (!md_batcher_mean(config, time, waiter->rows)) {
+    if (!own_ns) {
         return 0;
     }
     count_ahead(batcher, level_of(config, waiter->priority), &rows, &requests);
-    if (requests == 0) {
-        return md_batcher_later(free_ns, free_ns == now_ns
-                                             ? md_batcher_mean(config, time, waiter->rows)
-                                             : md_batcher_high(config, time, waiter->rows));
+    if (requests == 0 && forecast->free_ns <= now_ns) {
+        return md_batcher_later(now_ns, own_ns);
     }
-    uint64_t batches, full_ns, own_ns;
-    if (max_rows == 1) {
-        uint64_t average = rows / requests;
-        batches = requests;
-        full_ns =
-            md_batcher_mean(config, time, average < UINT32_MAX ? (uint32_t)average : UINT32_MAX);
-        own_ns = md_batcher_high(config, time, waiter->rows);
-    } else {
+    if (batches) {
         uint32_t own_part = waiter->rows < max_rows ? waiter->rows : max_rows;
-        uint64_t by_rows = (rows + own_part - 1) / max_rows;
-        batches = requests / config->max_requests;
-        batches = by_rows > batches ? by_rows : batches;
-        full_ns = md_batcher_mean(config, time, max_rows);
-        uint64_t own_rows = batches ? max_rows : rows + waiter->rows;
+        uint64_t own_rows = rows + batcher->refused_rows + waiter->rows;
+        ahead = (rows + own_part - 1) / max_rows;
+        ahead = requests / config->max_requests > ahead ? requests / config->max_requests : ahead;
+        own_rows = ahead || own_rows > max_rows ? max_rows : own_rows;
         own_rows = own_rows > waiter->rows ? own_rows : waiter->rows;
         own_ns = md_batcher_high(config, time, (uint32_t)own_rows);
+        full_ns = md_batcher_mean(config, time, max_rows);
+    } else {
+        uint64_t average = requests ? rows / requests : waiter->rows;
+        ahead = requests;
+        own_ns = md_batcher_high(config, time, waiter->rows);
+        full_ns = md_batcher_mean(config, time, (uint32_t)average);
     }
     uint64_t instances = forecast->instances ? forecast->instances : 1;
-    uint64_t wait_ns = times(times(batches, full_ns) / instances, forecast->stretch_permille);
-    return md_batcher_later(md_batcher_later(free_ns, wait_ns / 1000), own_ns);
+    uint64_t stretch = forecast->stretch_permille > 1000 ? forecast->stretch_permille : 1000;
+    uint64_t wait_ns = times(full_ns, times(ahead + 1, stretch) - 1000) / instances / 1000;
+    uint64_t free_ns = forecast->free_ns > now_ns ? forecast->free_ns : now_ns;
+    return md_batcher_later(md_batcher_later(free_ns, wait_ns), own_ns);
 }
 
 static bool has_room(const struct md_batcher *batcher, const struct md_waiter *waiter,
@@ -178,7 +179,7 @@ static bool has_room(const struct md_batcher *batcher, const struct md_waiter *w
         return md_error_set(err, MD_REASON_QUEUE_FULL, "Exceeds maximum queue size");
     }
     if (config->max_bytes && batcher->length &&
-        (batcher->bytes >= config->max_bytes ||
+        (batcher->bytes > config->max_bytes ||
          waiter->bytes > config->max_bytes - batcher->bytes)) {
         return md_error_set(err, MD_REASON_QUEUE_FULL,
                             "requests of %" PRIu64 " bytes wait, with %" PRIu64
@@ -188,21 +189,31 @@ static bool has_room(const struct md_batcher *batcher, const struct md_waiter *w
     return true;
 }
 
-static bool can_be_in_time(struct md_batcher *batcher, const struct md_waiter *waiter,
+/* Only where nothing was ahead has a learned time alone said no, and may be wrong. True: this one
+ * is let through to see. */
+static bool is_tried(struct md_batcher *batcher, struct md_waiter *waiter)
+{
+    waiter->is_tried = batcher->refusals >= MD_BATCHER_REFUSALS;
+    batcher->refusals = waiter->is_tried ? 0 : batcher->refusals + 1;
+    return waiter->is_tried;
+}
+
+static bool can_be_in_time(struct md_batcher *batcher, struct md_waiter *waiter,
                            const struct md_learned_time *time, const struct md_forecast *forecast,
                            uint64_t now_ns, struct md_error *err)
 {
     if (waiter->deadline_ns <= now_ns) {
         return md_error_set(err, MD_REASON_DEADLINE, "the deadline passed before it could wait");
     }
-    if (!forecast || batcher->refusals >= MD_BATCHER_REFUSALS) {
+    if (!forecast) {
         return true;
     }
     uint64_t end_ns = md_batcher_predict(batcher, waiter, time, forecast, now_ns);
-    if (end_ns <= waiter->deadline_ns) {
+    if (end_ns <= waiter->deadline_ns ||
+        (!batcher->length && forecast->free_ns <= now_ns && is_tried(batcher, waiter))) {
         return true;
     }
-    batcher->refusals++;
+    batcher->refused_rows += waiter->rows;
     return md_error_set(err, MD_REASON_DEADLINE_UNREACHABLE,
                         "the deadline is in %" PRIu64 " us, the answer is expected in %" PRIu64
                         " us",
@@ -219,6 +230,7 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
     if (!has_room(batcher, waiter, level, err)) {
         return false;
     }
+    waiter->is_tried = false;
     if (waiter->deadline_ns && !can_be_in_time(batcher, waiter, time, forecast, now_ns, err)) {
         return false;
     }
@@ -231,6 +243,7 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
     waiter->waits = true;
     waiter->is_delayed = false;
     waiter->arrival_ns = now_ns;
+    waiter->number = batcher->arrivals++;
     waiter->expiry_ns = timeout_ns ? md_batcher_later(now_ns, timeout_ns) : UINT64_MAX;
     list_append(&batcher->levels[level][0], waiter);
     batcher->filled |= 1ULL << level;
@@ -282,9 +295,11 @@ struct md_waiter *md_batcher_expire(struct md_batcher *batcher, const struct md_
         *end = waiter;
         end = &waiter->next;
     }
-    while (batcher->refusals < MD_BATCHER_REFUSALS && (waiter = md_batcher_first(batcher)) &&
+    while ((waiter = md_batcher_first(batcher)) && !waiter->is_tried &&
            md_batcher_is_lost(batcher, waiter, time, now_ns)) {
-        batcher->refusals++;
+        if (batcher->length == 1 && is_tried(batcher, waiter)) {
+            break;
+        }
         md_batcher_unlink(batcher, waiter);
         *end = waiter;
         end = &waiter->next;

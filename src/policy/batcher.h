@@ -11,16 +11,19 @@
  * Order: levels (1 first), in a level first those that were not delayed, each in order of arrival.
  * A batch begins with the first of all and takes those behind it that have its shape, as long as
  * they fit; no more than MD_BATCHER_LOOK_AHEAD are looked at. Of one level and shape nobody is
- * overtaken but by those who would be late if they were in the batch.
+ * overtaken but who would be late if it were in the batch.
  *
  * Work-conserving: whoever asks has an idle instance, so a batch starts at once. Only an explicit
  * delay defers it, and no longer than every member can still meet its deadline, nor while others
  * wait that cannot join.
  *
  * Deadlines: a batch grows as long as each of its members meets its own by what nearly all runs of
- * that size take. Who cannot meet it by what a run takes on average is given up, not started: at
- * submit by the prediction, later when it is the first. So that a time that was learned wrongly
- * heals, one is let through after MD_BATCHER_REFUSALS of these in a row without a start.
+ * that size take. Where a deadline of the first keeps the batch small, those behind it would be
+ * late if they waited for that, and the device gets more done with them, they go before it: else
+ * small batches would force smaller ones until nothing is in time. Who cannot meet its deadline by
+ * what a run takes on average is given up, not started: at submit by the prediction, later when it
+ * is the first. So that a time that was learned wrongly heals, one is tried after
+ * MD_BATCHER_REFUSALS for which nothing else was a reason, without a start between them.
  */
 #ifndef MD_POLICY_BATCHER_H
 #define MD_POLICY_BATCHER_H
@@ -70,7 +73,9 @@ struct md_waiter {
     /* the batcher's; waits may be read, and arrival_ns once it was taken */
     uint32_t level; /* 0-based */
     bool waits, is_delayed;
+    bool is_tried; /* is not given up because of learned times */
     uint64_t arrival_ns;
+    uint64_t number;    /* of arrival */
     uint64_t expiry_ns; /* its limit in the queue ends; UINT64_MAX: none, or it has been delayed */
     struct md_waiter *next, *previous;
     struct { /* in the heap of those that have a limit */
@@ -94,7 +99,9 @@ struct md_batcher {
     struct md_waiter *earliest; /* root of the heap of those that have a limit */
     size_t length;
     uint64_t rows, bytes;
-    uint32_t refusals; /* by learned times, since a batch was started */
+    uint64_t arrivals;     /* numbers that were given */
+    uint64_t refused_rows; /* by the prediction, since a batch was started */
+    uint32_t refusals;     /* because of learned times alone, since a batch was started */
 };
 
 /* Why a batch was started when it was. */
@@ -125,8 +132,8 @@ struct md_batch_choice {
 struct md_forecast {
     uint64_t free_ns;   /* an instance is free from then on (now, or when a batch should end) */
     uint32_t instances; /* that work on the queue; >= 1 */
-    uint32_t stretch_permille; /* how much longer a backlog takes than its executions: others share
-                                  the device; >= 1000 */
+    uint32_t stretch_permille; /* time between two starts from a backlog, by the time of a batch
+                                  over the instances: others share the device; >= 1000 */
 };
 
 /* When the answer of a request would be there, if it came now. 0: unknown, since nothing has been

@@ -6,7 +6,7 @@
  * leftist heap through pointers in the waiters: adding, removing the first and removing any take
  * O(log n) at worst, not only in the long run, and a step for those that come in order.
  *
- * Invariants: a node's limit is no later than its children's; rank is the length of the path that
+ * Invariants: a node is earlier than its children; rank is the length of the path that
  * goes right until there is no child (a leaf: 1); the left child's rank is no less than the right
  * one's, so the right path has at most log2(n + 1) nodes.
  */
@@ -15,6 +15,13 @@
 static uint32_t rank_of(const struct md_waiter *waiter)
 {
     return waiter ? waiter->heap.rank : 0;
+}
+
+/* Those that came first go first where limits are equal. */
+static bool is_earlier(const struct md_waiter *a, const struct md_waiter *b)
+{
+    return a->heap.limit_ns < b->heap.limit_ns ||
+           (a->heap.limit_ns == b->heap.limit_ns && a->number < b->number);
 }
 
 /* Puts the children in order; true: the rank has changed. */
@@ -37,7 +44,7 @@ static struct md_waiter *merge(struct md_waiter *a, struct md_waiter *b, struct 
     struct md_waiter *top = NULL, *above = NULL;
 
     while (a && b) {
-        if (b->heap.limit_ns < a->heap.limit_ns) {
+        if (is_earlier(b, a)) {
             struct md_waiter *swapped = a;
             a = b;
             b = swapped;

@@ -34,6 +34,15 @@ static struct md_waiter *behind(const struct md_batcher *batcher, const struct m
     return later ? md_batcher_first_of_level(batcher, (unsigned)__builtin_ctzll(later)) : NULL;
 }
 
+static void begin(struct forming *batch)
+{
+    /* not as a whole: most of it is the array */
+    batch->count = batch->rows = batch->preferred_count = batch->preferred_rows = 0;
+    batch->oldest_ns = batch->deadline_ns = UINT64_MAX;
+    batch->others_wait = false;
+    batch->stop = STOP_FULL;
+}
+
 static void join(struct forming *batch, struct md_waiter *waiter)
 {
     uint64_t deadline_ns = md_batcher_deadline(waiter);
@@ -70,7 +79,6 @@ static void gather(const struct md_batcher *batcher, const struct md_learned_tim
     const struct md_waiter *first = batch->members[0];
     struct md_waiter *waiter = batch->members[0];
 
-    batch->stop = STOP_FULL;
     for (unsigned looked = 1; batch->rows < config->max_rows && batch->count < config->max_requests;
          looked++) {
         waiter = behind(batcher, waiter);
@@ -102,6 +110,54 @@ static void gather(const struct md_batcher *batcher, const struct md_learned_tim
             }
         }
         join(batch, waiter);
+    }
+}
+
+/*
+ * A member's deadline keeps the batch small. In overload that is a spiral: small batches get less
+ * done, so those behind come even closer to their deadlines and make the next batches smaller
+ * still. So where those behind it would be late if they waited for the small batch, and the device
+ * gets more done with them, those that need it small are passed over.
+ */
+static void consider_larger(const struct md_batcher *batcher, const struct md_learned_time *time,
+                            uint64_t now_ns, struct forming *batch)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    struct md_waiter *first = batch->members[0], *waiter;
+    struct forming larger;
+    uint64_t all = 0;
+    unsigned looked = 0;
+
+    for (waiter = first; waiter && looked < MD_BATCHER_LOOK_AHEAD && all < config->max_rows;
+         waiter = waiter->next, looked++) {
+        all += waiter->shape == first->shape ? waiter->rows : 0;
+    }
+    uint32_t most = all < config->max_rows ? (uint32_t)all : config->max_rows;
+    uint64_t end_ns = md_batcher_later(now_ns, md_batcher_high(config, time, most));
+
+    begin(&larger);
+    for (waiter = first, looked = 0; waiter && looked < MD_BATCHER_LOOK_AHEAD &&
+                                     larger.count < config->max_requests && larger.rows < most;
+         waiter = waiter->next, looked++) {
+        if (waiter->shape != first->shape || end_ns > md_batcher_deadline(waiter)) {
+            continue;
+        }
+        if (waiter->rows > most - larger.rows) {
+            break;
+        }
+        join(&larger, waiter);
+    }
+    if (larger.rows <= batch->rows) {
+        return;
+    }
+    uint64_t small_ns = md_batcher_high(config, time, batch->rows);
+    uint64_t large_ns = md_batcher_high(config, time, larger.rows);
+    uint64_t alone_ns = md_batcher_later(now_ns, large_ns);
+    if (alone_ns <= larger.deadline_ns &&
+        md_batcher_later(alone_ns, small_ns) > larger.deadline_ns &&
+        (double)larger.rows * (double)small_ns > (double)batch->rows * (double)large_ns) {
+        larger.stop = larger.rows == config->max_rows ? STOP_FULL : STOP_DEADLINE;
+        *batch = larger;
     }
 }
 
@@ -168,6 +224,7 @@ static void take(struct md_batcher *batcher, struct forming *batch, struct md_ba
     choice->padding = md_batcher_padded(&batcher->config, batch->rows) - batch->rows;
     choice->again_ns = UINT64_MAX;
     batcher->refusals = 0;
+    batcher->refused_rows = 0;
 }
 
 void md_batcher_pick(struct md_batcher *batcher, const struct md_learned_time *time,
@@ -175,20 +232,21 @@ void md_batcher_pick(struct md_batcher *batcher, const struct md_learned_time *t
 {
     const struct md_batcher_config *config = &batcher->config;
     struct md_waiter *first = md_batcher_first(batcher);
-    struct forming batch; /* not zeroed as a whole: most of it is the array */
+    struct forming batch;
 
     *choice = (struct md_batch_choice){.again_ns = UINT64_MAX};
     if (!first) {
         return;
     }
-    batch.count = batch.rows = batch.preferred_count = batch.preferred_rows = 0;
-    batch.oldest_ns = batch.deadline_ns = UINT64_MAX;
-    batch.others_wait = false;
+    begin(&batch);
     join(&batch, first);
     if (config->max_rows <= 1 || config->max_requests <= 1) {
         choice->start = batcher->length > 1 ? MD_START_FULL : MD_START_IDLE;
     } else {
         gather(batcher, time, now_ns, &batch);
+        if (batch.stop == STOP_DEADLINE) {
+            consider_larger(batcher, time, now_ns, &batch);
+        }
         if (!decide(config, time, now_ns, &batch, choice)) {
             return;
         }

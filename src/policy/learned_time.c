@@ -4,7 +4,12 @@
  */
 #include "policy/learned_time.h"
 
-enum { AVERAGED = 8, HIGH_DEVIATIONS = 4 };
+enum {
+    HIGH_DEVIATIONS = 3, /* mean ones: 99 % of runs that are spread normally are below */
+    SPREADS_MAX = 16,
+    SPREAD_MAX_PERMILLE = 4000,
+    FIRST_SPREAD_PERMILLE = 125, /* until there are two runs of a size */
+};
 
 /* value * factor / divisor, saturating; divisor and the smaller of factor and divisor < 2^32. */
 static uint64_t scale(uint64_t value, uint64_t factor, uint64_t divisor)
@@ -28,6 +33,18 @@ static void move(uint64_t *average, uint64_t value, uint32_t parts)
     }
 }
 
+/* How far a run was from the mean of its size, for all sizes together. */
+static void add_spread(struct md_learned_time *time, uint64_t distance_ns, uint64_t mean_ns)
+{
+    uint64_t permille = mean_ns <= UINT64_MAX / 1000 && distance_ns <= UINT64_MAX / 1000
+                            ? distance_ns * 1000 / mean_ns
+                            : distance_ns / (mean_ns / 1000 + 1);
+
+    time->spreads += time->spreads < SPREADS_MAX;
+    move(&time->spread_permille, permille < SPREAD_MAX_PERMILLE ? permille : SPREAD_MAX_PERMILLE,
+         time->spreads);
+}
+
 void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t spent_ns)
 {
     if (rows > MD_LEARNED_SIZES) {
@@ -44,74 +61,133 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     uint32_t *count = &time->sizes[rows].count, seen = *count;
 
     *count += *count < UINT32_MAX;
+    time->sizes[rows].last_run = ++time->runs;
     if (seen == 0) {
         time->known |= 1ULL << (rows - 1);
         *mean = spent_ns;
-        *deviation = spent_ns / AVERAGED;
+        *deviation = 0;
         return;
     }
-    if (seen >= AVERAGED && spent_ns / MD_LEARNED_OUTLIER > *mean) {
+    if (seen >= MD_LEARNED_SETTLED && spent_ns / MD_LEARNED_OUTLIER > *mean) {
         spent_ns = *mean * MD_LEARNED_OUTLIER;
     }
-    uint32_t parts = seen < AVERAGED ? seen + 1 : AVERAGED;
-    move(deviation, spent_ns > *mean ? spent_ns - *mean : *mean - spent_ns, parts);
-    move(mean, spent_ns, parts);
+    uint64_t distance = spent_ns > *mean ? spent_ns - *mean : *mean - spent_ns;
+    uint32_t parts = seen < MD_LEARNED_SETTLED ? seen : MD_LEARNED_SETTLED;
+    add_spread(time, distance, *mean);
+    move(deviation, distance, parts); /* of which there is one less than of runs */
+    move(mean, spent_ns, seen < MD_LEARNED_SETTLED ? seen + 1 : MD_LEARNED_SETTLED);
 }
 
-static uint64_t size_time(const struct md_learned_time *time, uint32_t rows, uint64_t deviations)
+static bool is_settled(const struct md_learned_time *time, uint32_t rows)
 {
-    uint64_t spread;
+    return time->sizes[rows].count >= MD_LEARNED_SETTLED &&
+           time->runs - time->sizes[rows].last_run < MD_LEARNED_STALE;
+}
 
-    if (__builtin_mul_overflow(time->sizes[rows].deviation_ns, deviations, &spread) ||
-        __builtin_add_overflow(time->sizes[rows].mean_ns, spread, &spread)) {
+/* What the runs of a size that is known say; deviations: 0 or HIGH_DEVIATIONS. */
+static uint64_t own_time(const struct md_learned_time *time, uint32_t rows, uint64_t deviations)
+{
+    uint64_t mean_ns = time->sizes[rows].mean_ns, high_ns;
+    uint64_t deviation_ns = time->sizes[rows].deviation_ns;
+
+    if (!is_settled(time, rows)) {
+        uint64_t permille = time->spreads ? time->spread_permille : FIRST_SPREAD_PERMILLE;
+        deviation_ns = scale(mean_ns, permille, 1000);
+    }
+    if (__builtin_mul_overflow(deviation_ns, deviations, &high_ns) ||
+        __builtin_add_overflow(mean_ns, high_ns, &high_ns)) {
         return UINT64_MAX;
     }
-    return spread;
+    return high_ns;
 }
 
-static uint64_t at_least_one(uint64_t ns)
+/* The known sizes below, and those above, as bits of `known`. */
+static uint64_t smaller_ones(const struct md_learned_time *time, uint32_t rows)
 {
-    return ns ? ns : 1;
+    return time->known & ((1ULL << (rows - 1)) - 1);
+}
+
+static uint64_t larger_ones(const struct md_learned_time *time, uint32_t rows)
+{
+    return time->known & ~((2ULL << (rows - 1)) - 1);
+}
+
+static uint32_t largest_of(uint64_t sizes)
+{
+    return MD_LEARNED_SIZES - (uint32_t)__builtin_clzll(sizes);
+}
+
+static uint32_t smallest_of(uint64_t sizes)
+{
+    return (uint32_t)__builtin_ctzll(sizes) + 1;
+}
+
+/* A known size whose runs are few or old: bounded by those that are well known. */
+static uint64_t bounded_time(const struct md_learned_time *time, uint32_t rows, uint64_t deviations)
+{
+    uint64_t spent_ns = own_time(time, rows, deviations), bound_ns = UINT64_MAX;
+
+    for (uint64_t sizes = larger_ones(time, rows); sizes; sizes &= sizes - 1) {
+        if (is_settled(time, smallest_of(sizes))) {
+            bound_ns = own_time(time, smallest_of(sizes), deviations);
+            break;
+        }
+    }
+    spent_ns = bound_ns < spent_ns ? bound_ns : spent_ns;
+    for (uint64_t sizes = smaller_ones(time, rows); sizes;
+         sizes &= (1ULL << (largest_of(sizes) - 1)) - 1) {
+        uint32_t size = largest_of(sizes);
+        if (is_settled(time, size)) {
+            bound_ns = scale(own_time(time, size, deviations), rows, size);
+            break;
+        }
+    }
+    return bound_ns < spent_ns ? bound_ns : spent_ns;
+}
+
+static uint64_t known_time(const struct md_learned_time *time, uint32_t rows, uint64_t deviations)
+{
+    return MD_LIKELY(is_settled(time, rows)) ? own_time(time, rows, deviations)
+                                             : bounded_time(time, rows, deviations);
 }
 
 static uint64_t between(const struct md_learned_time *time, uint32_t below, uint32_t rows,
                         uint32_t above, uint64_t deviations)
 {
-    uint64_t from = size_time(time, below, deviations), to = size_time(time, above, deviations);
+    uint64_t from = known_time(time, below, deviations), to = known_time(time, above, deviations);
 
     return to >= from ? from + scale(to - from, rows - below, above - below)
                       : from - scale(from - to, rows - below, above - below);
 }
 
-/* Of a size that has not been seen, or that shares the last. */
-static uint64_t time_from_others(const struct md_learned_time *time, uint32_t rows,
-                                 uint64_t deviations)
+static uint64_t scaled_from(const struct md_learned_time *time, uint32_t size, uint32_t rows,
+                            uint64_t deviations)
 {
-    uint32_t size = rows < MD_LEARNED_SIZES ? rows : MD_LEARNED_SIZES;
-    uint64_t up_to = UINT64_MAX >> (MD_LEARNED_SIZES - size);
-    uint64_t smaller = time->known & up_to, larger = time->known & ~up_to;
+    uint64_t spent_ns = scale(known_time(time, size, deviations), rows, size);
 
+    return spent_ns ? spent_ns : 1;
+}
+
+static uint64_t time_of(const struct md_learned_time *time, uint32_t rows, uint64_t deviations)
+{
+    rows = rows ? rows : 1;
+    if (MD_LIKELY(rows <= MD_LEARNED_SIZES && time->sizes[rows].count)) {
+        return known_time(time, rows, deviations);
+    }
     if (!time->known) {
         return 0;
     }
-    uint32_t below = smaller ? MD_LEARNED_SIZES - (uint32_t)__builtin_clzll(smaller) : 0;
-    uint32_t above = larger ? (uint32_t)__builtin_ctzll(larger) + 1 : 0;
+    if (rows >= MD_LEARNED_SIZES) {
+        return scaled_from(time, largest_of(time->known), rows, deviations);
+    }
+    uint64_t smaller = smaller_ones(time, rows), larger = larger_ones(time, rows);
     if (!smaller) {
-        return size_time(time, above, deviations);
+        return known_time(time, smallest_of(larger), deviations);
     }
     if (!larger) {
-        return at_least_one(scale(size_time(time, below, deviations), rows, below));
+        return scaled_from(time, largest_of(smaller), rows, deviations);
     }
-    return at_least_one(between(time, below, rows, above, deviations));
-}
-
-static inline uint64_t time_of(const struct md_learned_time *time, uint32_t rows,
-                               uint64_t deviations)
-{
-    if (MD_LIKELY(rows <= MD_LEARNED_SIZES && time->sizes[rows].count)) {
-        return size_time(time, rows, deviations);
-    }
-    return time_from_others(time, rows ? rows : 1, deviations);
+    return between(time, largest_of(smaller), rows, smallest_of(larger), deviations);
 }
 
 uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows)

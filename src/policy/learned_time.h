@@ -3,11 +3,16 @@
  *
  * Pure; zeroed: nothing is known. Embedded in an instance, written and read under its device's
  * mutex. The first runs of a size are averaged, later ones move the average by an eighth; one that
- * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average.
+ * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average. `high` is
+ * what nearly all runs of the size stay below.
  *
  * A size that has not been seen is interpolated between its neighbours; a larger one than all that
- * were seen is scaled from the largest; a smaller one takes no longer than the smallest. `high` is
- * what nearly all runs of the size stay below.
+ * were seen is scaled from the largest; a smaller one takes no longer than the smallest.
+ *
+ * A size that is believed to be slow may never be run again to show that it is not. So where its
+ * runs are few (less than MD_LEARNED_SETTLED) or old (MD_LEARNED_STALE runs of others ago), it is
+ * taken to spread as all sizes do, and to take no longer than a larger one that is well known, nor
+ * than in proportion to a smaller one.
  */
 #ifndef MD_POLICY_LEARNED_TIME_H
 #define MD_POLICY_LEARNED_TIME_H
@@ -17,6 +22,8 @@
 enum {
     MD_LEARNED_SIZES = 64, /* larger ones share the last, scaled to it */
     MD_LEARNED_OUTLIER = 4,
+    MD_LEARNED_SETTLED = 8,
+    MD_LEARNED_STALE = 256,
 };
 
 struct md_learned_time {
@@ -24,8 +31,12 @@ struct md_learned_time {
         uint64_t mean_ns;          /* moving */
         uint64_t deviation_ns;     /* moving mean of the distance to it */
         uint32_t count;            /* saturating */
+        uint32_t last_run;         /* `runs` then */
     } sizes[MD_LEARNED_SIZES + 1]; /* by rows; [0] is not used */
     uint64_t known;                /* bit i: size i + 1 has been seen */
+    uint32_t runs;                 /* of all sizes; wraps */
+    uint32_t spreads;              /* distances in the next, saturating */
+    uint64_t spread_permille;      /* moving mean of the distances to the mean, by it, of all */
 };
 
 void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t spent_ns);

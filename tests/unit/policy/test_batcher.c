@@ -610,16 +610,71 @@ static void test_batcher_predicts_by_what_is_ahead(void **state)
     assert_int_equal(PREDICTED(), now_ns + 5 * MS + 3 * 24 * MS);
     queue->forecast.instances = 2;
     assert_int_equal(PREDICTED(), now_ns + 5 * MS + 2 * 24 * MS);
-    queue->forecast.stretch_permille = 2500;
-    assert_int_equal(PREDICTED(), now_ns + 5 * MS + 60 * MS + 24 * MS);
+    queue->forecast.stretch_permille =
+        2500; /* others come between: each 30, not 12 after another */
+    assert_int_equal(PREDICTED(), now_ns + 5 * MS + 18 * MS + 2 * 30 * MS + 24 * MS);
     own->priority = 1; /* the default level: as before */
-    assert_int_equal(PREDICTED(), now_ns + 5 * MS + 60 * MS + 24 * MS);
+    assert_int_equal(PREDICTED(), now_ns + 5 * MS + 18 * MS + 2 * 30 * MS + 24 * MS);
     queue->batcher.config.max_rows = 1;
     queue->forecast = (struct md_forecast){.instances = 1, .stretch_permille = 1000};
     assert_int_equal(PREDICTED(), now_ns + 21 * 10 * MS);
     queue->forecast.free_ns = UINT64_MAX - 1;
     assert_true(PREDICTED() == UINT64_MAX);
 #undef PREDICTED
+}
+
+static void test_batcher_predicts_a_full_batch_where_many_are_refused(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    learn(queue, 1, 10 * MS);
+    learn(queue, 8, 24 * MS);
+    queue->forecast.free_ns = queue->now_ns + 5 * MS;
+    for (size_t i = 0; i < 7; i++) { /* 15 is what it would take, then more and more */
+        queue->waiters[i].deadline_ns = queue->now_ns + 14 * MS;
+        assert_false(submit(queue, i));
+    }
+    queue->waiters[7].deadline_ns = queue->now_ns + 28 * MS;
+    assert_false(submit(queue, 7));
+    queue->waiters[8].deadline_ns = queue->now_ns + 29 * MS;
+    assert_true(submit(queue, 8));
+    PICK(queue, IDLE, 8);
+    queue->waiters[9].deadline_ns = queue->now_ns + 15 * MS;
+    assert_true(submit(queue, 9));
+}
+
+/* One of nine needs a small batch; the others want their answers within others_ns. */
+static void submit_a_tight_one(struct queue *queue, size_t tight, uint64_t others_ns)
+{
+    learn(queue, 1, 10 * MS);
+    learn(queue, 8, 17 * MS); /* 1 each */
+    for (size_t i = 0; i < 9; i++) {
+        queue->waiters[i].rows = 1;
+        queue->waiters[i].deadline_ns = queue->now_ns + (i == tight ? 11 * MS : others_ns);
+        assert_true(md_batcher_submit(&queue->batcher, &queue->waiters[i], &queue->time, NULL,
+                                      queue->now_ns, &queue->err));
+    }
+}
+
+static void test_batcher_small_batch_first_where_the_others_have_time(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    submit_a_tight_one(queue, 0, 100 * MS);
+    PICK(queue, DEADLINE, 0, 1);
+    PICK(queue, IDLE, 2, 3, 4, 5, 6, 7, 8);
+}
+
+static void test_batcher_passes_over_who_would_make_the_others_late(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    submit_a_tight_one(queue, 0, 25 * MS); /* 11 and 17 would be too much */
+    PICK(queue, FULL, 1, 2, 3, 4, 5, 6, 7, 8);
+    PICK(queue, IDLE, 0); /* on another instance */
 }
 
 static void test_batcher_lets_one_through_after_many_refusals(void **state)
@@ -720,6 +775,9 @@ int main(void)
         cmocka_unit_test(test_batcher_gives_up_the_first_that_cannot_be_in_time),
         cmocka_unit_test(test_batcher_refuses_what_is_too_late_or_will_be),
         cmocka_unit_test(test_batcher_predicts_by_what_is_ahead),
+        cmocka_unit_test(test_batcher_predicts_a_full_batch_where_many_are_refused),
+        cmocka_unit_test(test_batcher_small_batch_first_where_the_others_have_time),
+        cmocka_unit_test(test_batcher_passes_over_who_would_make_the_others_late),
         cmocka_unit_test(test_batcher_lets_one_through_after_many_refusals),
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
         cmocka_unit_test(test_batcher_counts_padding_in_times),

@@ -118,6 +118,43 @@ static void test_learned_time_of_unseen_sizes(void **state)
     }
 }
 
+static void test_learned_time_of_few_runs_is_bounded_by_what_is_known(void **state)
+{
+    struct md_learned_time time = {0};
+
+    (void)state;
+    learn(&time, 2, 2000, 20);
+    learn(&time, 8, 5000, 20);
+    learn(&time, 4, 900000, 1); /* something came between */
+    assert_int_equal(md_learned_time_mean(&time, 4), 4000);
+    learn(&time, 1, 900000, 1);
+    assert_int_equal(md_learned_time_mean(&time, 1), 2000);
+    learn(&time, 16, 900000, 1);
+    assert_int_equal(md_learned_time_mean(&time, 16), 10000);
+    learn(&time, 6, 3000, 1);
+    assert_int_equal(md_learned_time_mean(&time, 6), 3000);
+    learn(&time, 16, 900000, MD_LEARNED_SETTLED); /* no, that is how it is */
+    assert_int_equal(md_learned_time_mean(&time, 16), 900000);
+    learn(&time, 2, 2000, MD_LEARNED_STALE); /* or was */
+    assert_int_equal(md_learned_time_mean(&time, 16), 16000);
+}
+
+static void test_learned_time_of_few_runs_spreads_as_all(void **state)
+{
+    struct md_learned_time time = {0};
+
+    (void)state;
+    learn(&time, 1, 1000000, 1);
+    assert_in_range(md_learned_time_high(&time, 1), 1200000, 1500000);
+    learn(&time, 1, 1000000, 100);
+    learn(&time, 2, 1500000, 1);
+    assert_int_equal(md_learned_time_high(&time, 2), 1500000);
+    for (unsigned i = 0; i < 100; i++) {
+        learn(&time, 1, i % 2 ? 950000 : 1050000, 1);
+    }
+    assert_in_range(md_learned_time_high(&time, 2), 1650000, 1800000);
+}
+
 static void test_learned_time_large_sizes_share_the_last(void **state)
 {
     struct md_learned_time time = {0};
@@ -173,6 +210,8 @@ int main(void)
         cmocka_unit_test(test_learned_time_one_outlier_counts_little),
         cmocka_unit_test(test_learned_time_high_is_above_nearly_all_runs),
         cmocka_unit_test(test_learned_time_of_unseen_sizes),
+        cmocka_unit_test(test_learned_time_of_few_runs_is_bounded_by_what_is_known),
+        cmocka_unit_test(test_learned_time_of_few_runs_spreads_as_all),
         cmocka_unit_test(test_learned_time_large_sizes_share_the_last),
         cmocka_unit_test(test_learned_time_bears_extreme_numbers),
         cmocka_unit_test(test_learned_time_count_saturates),
