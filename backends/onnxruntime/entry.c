@@ -83,7 +83,8 @@ const struct modeld_backend_api *modeld_backend_entry(const struct modeld_host_a
         .abi_minor = MODELD_ABI_MINOR,
         .name = "onnxruntime",
         .version = MODELD_VERSION,
-        .flags = MODELD_BACKEND_PARALLEL_LOAD | MODELD_BACKEND_INLINE_SAFE,
+        .flags =
+            MODELD_BACKEND_PARALLEL_LOAD | MODELD_BACKEND_INLINE_SAFE | MODELD_BACKEND_RETRY_SAFE,
         .backend_create = backend_create,
         .backend_destroy = backend_destroy,
         .model_create = model_create,

@@ -377,7 +377,6 @@ static int32_t collect(struct md_ort_instance *instance, uint32_t request_count,
                        struct modeld_text *error)
 {
     int32_t code = MODELD_OK;
-    bool splits = instance->model->has_batch_dimension || request_count > 1;
     for (uint32_t i = 0; i < output_count; i++) {
         struct product *product = &instance->products[i];
         product->value = instance->outputs[i];
@@ -386,7 +385,7 @@ static int32_t collect(struct md_ort_instance *instance, uint32_t request_count,
         product->data = NULL;
         instance->outputs[i] = NULL;
         if (!code) {
-            code = inspect(product, splits ? rows : -1, error);
+            code = inspect(product, rows, error);
         }
     }
     for (uint32_t i = 0; !code && i < output_count; i++) {
@@ -501,13 +500,20 @@ static void answer(struct md_ort_instance *instance, uint32_t output_count, mode
     md_ort_host->finish(request, code, *text ? text : NULL, MODELD_FINISH_FINAL);
 }
 
+/* Dimension 0 of inputs and outputs counts the batch's rows. */
+static bool splits(const struct md_ort_instance *instance, const struct modeld_batch *batch)
+{
+    return instance->model->has_batch_dimension || batch->request_count > 1 ||
+           batch->padding_rows > 0;
+}
+
 /* Inputs, run, outputs. On success the products hold output_count outputs with a reference for each
  * request. */
 static int32_t produce(struct md_ort_instance *instance, const struct modeld_batch *batch,
                        uint32_t output_count, const char *const *names, struct modeld_text *error)
 {
-    int64_t rows = 0;
-    for (uint32_t i = 0; i < batch->request_count; i++) {
+    int64_t rows = splits(instance, batch) ? (int64_t)batch->padding_rows : -1;
+    for (uint32_t i = 0; rows >= 0 && i < batch->request_count; i++) {
         rows += batch->rows[i];
     }
     if (output_count > instance->output_max) {
@@ -536,17 +542,17 @@ void md_ort_instance_execute(struct md_ort_instance *instance, const struct mode
     uint32_t request_count = batch->request_count;
     uint32_t output_count = batch->output_count ? batch->output_count : instance->output_max;
     const char *const *names = batch->output_count ? batch->output_names : instance->all_outputs;
-    bool splits = instance->model->has_batch_dimension || request_count > 1;
+    bool is_split = splits(instance, batch);
     int32_t code = produce(instance, batch, output_count, names, &error);
     int64_t first_row = 0;
     /* The batch is gone when its last request is finished. */
     for (uint32_t i = 0; i < request_count; i++) {
         modeld_request request = batch->requests[i];
-        int64_t rows = splits ? batch->rows[i] : -1;
+        int64_t rows = is_split ? batch->rows[i] : -1;
         if (code) {
             md_ort_host->finish(request, code, text, MODELD_FINISH_FINAL);
         } else {
-            answer(instance, output_count, request, splits ? first_row : 0, rows);
+            answer(instance, output_count, request, is_split ? first_row : 0, rows);
         }
         first_row += rows;
     }

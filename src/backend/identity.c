@@ -1,5 +1,6 @@
 /*
- * identity: answers with its inputs, without a copy.
+ * identity: answers with its inputs, without a copy; of a gathered batch each request with its own
+ * rows.
  *
  * Output k of the configuration is its input k, in whatever order a request brings them; what the
  * configuration does not name is called like its input.
@@ -12,7 +13,7 @@
 
 #include <stdio.h>
 
-enum { IDENTITY_TENSORS_MAX = 64, DELAY_MAX_SECONDS = 3600 };
+enum { IDENTITY_TENSORS_MAX = 64, IDENTITY_RANK_MAX = 32, DELAY_MAX_SECONDS = 3600 };
 
 static const struct modeld_host_api *host_api;
 
@@ -174,24 +175,80 @@ static const struct modeld_tensor *find_input(const struct identity_model *model
     return NULL;
 }
 
-static void identity_execute(void *instance, const struct modeld_batch *batch)
+/* --- executing -------------------- */
+
+/* Until the delay is over, or nobody waits any more. */
+static void delay(const struct identity_model *model, const struct modeld_batch *batch)
 {
-    const struct identity_model *model = instance;
+    uint32_t wanted = 0; /* the first that is not cancelled */
+
+    for (uint64_t waited = 0; waited < model->delay_ms; waited++) {
+        while (wanted < batch->request_count && host_api->is_cancelled(batch->requests[wanted])) {
+            wanted++;
+        }
+        if (wanted == batch->request_count) {
+            return;
+        }
+        md_os_sleep_ms(1);
+    }
+}
+
+static size_t row_elements(const struct modeld_tensor *input)
+{
+    size_t elements = 1;
+
+    for (uint32_t i = 1; i < input->rank; i++) {
+        elements *= (size_t)input->shape[i];
+    }
+    return elements;
+}
+
+/* Bytes of so many rows that begin there. */
+static uint64_t rows_bytes(const struct modeld_tensor *input, const char *data, uint64_t rows)
+{
+    uint64_t elements = rows * row_elements(input), bytes = 0;
+
+    if (input->dtype != MODELD_DTYPE_BYTES) {
+        return input->shape[0] ? input->bytes / (uint64_t)input->shape[0] * rows : 0;
+    }
+    for (uint64_t i = 0; i < elements; i++) {
+        uint32_t len;
+        memcpy(&len, data + bytes, sizeof len);
+        bytes += sizeof len + len;
+    }
+    return bytes;
+}
+
+/* What one request has of an input: the rows behind those that were handed out. */
+static void cut(struct modeld_tensor *part, const struct modeld_tensor *input, uint64_t *handed_out,
+                int64_t rows, int64_t shape[])
+{
+    const char *data = (const char *)input->data + *handed_out;
+
+    memcpy(shape, input->shape, input->rank * sizeof *shape);
+    shape[0] = rows;
+    part->shape = shape;
+    part->data = data;
+    part->bytes = rows_bytes(input, data, (uint64_t)rows);
+    *handed_out += part->bytes;
+}
+
+/* Requests are answered in their order: what each has of an input begins where the one before
+ * ends. */
+struct cutting {
+    uint64_t handed_out[IDENTITY_TENSORS_MAX]; /* bytes, by output */
+    int64_t shapes[IDENTITY_TENSORS_MAX][IDENTITY_RANK_MAX];
+};
+
+static void answer(const struct identity_model *model, const struct modeld_batch *batch, uint32_t i,
+                   struct cutting *cutting)
+{
     struct modeld_output outputs[IDENTITY_TENSORS_MAX];
     struct modeld_response response = {
         .struct_size = sizeof response, .output_stride = sizeof outputs[0], .outputs = outputs};
-    const modeld_request request = batch->requests[0];
+    const modeld_request request = batch->requests[i];
     const size_t count = model->inputs.count ? model->inputs.count : batch->input_count;
 
-    for (uint64_t waited = 0; waited < model->delay_ms && !host_api->is_cancelled(request);
-         waited++) {
-        md_os_sleep_ms(1);
-    }
-    if (batch->input_count > IDENTITY_TENSORS_MAX) {
-        host_api->finish(request, MODELD_INVALID_ARGUMENT, "identity takes at most 64 inputs",
-                         MODELD_FINISH_FINAL);
-        return;
-    }
     for (size_t k = 0; k < count; k++) {
         const struct modeld_tensor *input = find_input(model, batch, k);
         if (!input) {
@@ -202,11 +259,64 @@ static void identity_execute(void *instance, const struct modeld_batch *batch)
             struct modeld_output *output = &outputs[response.output_count++];
             *output = (struct modeld_output){.tensor = *input, .memory = MODELD_OUTPUT_INPUT};
             output->tensor.name = name;
+            if (cutting) {
+                cut(&output->tensor, input, &cutting->handed_out[k], batch->rows[i],
+                    cutting->shapes[k]);
+            }
         }
     }
     int32_t code = host_api->respond(request, &response);
     host_api->finish(request, code == MODELD_CANCELLED ? MODELD_CANCELLED : MODELD_OK, NULL,
                      MODELD_FINISH_FINAL);
+}
+
+static bool can_be_cut(const struct modeld_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->input_count; i++) {
+        uint32_t rank = input_at(batch, i)->rank;
+        if (rank == 0 || rank > IDENTITY_RANK_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void fail_all(const struct modeld_batch *batch, const char *text)
+{
+    const uint32_t count = batch->request_count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        host_api->finish(batch->requests[i], MODELD_INVALID_ARGUMENT, text, MODELD_FINISH_FINAL);
+    }
+}
+
+static void answer_parts(const struct identity_model *model, const struct modeld_batch *batch)
+{
+    const uint32_t count = batch->request_count;
+    struct cutting cutting = {.handed_out = {0}};
+
+    for (uint32_t i = 0; i < count; i++) {
+        answer(model, batch, i, &cutting);
+    }
+}
+
+static void identity_execute(void *instance, const struct modeld_batch *batch)
+{
+    const struct identity_model *model = instance;
+    const bool is_gathered = batch->request_count > 1 || batch->padding_rows;
+
+    if (model->delay_ms) {
+        delay(model, batch);
+    }
+    if (batch->input_count > IDENTITY_TENSORS_MAX) {
+        fail_all(batch, "identity takes at most 64 inputs");
+    } else if (is_gathered && !can_be_cut(batch)) {
+        fail_all(batch, "identity takes batches of inputs with 1 to 32 dimensions");
+    } else if (is_gathered) {
+        answer_parts(model, batch);
+    } else {
+        answer(model, batch, 0, NULL);
+    }
 }
 
 static const struct modeld_backend_api identity_api = {
@@ -215,7 +325,7 @@ static const struct modeld_backend_api identity_api = {
     .abi_minor = MODELD_ABI_MINOR,
     .name = "identity",
     .version = MODELD_VERSION,
-    .flags = MODELD_BACKEND_PARALLEL_LOAD | MODELD_BACKEND_INLINE_SAFE,
+    .flags = MODELD_BACKEND_PARALLEL_LOAD | MODELD_BACKEND_INLINE_SAFE | MODELD_BACKEND_RETRY_SAFE,
     .backend_create = identity_create,
     .backend_destroy = identity_destroy,
     .model_create = identity_model_create,

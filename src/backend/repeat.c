@@ -194,6 +194,12 @@ static void repeat_execute(void *handle, const struct modeld_batch *batch)
 {
     struct repeat_instance *instance = handle;
     const char *at = (const char *)batch->inputs;
+    const uint32_t count = batch->request_count;
+
+    for (uint32_t i = 1; i < count; i++) {
+        host_api->finish(batch->requests[i], MODELD_UNIMPLEMENTED,
+                         "repeat answers one request at a time", MODELD_FINISH_FINAL);
+    }
 
     pthread_mutex_lock(&instance->mutex);
     instance->values = NULL;

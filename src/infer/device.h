@@ -5,6 +5,9 @@
  * instances by model/ on a loader thread and detached before their mapping is destroyed. The mutex
  * guards the queues of all its targets and is never held across a system call or a backend call. An
  * idle executor asks for (target, instance, batch); there is no batcher thread between.
+ *
+ * An execution that takes longer than its target allows takes its instance out of service until the
+ * backend returns. The executor in it is replaced meanwhile.
  */
 #ifndef MD_INFER_DEVICE_H
 #define MD_INFER_DEVICE_H
@@ -13,24 +16,56 @@
 
 struct md_device;
 
-/* Requests in one batch. */
-enum { MD_INSTANCE_BATCH_MAX = 1 };
-
-/* Permission to run one batch of a mapping at a time. Created by model/, owned by the mapping. */
+/*
+ * Permission to run one batch of a mapping at a time. Created by model/ (zeroed, with the first
+ * group), owned by the mapping.
+ *
+ *      idle -> picked -> a run of all, or of those that go together -> idle
+ *                              |                                        ^
+ *                              +-> runs of one each: who had to wait, --+
+ *                                  and who failed in company
+ */
 struct md_instance {
     /* immutable */
     struct md_target *target; /* borrow */
     const struct modeld_backend_api *api;
     void *handle; /* the backend's instance */
     bool asynchronous;
+    /* immutable after md_instance_reserve */
+    size_t capacity;       /* requests in a batch; 0: not reserved, one */
+    void *memory;          /* own: of the following */
+    struct md_slot *slots; /* one for each request of the batch */
+    modeld_request *handles;
+    int64_t *rows;
+    struct {
+        struct md_slot slot;
+        modeld_request handle;
+        int64_t rows;
+    } single; /* where nothing was reserved */
+
     /* under the device's mutex */
-    struct md_instance *idle_next;
-    bool is_idle;
+    struct md_instance *next; /* in the target's list of idle ones, or the device's of ready ones */
+    bool is_idle, is_ready;
+    bool is_suspended;        /* out of service */
+    bool is_tried;            /* a trial runs */
+    bool is_stuck;            /* a trial did not end: */
+    struct md_trial *trial;   /* borrow: the one that has not ended; it stays for ever */
+    uint64_t expected_ns;     /* what its batch was to take, as its target was charged */
+    uint64_t expected_end_ns; /* when it should end */
+    struct md_learned_time time;
+    uint32_t learned_runs; /* inline: only some of them are learned from */
+
     /* owner: whoever runs the batch */
-    struct md_request *batch[MD_INSTANCE_BATCH_MAX];
-    struct md_slot slots[MD_INSTANCE_BATCH_MAX];
-    size_t batch_count;
+    uint32_t count;                /* requests of the batch */
+    struct md_batch_record record; /* as it grows */
+    struct modeld_batch batch;     /* of the run that is on, as the backend sees it */
+    struct md_block *gathered;     /* own: what it points at, where that is no request's */
+    _Atomic uint64_t run_ns; /* since when the run is on; 0: none. Read under the mutex, too */
+    uint32_t run_rows;       /* padding included */
+    uint32_t learn_rows;     /* what its first run is to be learned as; 0: not at all */
+    uint64_t learn_ns;
     atomic_uint unfinished; /* requests that were not completed, and one for execute itself */
+    atomic_bool is_counted; /* a request of the run counts it in the statistics */
     /* THREAD_BOUND: the executor that runs this instance alone; NULL otherwise */
     struct md_executor *bound;
 };
@@ -81,13 +116,27 @@ bool md_device_bind(struct md_device *device, struct md_instance *instance,
                     const struct md_bound_calls *calls, struct md_error *err) MD_MUST_CHECK;
 void md_device_unbind(struct md_device *device, struct md_instance *instance);
 
-/* For request.c: queue or run; what to do about a request whose time is over; take back; one
- * request of the instance's batch was completed (the last one, or execute's return, frees the
- * instance); memory from the calling thread's pool (from the heap on foreign threads). */
-void md_device_submit(struct md_device *device, struct md_request *request);
-bool md_device_withdraw(struct md_device *device,
-                        struct md_request *request); /* true: it was still waiting */
+/* --- for request.c -------------------- */
+
+/* Queues or runs it. Returns the first time at which md_device_expire is to be asked about it:
+ * UINT64_MAX: never; 0: it is over, the request may be gone. */
+uint64_t md_device_submit(struct md_device *device, struct md_request *request);
+/* Takes it back; true: it was still waiting. */
+bool md_device_withdraw(struct md_device *device, struct md_request *request);
+/* A limit of a request's time may be over: gives up what waits too long of its target. Returns why
+ * a running request is late, which is the caller's to deal with; *again_ns: when to ask next,
+ * UINT64_MAX: never. Home loop. */
+enum md_late md_device_expire(struct md_device *device, struct md_request *request,
+                              uint64_t *again_ns);
+/* The instance, held by the caller, is out of service until its batch has ended. */
+void md_device_suspend(struct md_instance *instance);
+/* A request of the instance's run was completed; the last one, or execute's return, ends the run.
+ */
 void md_device_request_done(struct md_instance *instance);
+/* It leaves when those before it have left; on the thread that completes it. */
+void md_order_leave(struct md_request *request);
+
+/* Memory from the calling thread's pool (from the heap on foreign threads). */
 struct md_block *md_device_block(struct md_device *device, size_t bytes);
 struct md_budget *md_device_budget(struct md_device *device);
 

@@ -2,7 +2,8 @@
  * Life of a request: submit, respond, finish, cancel, deliver.
  *
  * Invariants
- *  1. `end` is called exactly once for each submitted request, on its home loop.
+ *  1. `end` is called exactly once for each submitted request, on its home loop; `late` at most
+ * once, before it.
  *  2. Between submit and delivery the arena is touched by the execution alone.
  *  3. While the home loop is inside the backend for a request (HELD), the request is not completed:
  * its instance lives.
@@ -32,14 +33,63 @@ void md_request_init(struct md_request *request, struct md_target *target, struc
     atomic_init(&request->state, 0);
 }
 
+/* --- the end -------------------- */
+
+static void stop_timer(struct md_request *request)
+{
+    if (request->has_timer) {
+        md_loop_timer_cancel(request->loop, &request->timer);
+        md_loop_timer_unreserve(request->loop);
+        request->has_timer = false;
+    }
+}
+
+static void set_late(struct md_request *request, struct md_error *err)
+{
+    const struct md_target *target = request->target;
+
+    if (request->late == MD_LATE_DEADLINE) {
+        (void)md_error_set(err, MD_REASON_DEADLINE,
+                           "the request's deadline passed while it was executed");
+    } else {
+        (void)md_error_set_code(err, MD_REASON_BACKEND, MD_CODE_DEADLINE_EXCEEDED,
+                                "model '%s' version %s did not end an execution in %llu ms",
+                                target->model_name.ptr, target->version_text.ptr,
+                                (unsigned long long)(target->execution_timeout_ns / MD_NS_PER_MS));
+    }
+}
+
+static void record(const struct md_request *request, const struct md_error *error)
+{
+    if (!request->is_internal) {
+        md_statistics_record(request, error, md_clock_monotonic_ns());
+    }
+}
+
+/* The client has its answer, or gets it now where the dialect can only answer at the end. */
+static void deliver_late_end(struct md_request *request)
+{
+    set_late(request, &request->error);
+    request->failed = true;
+    if (!request->responder->late) {
+        record(request, &request->error);
+    }
+    request->responder->end(request, &request->error);
+}
+
 static void deliver_end(struct md_request *request)
 {
     const struct md_error *error = request->failed ? &request->error : NULL;
 
+    stop_timer(request);
+    if (request->late) {
+        deliver_late_end(request);
+        return;
+    }
     if (!error && !request->target->decoupled) {
         request->responder->response(request, &request->first_response);
     }
-    md_statistics_record(request, error, md_clock_monotonic_ns());
+    record(request, error);
     request->responder->end(request, error);
 }
 
@@ -48,18 +98,11 @@ static void run_delivery(struct md_loop_task *task)
     deliver_end(MD_CONTAINER_OF(task, struct md_request, task));
 }
 
-void md_infer_submit(struct md_request *request)
-{
-    MD_ON_LOOP(request->loop);
-    request->task.run = run_delivery;
-    md_device_submit(request->target->device, request);
-}
-
 void md_request_deliver(struct md_request *request)
 {
     if (request->on_loop) {
         deliver_end(request);
-    } else {
+    } else if (request->loop) {
         md_loop_post(request->loop, &request->task);
     }
 }
@@ -111,29 +154,59 @@ static int32_t refuse_dead_handle(const char *call)
 
 /* --- holding a running request -------------------- */
 
-static bool hold(struct md_request *request, unsigned also)
+enum hold {
+    HOLD_NONE,  /* it does not run, or is finished */
+    HOLD_NOTED, /* it is to run again: what was to be noted is, but there is nothing to hold */
+    HOLD_TAKEN, /* release_hold is to be called */
+};
+
+/* `also` is noted with it, unless the request is cancelled already; *before: what was until then.
+ */
+static enum hold hold(struct md_request *request, unsigned also, unsigned *before)
 {
-    unsigned state = atomic_load(&request->state);
+    unsigned state = atomic_load(&request->state), next;
+    bool runs;
 
     do {
-        if ((state & (MD_REQUEST_RUNNING | MD_REQUEST_FINISHED)) != MD_REQUEST_RUNNING) {
-            return false;
+        runs = !(state & MD_REQUEST_FINISHED);
+        if (!(state & MD_REQUEST_RUNNING) || (!runs && !(state & MD_REQUEST_AGAIN))) {
+            return HOLD_NONE;
         }
-    } while (
-        !atomic_compare_exchange_weak(&request->state, &state, state | MD_REQUEST_HELD | also));
-    return true;
+        next = state | (state & MD_REQUEST_CANCELLED ? 0 : also) | (runs ? MD_REQUEST_HELD : 0);
+    } while (!atomic_compare_exchange_weak(&request->state, &state, next));
+    *before = state;
+    return runs ? HOLD_TAKEN : HOLD_NOTED;
 }
 
-/* The last of holder and finisher gives the instance back and delivers. */
-static void complete(struct md_request *request)
+/* Ends, in its order; then the instance may be gone. state: what it is in the end. */
+static void leave(struct md_request *request, unsigned state)
 {
     struct md_instance *instance = request->instance;
 
     request->finished_ns = md_clock_monotonic_ns();
-    if (request->on_loop) {
-        return; /* the device delivers it when the backend has returned */
+    /* Of those that the run answered one counts it; in no order: any will do. */
+    request->leads_batch =
+        !request->failed && !(state & MD_REQUEST_LATE) &&
+        !atomic_exchange_explicit(&instance->is_counted, true, memory_order_relaxed);
+    if (request->target->scheduler.keeps_order && request->loop) {
+        md_order_leave(request);
+    } else {
+        md_request_deliver(request);
     }
-    md_request_deliver(request);
+}
+
+/* The last of holder and finisher gives the instance back and delivers. */
+static void complete(struct md_request *request, unsigned state)
+{
+    struct md_instance *instance = request->instance;
+
+    if (request->on_loop) { /* the device delivers it when the backend has returned */
+        request->finished_ns = md_clock_monotonic_ns();
+        return;
+    }
+    if (!(state & MD_REQUEST_AGAIN)) {
+        leave(request, state);
+    }
     md_device_request_done(instance);
 }
 
@@ -142,7 +215,26 @@ static void release_hold(struct md_request *request)
     unsigned before = atomic_fetch_and(&request->state, ~(unsigned)MD_REQUEST_HELD);
 
     if (before & MD_REQUEST_FINISHED) {
-        complete(request);
+        complete(request, before);
+    }
+}
+
+static void ask_to_stop(const struct md_request *request)
+{
+    const struct md_instance *instance = request->instance;
+
+    if (instance->api->cancel) {
+        instance->api->cancel(instance->handle, request->handle);
+    }
+}
+
+void md_request_stop(struct md_request *request)
+{
+    unsigned before;
+
+    if (hold(request, MD_REQUEST_CANCELLED, &before) == HOLD_TAKEN) {
+        ask_to_stop(request);
+        release_hold(request);
     }
 }
 
@@ -154,19 +246,112 @@ void md_infer_cancel(struct md_request *request)
         md_request_reject(request);
         return;
     }
-    if (hold(request, MD_REQUEST_CANCELLED)) {
-        struct md_instance *instance = request->instance;
-        if (instance->api->cancel) {
-            instance->api->cancel(instance->handle, request->handle);
+    md_request_stop(request);
+}
+
+bool md_request_begin_again(struct md_request *request, struct md_slot *slot)
+{
+    unsigned state = atomic_load(&request->state);
+
+    request->failed = false;
+    request->respond_ns = 0;
+    request->gathered = NULL;
+    md_slot_open(slot, request);
+    while (!(state & MD_REQUEST_CANCELLED)) {
+        if (atomic_compare_exchange_weak(&request->state, &state, MD_REQUEST_RUNNING)) {
+            return true;
         }
-        release_hold(request);
+    }
+    atomic_store(&slot->live, 0);
+    request->failed = true;
+    md_error_set(&request->error, MD_REASON_CANCELLED, "the request was cancelled");
+    leave(request, state);
+    return false;
+}
+
+/* --- limits of its time -------------------- */
+
+static void set_timer(struct md_request *request, uint64_t at_ns)
+{
+    if (at_ns != UINT64_MAX) {
+        md_loop_timer_set(request->loop, &request->timer, at_ns);
     }
 }
 
-static bool is_cancelled(struct md_request *request)
+/* The client gets its answer now. */
+static void answer_late(struct md_request *request, enum md_late late)
+{
+    struct md_error err;
+
+    request->late = late;
+    if (request->responder->late) {
+        set_late(request, &err);
+        record(request, &err);
+        request->responder->late(request, &err);
+    }
+}
+
+static void look_at_time(struct md_loop_timer *timer)
+{
+    struct md_request *request = MD_CONTAINER_OF(timer, struct md_request, timer);
+    uint64_t again_ns;
+    unsigned before;
+    enum md_late late = md_device_expire(request->target->device, request, &again_ns);
+
+    if (!late) {
+        set_timer(request, again_ns);
+        return;
+    }
+    enum hold held = hold(request, MD_REQUEST_CANCELLED | MD_REQUEST_LATE, &before);
+    if (held == HOLD_TAKEN) {
+        if (late == MD_LATE_EXECUTION) {
+            md_device_suspend(request->instance);
+        }
+        if (!(before & MD_REQUEST_CANCELLED)) {
+            ask_to_stop(request);
+        }
+        release_hold(request);
+    }
+    /* The end comes through the mailbox, so the request is still there. */
+    if (held && !(before & MD_REQUEST_CANCELLED)) {
+        answer_late(request, late);
+    }
+    if (held && late == MD_LATE_DEADLINE) { /* its instance may have to go out of service */
+        bool is_over = md_device_expire(request->target->device, request, &again_ns);
+        set_timer(request, is_over ? md_loop_now_ns(request->loop) : again_ns);
+    }
+}
+
+void md_infer_submit(struct md_request *request)
+{
+    const struct md_target *target = request->target;
+    struct md_error ignored;
+
+    MD_ON_LOOP(request->loop);
+    request->task.run = run_delivery;
+    if (target->deadline_default_ns && !request->deadline_ns) {
+        request->deadline_ns = request->begin_ns + target->deadline_default_ns;
+    }
+    uint64_t limit_ns = md_device_submit(target->device, request);
+    if (MD_LIKELY(limit_ns == 0 || limit_ns == UINT64_MAX)) {
+        return;
+    }
+    /* It may be finished already, but is delivered by this thread. */
+    if (md_loop_timer_reserve(request->loop, &ignored)) {
+        request->has_timer = true;
+        request->timer.fire = look_at_time;
+        md_loop_timer_set(request->loop, &request->timer, limit_ns);
+    } else if (md_device_withdraw(target->device, request)) {
+        (void)md_error_no_memory(&request->error, "a request's limit of time");
+        md_request_reject(request);
+    }
+}
+
+static bool is_cancelled(const struct md_request *request)
 {
     /* relaxed: a hint that may come late */
-    return atomic_load_explicit(&request->state, memory_order_relaxed) & MD_REQUEST_CANCELLED;
+    return atomic_load_explicit((atomic_uint *)(uintptr_t)&request->state, memory_order_relaxed) &
+           MD_REQUEST_CANCELLED;
 }
 
 bool md_request_is_cancelled(modeld_request handle)
@@ -195,7 +380,8 @@ void md_response_done(struct md_response *response)
     md_arena_deinit(&response->own_arena);
     md_free(response);
     atomic_fetch_sub(&request->outstanding, 1);
-    if (atomic_exchange(&request->blocked, false) && hold(request, 0)) {
+    unsigned before;
+    if (atomic_exchange(&request->blocked, false) && hold(request, 0, &before) == HOLD_TAKEN) {
         struct md_instance *instance = request->instance;
         if (instance->api->resume) {
             instance->api->resume(instance->handle, request->handle);
@@ -283,6 +469,16 @@ static int32_t respond_stream(struct md_request *request, const struct modeld_re
     return MODELD_OK;
 }
 
+/* Of a trial of a decoupled target the first is kept. */
+static int32_t respond_trial(struct md_request *request, const struct modeld_response *response)
+{
+    if (request->response_count > 0) {
+        md_response_release(response);
+        return MODELD_OK;
+    }
+    return respond_unary(request, response);
+}
+
 int32_t md_request_respond(modeld_request handle, const struct modeld_response *response)
 {
     struct md_request *request = request_of(handle);
@@ -294,8 +490,9 @@ int32_t md_request_respond(modeld_request handle, const struct modeld_response *
     if (!request->respond_ns) {
         request->respond_ns = md_clock_monotonic_ns();
     }
-    int32_t code = request->target->decoupled ? respond_stream(request, response)
-                                              : respond_unary(request, response);
+    int32_t code = !request->target->decoupled ? respond_unary(request, response)
+                   : request->loop             ? respond_stream(request, response)
+                                               : respond_trial(request, response);
     return code == MODELD_OK && is_cancelled(request) ? MODELD_CANCELLED : code;
 }
 
@@ -326,6 +523,20 @@ static void judge_finish(struct md_request *request, int32_t code, const char *t
     }
 }
 
+static enum md_slot_turn turn_of(const struct md_request *request)
+{
+    if (!request->failed) {
+        return MD_SLOT_ANSWERED;
+    }
+    if (request->error.reason == MD_REASON_CANCELLED || is_cancelled(request)) {
+        return MD_SLOT_CANCELLED;
+    }
+    return request->may_again && request->error.reason == MD_REASON_BACKEND &&
+                   request->response_count == 0
+               ? MD_SLOT_AGAIN
+               : MD_SLOT_FAILED;
+}
+
 int32_t md_request_finish(modeld_request handle, int32_t code, const char *text, uint32_t how)
 {
     struct md_slot *slot = slot_of(handle);
@@ -338,9 +549,12 @@ int32_t md_request_finish(modeld_request handle, int32_t code, const char *text,
         return refuse_dead_handle("finish");
     }
     judge_finish(request, code, text, how);
-    unsigned before = atomic_fetch_or(&request->state, MD_REQUEST_FINISHED);
+    const enum md_slot_turn turn = turn_of(request);
+    const unsigned also = MD_REQUEST_FINISHED | (turn == MD_SLOT_AGAIN ? MD_REQUEST_AGAIN : 0);
+    slot->turn = (uint8_t)turn;
+    unsigned before = atomic_fetch_or(&request->state, also);
     if (!(before & MD_REQUEST_HELD)) {
-        complete(request);
+        complete(request, before | also);
     }
     return how == MODELD_FINISH_FINAL ? MODELD_OK : MODELD_UNIMPLEMENTED;
 }

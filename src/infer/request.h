@@ -11,9 +11,12 @@
  * finisher comes second completes it.
  *
  *      submitted -> waits in the scheduler -> RUNNING -> FINISHED -> delivered to the home loop,
- * `end` called |                       |
- *                        +-> withdrawn           +-> CANCELLED as well: the backend was asked to
- * stop, it still finishes
+ * `end` called           |                       |         |
+ *                        +-> withdrawn,          |         +-> AGAIN as well: it failed in a batch
+ *                            given up            |             of several and runs again, alone
+ *                                                +-> CANCELLED as well: the backend was asked to
+ *                                                    stop, it still finishes; with LATE: the client
+ *                                                    has its answer
  */
 #ifndef MD_INFER_REQUEST_H
 #define MD_INFER_REQUEST_H
@@ -32,7 +35,12 @@ enum md_request_state {
     MD_REQUEST_HELD = 2,      /* the home loop is inside the backend for it */
     MD_REQUEST_FINISHED = 4,  /* the backend is done with it */
     MD_REQUEST_CANCELLED = 8, /* nobody waits for the answer */
+    MD_REQUEST_AGAIN = 16,    /* with FINISHED: it is to run once more */
+    MD_REQUEST_LATE = 32,     /* with CANCELLED: a limit of its time was over while it ran */
 };
+
+/* Why the client was answered while the backend still worked on the request. */
+enum md_late { MD_LATE_NOT, MD_LATE_DEADLINE, MD_LATE_EXECUTION };
 
 struct md_response {
     struct md_response *next;
@@ -80,6 +88,16 @@ struct md_parameter {
     } value;
 };
 
+/* What became of a request in its batch. */
+enum md_slot_turn {
+    MD_SLOT_ANSWERED,
+    MD_SLOT_FAILED,
+    MD_SLOT_CANCELLED,
+    MD_SLOT_RUNS,  /* in the run that is on */
+    MD_SLOT_ALONE, /* it runs alone, after that */
+    MD_SLOT_AGAIN, /* the same, and for the second time */
+};
+
 /* Where one request of a running batch is known to the backend. The handle is the slot's address
  * and a generation, and dies when the request is finished: a backend that goes on using it meets an
  * error, not the memory of somebody else's request. Slots live as long as their instance. */
@@ -87,12 +105,14 @@ struct md_slot {
     _Atomic uint64_t live;      /* handle of the request that runs; 0 = none */
     struct md_request *request; /* borrow; valid while live */
     uint16_t generation;        /* owner: whoever picks the batch */
+    uint8_t turn;               /* enum md_slot_turn; owner: whoever finishes, then whoever ends the
+                                   run */
 };
 
 struct md_request {
     /* set by the dialect before submit */
     struct md_target *target; /* referenced on the home loop */
-    struct md_loop *loop;     /* home */
+    struct md_loop *loop;     /* home; NULL: of a trial (trial.h), whose end nobody is called for */
     struct md_arena *arena;
     struct md_str id; /* zero-terminated; empty = none */
     struct md_tensor *inputs;
@@ -114,12 +134,17 @@ struct md_request {
 
     /* infer's own */
     atomic_uint state;
-    struct md_request *queue_next, *queue_previous;
-    struct md_waiter waiter;      /* under the device's mutex while it is submitted */
-    struct md_loop_timer timer;   /* on the home loop: the next limit of its time */
-    struct md_instance *instance; /* while RUNNING */
-    modeld_request handle;        /* while RUNNING: the backend's name for it */
-    struct md_loop_task task;     /* carries the end to the home loop */
+    struct md_waiter waiter;       /* under the device's mutex while it is submitted */
+    struct md_request *order_next; /* under it, too: behind this one in the order of answers */
+    bool order_ended;              /* under it, too: ready to leave */
+    bool has_timer;                /* home loop */
+    enum md_late late;             /* home loop */
+    struct md_loop_timer timer;    /* home loop: the next limit of its time */
+    struct md_tensor *gathered;    /* while it runs in a gathered batch: its part of each input */
+    struct md_block *gather_block; /* borrow: where that lies */
+    struct md_instance *instance;  /* while RUNNING */
+    modeld_request handle;         /* while RUNNING: the backend's name for it */
+    struct md_loop_task task;      /* carries the end to the home loop */
     struct md_response first_response;
     struct md_response *last_response;
     size_t response_count;
@@ -127,6 +152,7 @@ struct md_request {
     atomic_bool blocked;     /* respond answered WOULD_BLOCK since */
     bool leads_batch;        /* counts the execution */
     bool on_loop;            /* runs inline: delivered without a mailbox */
+    bool may_again;          /* if it fails in this run, it runs again, alone */
     uint64_t queued_ns, picked_ns, infer_ns, respond_ns, finished_ns;
     int64_t batch_rows;
     bool failed;
@@ -157,10 +183,16 @@ void md_response_done(struct md_response *response);
 void md_infer_cancel(struct md_request *request);
 
 /* For the device: a request that no backend will see fails with `request->error`; the caller owns
- * it. */
+ * it. Not under the device's mutex. */
 void md_request_reject(struct md_request *request);
-/* For the device: calls the responder, at once for an inline request, else on the home loop. */
+/* For the device: calls the responder, at once for an inline request, else on the home loop. A
+ * trial has none. */
 void md_request_deliver(struct md_request *request);
+/* For the device: one that failed in a batch of several is about to run again; false: nobody waits
+ * for it any more, and it has ended. */
+bool md_request_begin_again(struct md_request *request, struct md_slot *slot);
+/* For trials: asks the backend to stop, if the request runs. Any thread. */
+void md_request_stop(struct md_request *request);
 
 /* For the device: the request runs in this slot from now on; sets its handle. */
 void md_slot_open(struct md_slot *slot, struct md_request *request);

@@ -94,12 +94,12 @@ static bool check_description(const struct md_target *target, const struct model
     return true;
 }
 
-static bool inside_inputs(const struct md_request *request, const struct modeld_tensor *tensor)
+static bool inside(const struct md_tensor *inputs, size_t count, const struct modeld_tensor *tensor)
 {
     const char *data = tensor->data;
 
-    for (size_t i = 0; i < request->input_count; i++) {
-        const struct md_tensor *input = &request->inputs[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct md_tensor *input = &inputs[i];
         if (data >= input->data && tensor->bytes <= input->bytes &&
             (size_t)(data - input->data) <= input->bytes - tensor->bytes) {
             return true;
@@ -111,6 +111,26 @@ static bool inside_inputs(const struct md_request *request, const struct modeld_
 static void release_block(void *arg)
 {
     md_block_unref(arg);
+}
+
+/* An output that is a part of an input: of the request's own, or of its part of the gathered ones,
+ * whose block it keeps. */
+static bool take_part_of_input(const struct md_request *request, struct md_arena *arena,
+                               const struct modeld_tensor *tensor, struct md_error *err)
+{
+    if (tensor->bytes == 0 || inside(request->inputs, request->input_count, tensor)) {
+        return true;
+    }
+    if (!request->gathered || !inside(request->gathered, request->input_count, tensor)) {
+        return md_error_set(err, MD_REASON_BACKEND, "output '%s' does not lie inside an input",
+                            tensor->name);
+    }
+    md_block_ref(request->gather_block);
+    if (!md_arena_on_reset(arena, release_block, request->gather_block)) {
+        md_block_unref(request->gather_block);
+        return md_error_no_memory(err, "an output");
+    }
+    return true;
 }
 
 static bool too_many_bytes(size_t bytes, struct md_error *err)
@@ -189,9 +209,7 @@ static bool take_output_memory(struct md_request *request, struct md_arena *aren
     tensor->data = output->tensor.data;
     switch (output->memory) {
     case MODELD_OUTPUT_INPUT:
-        return output->tensor.bytes == 0 || inside_inputs(request, &output->tensor) ||
-               md_error_set(err, MD_REASON_BACKEND, "output '%s' does not lie inside an input",
-                            output->tensor.name);
+        return take_part_of_input(request, arena, &output->tensor, err);
     case MODELD_OUTPUT_BUFFER:
         if (!block || tensor->data < block->data || tensor->bytes > block->capacity ||
             (size_t)(tensor->data - block->data) > block->capacity - tensor->bytes) {

@@ -1,75 +1,98 @@
 /*
- * The default scheduler: a list in order of arrival, one request a batch.
+ * The default scheduler: the batcher.
  */
 #include "infer/scheduler.h"
 
-#include "infer/request.h"
-
-static bool default_submit(struct md_scheduler *scheduler, struct md_request *request,
-                           struct md_error *err)
+void md_scheduler_prepare(struct md_scheduler *scheduler, uint32_t max_requests)
 {
-    if (scheduler->length_limit && scheduler->length >= scheduler->length_limit) {
-        return md_error_set(err, MD_REASON_QUEUE_FULL, "Exceeds maximum queue size");
+    struct md_batcher_config *config = &scheduler->batcher.config;
+
+    if (config->level_count == 0) {
+        config->level_count = 1;
     }
-    request->queue_next = NULL;
-    request->queue_previous = scheduler->last;
-    if (scheduler->last) {
-        scheduler->last->queue_next = request;
-    } else {
-        scheduler->first = request;
+    if (config->default_level == 0) {
+        config->default_level = 1;
     }
-    scheduler->last = request;
-    scheduler->length++;
-    return true;
+    if (config->max_rows <= 1 || config->max_requests == 0) {
+        config->max_requests = 1;
+    }
+    if (config->max_requests > max_requests) {
+        config->max_requests = max_requests;
+    }
 }
 
-static void unlink_request(struct md_scheduler *scheduler, struct md_request *request)
+static void note(struct md_scheduler *scheduler)
 {
-    if (request->queue_previous) {
-        request->queue_previous->queue_next = request->queue_next;
-    } else {
-        scheduler->first = request->queue_next;
-    }
-    if (request->queue_next) {
-        request->queue_next->queue_previous = request->queue_previous;
-    } else {
-        scheduler->last = request->queue_previous;
-    }
-    request->queue_next = request->queue_previous = NULL;
-    scheduler->length--;
+    scheduler->length = scheduler->batcher.length;
+    scheduler->bytes = scheduler->batcher.bytes;
 }
 
-static bool default_cancel(struct md_scheduler *scheduler, struct md_request *request)
+static bool default_submit(struct md_scheduler *scheduler, struct md_waiter *waiter,
+                           const struct md_learned_time *time, const struct md_forecast *forecast,
+                           uint64_t now_ns, struct md_error *err)
 {
-    if (!request->queue_previous && scheduler->first != request) {
-        return false;
-    }
-    unlink_request(scheduler, request);
-    return true;
+    bool ok = md_batcher_submit(&scheduler->batcher, waiter, time, forecast, now_ns, err);
+
+    note(scheduler);
+    return ok;
 }
 
-static size_t default_pick(struct md_scheduler *scheduler, struct md_request **requests, size_t max,
-                           uint64_t now_ns)
+static bool default_cancel(struct md_scheduler *scheduler, struct md_waiter *waiter)
 {
-    (void)now_ns;
-    if (!scheduler->first || max == 0) {
-        return 0;
-    }
-    requests[0] = scheduler->first;
-    unlink_request(scheduler, requests[0]);
-    return 1;
+    bool waited = md_batcher_cancel(&scheduler->batcher, waiter);
+
+    note(scheduler);
+    return waited;
 }
 
-static void default_done(struct md_scheduler *scheduler, size_t batch_count, uint64_t execution_ns)
+static struct md_waiter *default_expire(struct md_scheduler *scheduler,
+                                        const struct md_learned_time *time, uint64_t now_ns)
+{
+    struct md_waiter *given_up = md_batcher_expire(&scheduler->batcher, time, now_ns);
+
+    note(scheduler);
+    return given_up;
+}
+
+static void default_pick(struct md_scheduler *scheduler, const struct md_learned_time *time,
+                         uint64_t now_ns, struct md_batch_choice *choice)
+{
+    md_batcher_pick(&scheduler->batcher, time, now_ns, choice);
+    note(scheduler);
+}
+
+static void default_done(struct md_scheduler *scheduler, uint32_t requests, uint64_t executed_ns)
 {
     (void)scheduler;
-    (void)batch_count;
-    (void)execution_ns;
+    (void)requests;
+    (void)executed_ns;
+}
+
+static struct md_waiter *default_drain(struct md_scheduler *scheduler)
+{
+    struct md_batcher *batcher = &scheduler->batcher;
+    struct md_waiter *all = NULL, **last = &all;
+
+    for (uint32_t level = 0; level < batcher->config.level_count; level++) {
+        for (int delayed = 0; delayed < 2; delayed++) {
+            struct md_waiter *waiter;
+            while ((waiter = batcher->levels[level][delayed].first)) {
+                (void)md_batcher_cancel(batcher, waiter);
+                waiter->next = NULL;
+                *last = waiter;
+                last = &waiter->next;
+            }
+        }
+    }
+    note(scheduler);
+    return all;
 }
 
 const struct md_scheduler_ops md_scheduler_default = {
     .submit = default_submit,
     .cancel = default_cancel,
+    .expire = default_expire,
     .pick = default_pick,
     .done = default_done,
+    .drain = default_drain,
 };

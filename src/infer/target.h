@@ -90,13 +90,30 @@ struct md_target {
     /* under the device's mutex */
     struct md_scheduler scheduler;
     struct md_fair_share share; /* weight (0 counts as 1) and band are set before it is attached */
-    struct md_instance *idle;   /* instances that may run a batch now */
+    struct md_instance *const *instances; /* borrow: of the mapping, while attached */
     size_t instance_count;
-    struct md_target *ring_next; /* in the device's ring of targets with waiting requests */
-    bool in_ring;
-    unsigned running; /* batches */
-    bool has_bound;   /* its instances are THREAD_BOUND */
-    bool accepting;   /* false: submit is refused (not mapped, or unmapping) */
+    struct md_instance *idle;        /* instances that may run a batch now */
+    struct md_instance *typical;     /* the one that ended a batch last: its times are forecast */
+    struct md_target *deferred_next; /* in the device's list of those that let a batch grow */
+    uint64_t again_ns;               /* deferred: until then */
+    bool is_deferred;
+    bool has_bound;        /* its instances are THREAD_BOUND */
+    bool accepting;        /* false: submit is refused (not mapped, or unmapping) */
+    bool may_inline;       /* as far as backend and configuration go */
+    uint32_t running;      /* batches */
+    uint32_t suspended;    /* instances that are out of service */
+    uint64_t suspended_ns; /* since when all of them are; 0: they are not */
+    struct {
+        uint64_t picked_ns;   /* of the last batch, if others waited on; 0: none did */
+        uint64_t expected_ns; /* what it was to take */
+        uint32_t stretch_permille;
+    } backlog; /* see md_forecast */
+    struct {
+        struct md_request *first, *last;
+        bool is_leaving; /* a thread delivers what is ready */
+    } order;
+    struct md_batch_record recent[MD_TARGET_BATCHES_KEPT]; /* a ring */
+    uint64_t recent_count;                                 /* that were written in all */
 
     /* shared */
     _Alignas(MD_CACHE_LINE) _Atomic uint64_t pending; /* queue_length for metrics */
@@ -104,6 +121,7 @@ struct md_target {
     _Atomic uint64_t starts[MD_START_COUNT];          /* batches, by why they were started */
     _Atomic uint64_t device_ns; /* time that its batches have taken, on executors and loops */
     _Atomic uint32_t in_service, out_of_service; /* instances; both 0: not attached */
+    atomic_bool takes_batches;                   /* of several requests */
     _Atomic uint64_t
         inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
     enum md_inline_mode inline_mode; /* immutable */

@@ -1,21 +1,144 @@
 /*
- * Trials.
+ * Trials: a request that no loop owns, handed to an executor as a batch that is decided.
+ *
+ * It lies on the heap, since a backend that does not come back keeps it: then it stays, hanging on
+ * its instance.
  */
 #include "infer/trial.h"
 
-bool md_trial_run(struct md_device *device, struct md_target *target, struct md_instance *instance,
-                  const struct md_tensor *inputs, size_t input_count, uint32_t rows,
-                  uint64_t timeout_ns, struct md_trial_result *out, struct md_error *err)
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "infer/device_internal.h"
+
+struct md_trial {
+    struct md_request request;
+    struct md_arena arena; /* own: copies of the inputs' descriptions, the response */
+};
+
+static void trial_destroy(struct md_trial *trial)
 {
-    (void)device;
-    (void)instance;
-    (void)inputs;
-    (void)input_count;
-    (void)rows;
-    (void)timeout_ns;
-    *out = (struct md_trial_result){.outputs = NULL};
-    return md_error_set(err, MD_REASON_UNSUPPORTED, "model '%s' cannot be tried",
-                        target->model_name.ptr);
+    if (trial) {
+        md_arena_deinit(&trial->arena);
+        md_free(trial);
+    }
+}
+
+static struct md_trial *trial_create(struct md_target *target, const struct md_tensor *inputs,
+                                     size_t input_count, struct md_error *err)
+{
+    struct md_trial *trial = md_calloc(1, sizeof *trial);
+    struct md_tensor *copies =
+        trial ? md_arena_calloc(&trial->arena, input_count, sizeof *copies) : NULL;
+
+    if (!copies) {
+        trial_destroy(trial);
+        (void)md_error_no_memory(err, "trying a model");
+        return NULL;
+    }
+    if (input_count) {
+        memcpy(copies, inputs, input_count * sizeof *copies);
+    }
+    md_request_init(&trial->request, target, NULL, &trial->arena, NULL, NULL);
+    trial->request.is_internal = true;
+    trial->request.inputs = copies;
+    trial->request.input_count = input_count;
+    if (!md_request_check(&trial->request, err)) {
+        trial_destroy(trial);
+        return NULL;
+    }
+    return trial;
+}
+
+/* mutex held */
+static void begin(struct md_instance *instance, struct md_request *request, uint64_t now_ns)
+{
+    instance->count = 1;
+    instance->learn_ns = instance->learn_rows = 0;
+    instance->record = (struct md_batch_record){
+        .requests = 1, .rows = (uint32_t)request->rows, .begun_ns = now_ns};
+    instance->expected_ns = 0;
+    instance->is_tried = true;
+    request->waiter.rows = (uint32_t)md_size_min((size_t)request->rows, UINT32_MAX);
+    request->queued_ns = now_ns;
+    request->instance = instance;
+    instance->slots[0].turn = MD_SLOT_RUNS;
+    md_slot_open(&instance->slots[0], request);
+    atomic_store(&request->state, MD_REQUEST_RUNNING);
+}
+
+/* mutex held on entry and return; true: it has ended */
+static bool wait_for(struct md_device *device, const struct md_instance *instance,
+                     uint64_t until_ns)
+{
+    while (instance->is_tried && md_clock_monotonic_ns() < until_ns) {
+        md_device_wait(&device->changed, &device->mutex, until_ns);
+    }
+    return !instance->is_tried;
+}
+
+/* mutex held on entry and return: false: the backend keeps it. */
+static bool run(struct md_device *device, struct md_instance *instance, struct md_request *request,
+                uint64_t timeout_ns, bool *in_time)
+{
+    const uint64_t now_ns = md_clock_monotonic_ns();
+
+    *in_time =
+        wait_for(device, instance,
+                 timeout_ns && timeout_ns < UINT64_MAX - now_ns ? now_ns + timeout_ns : UINT64_MAX);
+    if (*in_time) {
+        return true;
+    }
+    if (instance->is_ready) { /* no executor was free for it */
+        md_dispatch_unready(device, instance);
+        instance->is_tried = false;
+        return true;
+    }
+    pthread_mutex_unlock(&device->mutex);
+    md_request_stop(request);
+    pthread_mutex_lock(&device->mutex);
+    if (wait_for(device, instance, md_clock_monotonic_ns() + device->detach_patience_ns)) {
+        return true;
+    }
+    bool is_short = md_executors_block(device, instance);
+    instance->is_stuck = true;
+    if (is_short) {
+        pthread_mutex_unlock(&device->mutex);
+        md_executors_replace(device);
+        pthread_mutex_lock(&device->mutex);
+    }
+    return false;
+}
+
+/* --- the result -------------------- */
+
+static char *copy_bytes(struct md_arena *arena, const void *data, size_t bytes)
+{
+    char *copy = md_arena_alloc(arena, bytes);
+
+    if (copy && bytes) {
+        memcpy(copy, data, bytes);
+    }
+    return copy;
+}
+
+static bool copy_result(const struct md_request *request, struct md_trial_result *out,
+                        struct md_error *err)
+{
+    const struct md_response *response = &request->first_response;
+
+    out->executed_ns = request->finished_ns - request->infer_ns;
+    out->output_count = response->output_count;
+    out->outputs = md_arena_calloc(&out->arena, response->output_count, sizeof *out->outputs);
+    for (size_t i = 0; out->outputs && i < response->output_count; i++) {
+        const struct md_tensor *from = &response->outputs[i];
+        struct md_tensor *to = &out->outputs[i];
+        *to = *from;
+        to->name = md_arena_copy(&out->arena, from->name);
+        to->shape = (const int64_t *)(const void *)copy_bytes(&out->arena, from->shape,
+                                                              from->rank * sizeof *from->shape);
+        to->data = copy_bytes(&out->arena, from->data, from->bytes);
+    }
+    return !md_arena_failed(&out->arena) || md_error_no_memory(err, "what a model answered");
 }
 
 void md_trial_result_deinit(struct md_trial_result *result)
@@ -26,6 +149,53 @@ void md_trial_result_deinit(struct md_trial_result *result)
 
 bool md_instance_is_stuck(const struct md_instance *instance)
 {
-    (void)instance;
-    return false;
+    return instance->is_stuck;
+}
+
+/* mutex held */
+static void learn(struct md_instance *instance, uint32_t rows)
+{
+    if (rows && instance->slots[0].turn == MD_SLOT_ANSWERED) {
+        md_learned_time_add(&instance->time, rows, instance->record.executed_ns);
+    }
+}
+
+bool md_trial_run(struct md_device *device, struct md_target *target, struct md_instance *instance,
+                  const struct md_tensor *inputs, size_t input_count, uint32_t rows,
+                  uint64_t timeout_ns, struct md_trial_result *out, struct md_error *err)
+{
+    bool in_time;
+
+    *out = (struct md_trial_result){.outputs = NULL};
+    assert(!instance->is_stuck && target->device == device);
+    struct md_trial *trial = trial_create(target, inputs, input_count, err);
+    if (!trial) {
+        return false;
+    }
+    struct md_request *request = &trial->request;
+    md_instance_prepare(instance);
+    pthread_mutex_lock(&device->mutex);
+    begin(instance, request, md_clock_monotonic_ns());
+    enum md_wake wake = md_dispatch_ready(device, instance);
+    pthread_mutex_unlock(&device->mutex);
+    md_dispatch_wake(device, wake);
+    pthread_mutex_lock(&device->mutex);
+    bool came_back = run(device, instance, request, timeout_ns, &in_time);
+    if (in_time) {
+        learn(instance, rows);
+    }
+    pthread_mutex_unlock(&device->mutex);
+    bool ok = in_time && !request->failed && copy_result(request, out, err);
+    if (!in_time) {
+        (void)md_error_set(err, MD_REASON_DEADLINE, "model '%s' gave no answer in %llu ms",
+                           target->model_name.ptr, (unsigned long long)(timeout_ns / MD_NS_PER_MS));
+    } else if (request->failed) {
+        *err = request->error;
+    }
+    if (came_back) {
+        trial_destroy(trial);
+    } else {
+        instance->trial = trial; /* stays reachable */
+    }
+    return ok;
 }

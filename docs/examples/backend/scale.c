@@ -161,7 +161,7 @@ static const char *find_problem(const struct modeld_batch *batch)
 {
     const struct modeld_tensor *x = batch->inputs;
     uint64_t elements;
-    int64_t rows = 0;
+    int64_t rows = batch->padding_rows;
     if (batch->input_count != 1 || strcmp(x->name, "x") != 0 || x->dtype != MODELD_DTYPE_FP32 ||
         x->rank != 2) {
         return "expected one input: x, FP32, two dimensions";
@@ -169,7 +169,7 @@ static const char *find_problem(const struct modeld_batch *batch)
     for (uint32_t i = 0; i < batch->request_count; i++) {
         rows += batch->rows[i];
     }
-    if (batch->request_count == 1) {
+    if (batch->request_count == 1 && !batch->padding_rows) {
         rows = x->shape[0]; /* without max_batch_size a request is one row of the batch, whatever
                                its shape */
     }
@@ -190,10 +190,11 @@ static void execute(void *instance, const struct modeld_batch *batch)
     const char *problem = find_problem(batch);
     uint32_t request_count =
         batch->request_count; /* the batch is gone when its last request is finished */
+    int is_whole = request_count == 1 && !batch->padding_rows && !problem;
     int64_t first_row = 0;
     for (uint32_t i = 0; i < request_count; i++) {
         modeld_request request = batch->requests[i];
-        int64_t rows = request_count == 1 && !problem ? batch->inputs->shape[0] : batch->rows[i];
+        int64_t rows = is_whole ? batch->inputs->shape[0] : batch->rows[i];
         int32_t code = problem ? MODELD_INVALID_ARGUMENT
                                : answer(instance, request, batch->inputs, first_row, rows);
         host->finish(request, code,
@@ -213,7 +214,8 @@ const struct modeld_backend_api *modeld_backend_entry(const struct modeld_host_a
         .abi_minor = MODELD_ABI_MINOR,
         .name = "scale",
         .version = "1.0",
-        .flags = MODELD_BACKEND_PARALLEL_LOAD | MODELD_BACKEND_INLINE_SAFE,
+        .flags =
+            MODELD_BACKEND_PARALLEL_LOAD | MODELD_BACKEND_INLINE_SAFE | MODELD_BACKEND_RETRY_SAFE,
         .backend_create = backend_create,
         .backend_destroy = backend_destroy,
         .model_create = model_create,
