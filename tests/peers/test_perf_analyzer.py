@@ -31,7 +31,7 @@ MODES = [
 
 def perf_analyzer(server, model, *arguments, folder, port=None):
     r = subprocess.run([str(PEERS / "bin/perf_analyzer"), "-m", model, "-u", f"127.0.0.1:{port or server.port}",
-                        "-p", "300", "-s", "999", "-r", "3", *arguments],
+                        "-p", "300", "-s", "999", "-r", "10", *arguments],
                        env={**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")}, cwd=folder,
                        capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
