@@ -49,7 +49,8 @@ def check_good(stub):
 def test_deadlines_that_pass(stub, seconds):
     with pytest.raises(grpc.RpcError) as e:
         stub.ModelInfer(SLOW, timeout=seconds)
-    assert e.value.code() == Code.DEADLINE_EXCEEDED
+    # the latter once the server knows that there is not enough time
+    assert e.value.code() in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE if seconds else None)
     check_good(stub)
 
 

@@ -380,8 +380,10 @@ def test_trace_of_cancelled_calls(start, tmp_path, receiver):
             client.infer("slow", [one_for_the_client()], request_id="call", client_timeout=0.05)
     receiver.wait(spans=6)
     roots = [s for s in receiver.spans if s.name == "InferRequest"]
-    assert {attributes(s)["triton.request_id"] for s in roots} == {"stream", "call"}
-    assert all(attributes(s)["rpc.grpc.status_code"] == 1 and attributes(s)["error.type"] == "cancelled" for s in roots)
+    ends = {attributes(s)["triton.request_id"]: (attributes(s)["rpc.grpc.status_code"], attributes(s)["error.type"])
+            for s in roots}
+    cancelled, late = (1, "cancelled"), (4, "deadline")
+    assert ends["stream"] == cancelled and ends["call"] in (cancelled, late)  # whose clock is first, the client's or ours
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])

@@ -103,7 +103,11 @@ static void take_limits(struct md_oip_inference *inference)
 
 void md_oip_inference_cancel(struct md_oip_inference *inference)
 {
-    md_infer_cancel(&inference->request);
+    const uint64_t deadline_ns = inference->request.deadline_ns;
+
+    if (!deadline_ns || md_loop_now_ns(inference->loop) < deadline_ns) {
+        md_infer_cancel(&inference->request);
+    }
 }
 
 /* --- check -------------------- */

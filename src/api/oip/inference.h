@@ -64,7 +64,8 @@ bool md_oip_read_deadline(struct md_exchange *x, struct md_error *err) MD_MUST_C
  * (its inputs are set) and compares it with the target. Then md_infer_submit is left to call. */
 bool md_oip_inference_check(struct md_oip_inference *inference, struct md_error *err) MD_MUST_CHECK;
 
-/* For on_cancel, of a request that is submitted: nobody waits for it. */
+/* For on_cancel, of a request that is submitted: nobody waits for it. One whose deadline is what
+ * has passed is left alone: infer/ ends it, and not as cancelled. */
 void md_oip_inference_cancel(struct md_oip_inference *inference);
 
 /* What the client wants of an output; NULL: it did not name it. */
