@@ -136,15 +136,14 @@ uint64_t md_batcher_predict(const struct md_batcher *batcher, const struct md_wa
     const struct md_batcher_config *config = &batcher->config;
     bool batches = config->max_requests > 1 && config->max_rows > 1;
     uint32_t max_rows = batches ? config->max_rows : 1;
-    uint64_t own_ns = md_batcher_mean(config, time, waiter->rows);
-    uint64_t rows, requests, ahead, full_ns;
+    uint64_t rows, requests, ahead, own_ns, full_ns;
 
-    if (!own_ns) {
+    if (!time || !time->known) {
         return 0;
     }
     count_ahead(batcher, level_of(config, waiter->priority), &rows, &requests);
     if (requests == 0 && forecast->free_ns <= now_ns) {
-        return md_batcher_later(now_ns, own_ns);
+        return md_batcher_later(now_ns, md_batcher_mean(config, time, waiter->rows));
     }
     if (batches) {
         uint32_t own_part = waiter->rows < max_rows ? waiter->rows : max_rows;

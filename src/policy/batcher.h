@@ -54,7 +54,8 @@ struct md_batcher_config {
     uint32_t max_requests; /* in a batch; >= 1 */
     uint32_t preferred[MD_BATCHER_PREFERRED_MAX], preferred_count; /* rows, ascending */
     uint32_t allowed[MD_BATCHER_ALLOWED_MAX], allowed_count; /* rows, ascending: batches, and single
-                           requests, are padded to the next; none: any; above max_rows: not used */
+                           requests, are padded to the next, or cut where two batches with less
+                           padding take less time; none: any; above max_rows: not used */
     uint64_t delay_ns; /* since the oldest member came, while the batch can still grow; 0: none */
     uint32_t level_count;   /* >= 1 */
     uint32_t default_level; /* 1..level_count: of priority 0, or of one that there is not */
@@ -106,9 +107,9 @@ struct md_batcher {
 
 /* Why a batch was started when it was. */
 #define MD_START_LIST(X)                                                                        \
-    X(IDLE, "idle")         /* an instance was free, and nothing else waited that could join */ \
-    X(FULL, "full")         /* no more rows or requests fit, or it has a preferred size */      \
-    X(DELAY, "delay")       /* the explicit delay was over */                                   \
+    X(IDLE, "idle")   /* an instance was free, and nothing else waited that could join */       \
+    X(FULL, "full")   /* no more rows or requests fit, or it has a preferred or allowed size */ \
+    X(DELAY, "delay") /* the explicit delay was over */                                         \
     X(DEADLINE, "deadline") /* a member would miss its deadline in a larger one, or later */
 
 enum md_start {

@@ -210,46 +210,97 @@ static bool decide(const struct md_batcher_config *config, const struct md_learn
     return choice->again_ns <= now_ns;
 }
 
-static void take(struct md_batcher *batcher, struct forming *batch, struct md_batch_choice *choice)
+/* Where two batches with less padding take less together than one, the first of them is taken. */
+static void cut_padding(const struct md_batcher_config *config, const struct md_learned_time *time,
+                        struct forming *batch, struct md_batch_choice *choice)
+{
+    uint32_t size = 0, rows = 0, count = 0;
+
+    if (!time || md_batcher_padded(config, batch->rows) == batch->rows) {
+        return;
+    }
+    for (uint32_t i = 0; i < config->allowed_count && config->allowed[i] < batch->rows; i++) {
+        size = config->allowed[i];
+    }
+    while (rows + batch->members[count]->rows <= size) {
+        rows += batch->members[count++]->rows;
+    }
+    if (count && md_batcher_later(md_batcher_mean(config, time, rows),
+                                  md_batcher_mean(config, time, batch->rows - rows)) <
+                     md_batcher_mean(config, time, batch->rows)) {
+        batch->count = count;
+        batch->rows = rows;
+        choice->start = MD_START_FULL;
+    }
+}
+
+static void take(struct md_batcher *batcher, struct md_waiter *const *members, uint32_t count,
+                 uint32_t rows, struct md_batch_choice *choice)
 {
     struct md_waiter **end = &choice->first;
 
-    for (uint32_t i = 0; i < batch->count; i++) {
-        md_batcher_unlink(batcher, batch->members[i]);
-        *end = batch->members[i];
-        end = &batch->members[i]->next;
+    for (uint32_t i = 0; i < count; i++) {
+        md_batcher_unlink(batcher, members[i]);
+        *end = members[i];
+        end = &members[i]->next;
     }
-    choice->count = batch->count;
-    choice->rows = batch->rows;
-    choice->padding = md_batcher_padded(&batcher->config, batch->rows) - batch->rows;
+    choice->count = count;
+    choice->rows = rows;
+    choice->padding = md_batcher_padded(&batcher->config, rows) - rows;
     choice->again_ns = UINT64_MAX;
     batcher->refusals = 0;
     batcher->refused_rows = 0;
 }
 
+/* The first can only run alone, and now: as nearly always where little is to be done. */
+static bool is_alone(const struct md_batcher *batcher, const struct md_waiter *first,
+                     enum md_start *start)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    bool is_last = batcher->length == 1;
+
+    if (config->max_rows <= 1 || config->max_requests <= 1) {
+        *start = is_last ? MD_START_IDLE : MD_START_FULL;
+        return true;
+    }
+    if (first->rows >= config->max_rows) {
+        *start = MD_START_FULL;
+        return true;
+    }
+    *start = MD_START_IDLE;
+    return is_last && !config->delay_ns && !config->preferred_count;
+}
+
+static void gather_and_take(struct md_batcher *batcher, struct md_waiter *first,
+                            const struct md_learned_time *time, uint64_t now_ns,
+                            struct md_batch_choice *choice)
+{
+    struct forming batch;
+
+    begin(&batch);
+    join(&batch, first);
+    gather(batcher, time, now_ns, &batch);
+    if (batch.stop == STOP_DEADLINE) {
+        consider_larger(batcher, time, now_ns, &batch);
+    }
+    if (decide(&batcher->config, time, now_ns, &batch, choice)) {
+        cut_padding(&batcher->config, time, &batch, choice);
+        take(batcher, batch.members, batch.count, batch.rows, choice);
+    }
+}
+
 void md_batcher_pick(struct md_batcher *batcher, const struct md_learned_time *time,
                      uint64_t now_ns, struct md_batch_choice *choice)
 {
-    const struct md_batcher_config *config = &batcher->config;
     struct md_waiter *first = md_batcher_first(batcher);
-    struct forming batch;
 
     *choice = (struct md_batch_choice){.again_ns = UINT64_MAX};
     if (!first) {
         return;
     }
-    begin(&batch);
-    join(&batch, first);
-    if (config->max_rows <= 1 || config->max_requests <= 1) {
-        choice->start = batcher->length > 1 ? MD_START_FULL : MD_START_IDLE;
+    if (is_alone(batcher, first, &choice->start)) {
+        take(batcher, &first, 1, first->rows, choice);
     } else {
-        gather(batcher, time, now_ns, &batch);
-        if (batch.stop == STOP_DEADLINE) {
-            consider_larger(batcher, time, now_ns, &batch);
-        }
-        if (!decide(config, time, now_ns, &batch, choice)) {
-            return;
-        }
+        gather_and_take(batcher, first, time, now_ns, choice);
     }
-    take(batcher, &batch, choice);
 }

@@ -62,7 +62,7 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
 
     *count += *count < UINT32_MAX;
     time->sizes[rows].last_run = ++time->runs;
-    if (seen == 0) {
+    if (*mean == 0) {
         time->known |= 1ULL << (rows - 1);
         *mean = spent_ns;
         *deviation = 0;

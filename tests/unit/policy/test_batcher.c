@@ -718,6 +718,36 @@ static void test_batcher_pads_to_allowed_sizes(void **state)
     }
 }
 
+static void test_batcher_cuts_where_padding_costs_more(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    queue->batcher.config.allowed[0] = 1;
+    queue->batcher.config.allowed[1] = 4;
+    queue->batcher.config.allowed[2] = 8;
+    queue->batcher.config.allowed_count = 3;
+    learn(queue, 1, 2 * MS);
+    learn(queue, 4, 8 * MS);
+    learn(queue, 8, 16 * MS);
+    submit_all(queue, 0, 4);
+    PICK(queue, FULL, 0, 1, 2, 3);
+    assert_int_equal(queue->choice.padding, 0);
+    PICK(queue, IDLE, 4);
+    submit_all(queue, 5, 10); /* 2 would have to be padded to 4 */
+    PICK(queue, IDLE, 5, 6, 7, 8, 9, 10);
+    assert_int_equal(queue->choice.padding, 2);
+    learn(queue, 8, 9 * MS);
+    submit_all(queue, 11, 15);
+    PICK(queue, IDLE, 11, 12, 13, 14, 15);
+    assert_int_equal(queue->choice.padding, 3);
+    learn(queue, 8, 16 * MS);
+    queue->waiters[16].rows = 5; /* cannot be cut */
+    submit_all(queue, 16, 16);
+    PICK(queue, IDLE, 16);
+    assert_int_equal(queue->choice.padding, 3);
+}
+
 static void test_batcher_counts_padding_in_times(void **state)
 {
     struct queue *queue = queue_new();
@@ -780,6 +810,7 @@ int main(void)
         cmocka_unit_test(test_batcher_passes_over_who_would_make_the_others_late),
         cmocka_unit_test(test_batcher_lets_one_through_after_many_refusals),
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
+        cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),
         cmocka_unit_test(test_batcher_counts_padding_in_times),
         cmocka_unit_test(test_batcher_names_its_starts),
     };

@@ -228,6 +228,118 @@ static void test_fair_bears_extreme_numbers(void **state)
     md_fair_deinit(&load.fair);
 }
 
+static uint64_t draw(uint64_t *seed, uint64_t below)
+{
+    *seed = *seed * 6364136223846793005U + 1442695040888963407U;
+    return (*seed >> 33) % below;
+}
+
+/* The share that is next, searched for. */
+static bool is_least(const struct md_fair_share *shares, size_t count,
+                     const struct md_fair_share *next)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct md_fair_share *share = &shares[i];
+        if (share->position && (!next || share->band < next->band ||
+                                (share->band == next->band && share->used < next->used))) {
+            return false;
+        }
+    }
+    return !next || next->position;
+}
+
+static void test_fair_next_is_always_who_has_had_the_least(void **state)
+{
+    enum { MANY = 200, STEPS = 1000000 };
+    static struct md_fair_share shares[MANY];
+    struct md_fair fair = {0};
+    uint64_t seed = 1;
+
+    (void)state;
+    for (size_t i = 0; i < MANY; i++) {
+        shares[i] = (struct md_fair_share){.weight = (uint32_t)draw(&seed, 1000) + 1,
+                                           .band = (uint32_t)draw(&seed, MD_FAIR_BANDS)};
+        assert_true(md_fair_reserve(&fair));
+    }
+    for (unsigned step = 0; step < STEPS; step++) {
+        struct md_fair_share *share = &shares[draw(&seed, MANY)];
+        bool wanted = share->position;
+        switch (draw(&seed, 6)) {
+        case 0:
+            md_fair_join(&fair, share);
+            assert_true(wanted || share->used >= fair.bands[share->band].used);
+            break;
+        case 1:
+            md_fair_leave(&fair, share);
+            assert_int_equal(share->position, 0);
+            break;
+        case 2:
+            md_fair_charge(&fair, share, -(int64_t)draw(&seed, 5 * MS));
+            break;
+        case 3:
+            md_fair_charge(&fair, share, (int64_t)draw(&seed, 5 * MS));
+            break;
+        default:
+            share = md_fair_next(&fair);
+            if (share) {
+                md_fair_charge(&fair, share, (int64_t)draw(&seed, 5 * MS));
+            }
+        }
+        if (step % 16 == 0) {
+            assert_true(is_least(shares, MANY, md_fair_next(&fair)));
+        }
+    }
+    md_fair_deinit(&fair);
+}
+
+/* Several executors; three shares always want the device, three others now and then. Each has an
+ * instance for each executor. */
+static void test_fair_weights_hold_among_others_that_come_and_go(void **state)
+{
+    enum { EXECUTORS = 3, ALL = 6, ALWAYS = 3 };
+
+    (void)state;
+    for (uint64_t round = 1; round <= 20; round++) {
+        struct md_fair_share shares[ALL] = {{0}};
+        struct md_fair fair = {0};
+        uint64_t seed = round, lengths[ALL], had[ALL] = {0}, end_ns[EXECUTORS] = {0};
+        for (size_t i = 0; i < ALL; i++) {
+            shares[i].weight = i < ALWAYS ? 1U << i : 1 + (uint32_t)draw(&seed, 8);
+            shares[i].band = 1;
+            lengths[i] = 1000 + draw(&seed, 20 * MS);
+            assert_true(md_fair_reserve(&fair));
+            md_fair_join(&fair, &shares[i]);
+        }
+        while (had[0] < 300ULL * lengths[0] || had[0] < 6000ULL * MS) {
+            size_t executor = 0;
+            for (size_t k = 1; k < EXECUTORS; k++) {
+                executor = end_ns[k] < end_ns[executor] ? k : executor;
+            }
+            size_t i = ALWAYS + draw(&seed, ALL - ALWAYS);
+            if (draw(&seed, 4) == 0) {
+                md_fair_leave(&fair, &shares[i]);
+            } else if (draw(&seed, 8) == 0) {
+                md_fair_join(&fair, &shares[i]);
+            }
+            struct md_fair_share *next = md_fair_next(&fair);
+            i = (size_t)(next - shares);
+            int64_t expected = (int64_t)lengths[i];
+            uint64_t spent = lengths[i] / 2 + draw(&seed, lengths[i]);
+            md_fair_charge(&fair, next, expected);
+            md_fair_charge(&fair, next, (int64_t)spent - expected);
+            had[i] += spent;
+            end_ns[executor] += spent;
+        }
+        for (size_t i = 1; i < ALWAYS; i++) {
+            double ratio = (double)had[i] / (double)had[0] / (double)(1U << i);
+            if (ratio < 0.95 || ratio > 1.05) {
+                fail_msg("round %u: share %zu had %.3f of its part", (unsigned)round, i, ratio);
+            }
+        }
+        md_fair_deinit(&fair);
+    }
+}
+
 static void test_fair_reserve_failure_changes_nothing(void **state)
 {
     static struct md_fair_share shares[300];
@@ -266,6 +378,8 @@ int main(void)
         cmocka_unit_test(test_fair_short_batches_are_not_rounded_away),
         cmocka_unit_test(test_fair_join_and_leave_twice_are_fine),
         cmocka_unit_test(test_fair_bears_extreme_numbers),
+        cmocka_unit_test(test_fair_next_is_always_who_has_had_the_least),
+        cmocka_unit_test(test_fair_weights_hold_among_others_that_come_and_go),
         cmocka_unit_test(test_fair_reserve_failure_changes_nothing),
     };
 
