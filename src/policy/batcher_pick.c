@@ -170,10 +170,12 @@ static uint64_t defer_until(const struct md_batcher_config *config,
 
     *start = MD_START_DELAY;
     if (batch->deadline_ns != UINT64_MAX && until_ns > now_ns) {
-        /* it has to start while one more row would still be in time */
-        uint64_t larger_ns = md_batcher_high(config, time, batch->rows + 1);
+        /* it has to start while one more row would still be in time, and it as well */
+        uint64_t own_ns = md_batcher_high(config, time, batch->rows);
+        uint64_t longer_ns = md_batcher_high(config, time, batch->rows + 1);
+        longer_ns = own_ns > longer_ns ? own_ns : longer_ns;
         uint64_t latest_ns =
-            larger_ns && larger_ns < batch->deadline_ns ? batch->deadline_ns - larger_ns : 0;
+            longer_ns && longer_ns < batch->deadline_ns ? batch->deadline_ns - longer_ns : 0;
         if (latest_ns < until_ns) {
             *start = MD_START_DEADLINE;
             return latest_ns;
