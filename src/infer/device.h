@@ -49,7 +49,7 @@ struct md_instance {
     bool is_suspended;        /* out of service */
     bool is_tried;            /* a trial runs */
     bool is_stuck;            /* a trial did not end: */
-    struct md_trial *trial;   /* borrow: the one that has not ended; it stays for ever */
+    struct md_trial *trial;   /* own: it, until it ends after all */
     uint64_t expected_ns;     /* what its batch was to take, as its target was charged */
     uint64_t expected_end_ns; /* when it should end */
     struct md_learned_time time;

@@ -103,10 +103,13 @@ void md_dispatch_unready(struct md_device *device, struct md_instance *instance)
 void md_dispatch_wake(struct md_device *device, enum md_wake wake);
 /* An inline run is over; the request is delivered afterwards. */
 void md_dispatch_end_inline(struct md_instance *instance, const struct md_request *request);
-/* The sentence for a target that takes no requests. Returns false. */
-bool md_dispatch_refuse(const struct md_target *target, struct md_error *err);
 /* Rejects what was given up at that time. */
 void md_dispatch_reject(struct md_waiter *given_up, uint64_t now_ns);
+
+/* --- submit.c -------------------- */
+
+/* The sentence for a target that takes no requests. Returns false. */
+bool md_submit_refuse(const struct md_target *target, struct md_error *err);
 
 /* --- service.c -------------------- */
 
@@ -142,6 +145,10 @@ void md_gather_release(struct md_instance *instance);
 /* --- order.c, mutex held -------------------- */
 
 void md_order_enter(struct md_request *request);
+
+/* --- trial.c -------------------- */
+
+void md_trial_destroy(struct md_trial *trial);
 
 static inline struct md_request *md_request_of_waiter(struct md_waiter *waiter)
 {

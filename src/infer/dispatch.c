@@ -391,6 +391,7 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
     const bool looks = looks_itself(instance);
     enum md_wake wake = MD_WAKE_NOBODY;
     bool is_watched;
+    struct md_trial *given_up = NULL;
     char name[128] = "";
 
     pthread_mutex_lock(&device->mutex);
@@ -404,6 +405,8 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
     }
     if (instance->is_tried) {
         instance->is_tried = false;
+        given_up = instance->trial;
+        instance->trial = NULL;
         is_watched = true;
     } else {
         account(device, instance);
@@ -420,6 +423,7 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
         pthread_cond_broadcast(&device->changed);
     }
     md_dispatch_wake(device, wake);
+    md_trial_destroy(given_up);
     if (resumed) {
         md_log(
             MD_LOG_INFO,

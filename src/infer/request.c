@@ -233,7 +233,9 @@ void md_request_stop(struct md_request *request)
     unsigned before;
 
     if (hold(request, MD_REQUEST_CANCELLED, &before) == HOLD_TAKEN) {
-        ask_to_stop(request);
+        if (!(before & MD_REQUEST_CANCELLED)) {
+            ask_to_stop(request);
+        }
         release_hold(request);
     }
 }

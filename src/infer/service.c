@@ -142,7 +142,7 @@ enum md_late md_device_expire(struct md_device *device, struct md_request *reque
     pthread_mutex_unlock(&device->mutex);
     md_dispatch_reject(given_up, now_ns);
     if (rejected) {
-        (void)md_dispatch_refuse(target, &request->error);
+        (void)md_submit_refuse(target, &request->error);
         md_request_reject(request);
     }
     return late;

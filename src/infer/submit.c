@@ -83,7 +83,7 @@ static void make_forecast(const struct md_target *target, uint64_t now_ns, struc
     };
 }
 
-bool md_dispatch_refuse(const struct md_target *target, struct md_error *err)
+bool md_submit_refuse(const struct md_target *target, struct md_error *err)
 {
     return target->accepting
                ? md_error_set(err, MD_REASON_NOT_READY,
@@ -121,7 +121,7 @@ static bool enqueue(struct md_device *device, struct md_request *request)
     bool has_deadline = request->deadline_ns;
 
     if (!target->accepting || target->suspended_ns) {
-        return md_dispatch_refuse(target, &request->error);
+        return md_submit_refuse(target, &request->error);
     }
     fill_waiter(request);
     if (has_deadline) {

@@ -1,8 +1,8 @@
 /*
  * Trials: a request that no loop owns, handed to an executor as a batch that is decided.
  *
- * It lies on the heap, since a backend that does not come back keeps it: then it stays, hanging on
- * its instance.
+ * It lies on the heap, since a backend that does not come back keeps it: then it hangs on its
+ * instance, for the case that the backend does so later.
  */
 #include "infer/trial.h"
 
@@ -15,7 +15,7 @@ struct md_trial {
     struct md_arena arena; /* own: copies of the inputs' descriptions, the response */
 };
 
-static void trial_destroy(struct md_trial *trial)
+void md_trial_destroy(struct md_trial *trial)
 {
     if (trial) {
         md_arena_deinit(&trial->arena);
@@ -31,7 +31,7 @@ static struct md_trial *trial_create(struct md_target *target, const struct md_t
         trial ? md_arena_calloc(&trial->arena, input_count, sizeof *copies) : NULL;
 
     if (!copies) {
-        trial_destroy(trial);
+        md_trial_destroy(trial);
         (void)md_error_no_memory(err, "trying a model");
         return NULL;
     }
@@ -43,7 +43,7 @@ static struct md_trial *trial_create(struct md_target *target, const struct md_t
     trial->request.inputs = copies;
     trial->request.input_count = input_count;
     if (!md_request_check(&trial->request, err)) {
-        trial_destroy(trial);
+        md_trial_destroy(trial);
         return NULL;
     }
     return trial;
@@ -77,7 +77,7 @@ static bool wait_for(struct md_device *device, const struct md_instance *instanc
 }
 
 /* mutex held on entry and return: false: the backend keeps it. */
-static bool run(struct md_device *device, struct md_instance *instance, struct md_request *request,
+static bool run(struct md_device *device, struct md_instance *instance, struct md_trial *trial,
                 uint64_t timeout_ns, bool *in_time)
 {
     const uint64_t now_ns = md_clock_monotonic_ns();
@@ -94,13 +94,14 @@ static bool run(struct md_device *device, struct md_instance *instance, struct m
         return true;
     }
     pthread_mutex_unlock(&device->mutex);
-    md_request_stop(request);
+    md_request_stop(&trial->request);
     pthread_mutex_lock(&device->mutex);
     if (wait_for(device, instance, md_clock_monotonic_ns() + device->detach_patience_ns)) {
         return true;
     }
     bool is_short = md_executors_block(device, instance);
     instance->is_stuck = true;
+    instance->trial = trial;
     if (is_short) {
         pthread_mutex_unlock(&device->mutex);
         md_executors_replace(device);
@@ -180,22 +181,22 @@ bool md_trial_run(struct md_device *device, struct md_target *target, struct md_
     pthread_mutex_unlock(&device->mutex);
     md_dispatch_wake(device, wake);
     pthread_mutex_lock(&device->mutex);
-    bool came_back = run(device, instance, request, timeout_ns, &in_time);
+    bool came_back = run(device, instance, trial, timeout_ns, &in_time);
     if (in_time) {
         learn(instance, rows);
     }
     pthread_mutex_unlock(&device->mutex);
-    bool ok = in_time && !request->failed && copy_result(request, out, err);
+    bool ok = false;
     if (!in_time) {
         (void)md_error_set(err, MD_REASON_DEADLINE, "model '%s' gave no answer in %llu ms",
                            target->model_name.ptr, (unsigned long long)(timeout_ns / MD_NS_PER_MS));
     } else if (request->failed) {
         *err = request->error;
+    } else {
+        ok = copy_result(request, out, err);
     }
     if (came_back) {
-        trial_destroy(trial);
-    } else {
-        instance->trial = trial; /* stays reachable */
+        md_trial_destroy(trial);
     }
     return ok;
 }
