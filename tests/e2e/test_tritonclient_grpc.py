@@ -190,7 +190,9 @@ def test_deadline(server, client):
     begin = time.monotonic()
     with pytest.raises(InferenceServerException) as e:
         client.infer("slow", [make(X)], client_timeout=0.05)
-    assert e.value.status() == "StatusCode.DEADLINE_EXCEEDED" and time.monotonic() - begin < 0.29
+    # the latter once the server knows how long it takes
+    assert e.value.status() in ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE")
+    assert time.monotonic() - begin < 0.29
     assert np.array_equal(client.infer("slow", [make(X)], client_timeout=30).as_numpy("OUTPUT0"), X)
 
 
@@ -350,7 +352,7 @@ def test_stream_cancel_reaches_the_backend(server, client):
 
 def test_stream_timeout(client):
     with Stream(client, stream_timeout=0.1) as s:
-        s.send("slow", [make(X)])
+        s.send("decoupled", repeat_inputs([1], delay_ms=2000))
         result, error = s.next()
         assert result is None and error.status() == "StatusCode.DEADLINE_EXCEEDED"
 

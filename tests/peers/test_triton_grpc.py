@@ -66,10 +66,14 @@ def test_deadline(channels):
     """Of a model that needs 20 ms."""
     request = message("slow", pb.ModelInferRequest.InferInputTensor(
         name="INPUT0", datatype="FP32", shape=[1]), raw=[b"\0" * 4]).SerializeToString()
+    codes = []
     for channel in channels:
         with pytest.raises(grpc.RpcError) as error:
             channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(request, timeout=0.002)
-        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        codes.append(error.value.code())
+    late = grpc.StatusCode.DEADLINE_EXCEEDED
+    # ours says so at once if it knows by now how long the model takes
+    assert codes[0] == late and codes[1] in (late, grpc.StatusCode.UNAVAILABLE)
 
 
 def test_large_message(channels):
