@@ -94,15 +94,18 @@ void md_fair_join(struct md_fair *fair, struct md_fair_share *share)
     if (share->position) {
         return;
     }
-    if (share->used < band->used) {
-        share->used = band->used;
+    uint64_t claim = share->is_held ? MD_FAIR_CLAIM_NS / share->weight : 0;
+    uint64_t least = band->used > claim ? band->used - claim : 0;
+    if (share->used < least) {
+        share->used = least;
         share->rest = 0;
     }
+    share->is_held = false;
     place(band, ++band->count, share);
     sift_up(band, share);
 }
 
-void md_fair_leave(struct md_fair *fair, struct md_fair_share *share)
+static void take_out(struct md_fair *fair, struct md_fair_share *share)
 {
     struct md_fair_band *band = &fair->bands[share->band];
     size_t at = share->position;
@@ -117,6 +120,18 @@ void md_fair_leave(struct md_fair *fair, struct md_fair_share *share)
         sift_up(band, last);
         sift_down(band, last);
     }
+}
+
+void md_fair_leave(struct md_fair *fair, struct md_fair_share *share)
+{
+    take_out(fair, share);
+    share->is_held = false;
+}
+
+void md_fair_hold(struct md_fair *fair, struct md_fair_share *share)
+{
+    take_out(fair, share);
+    share->is_held = true;
 }
 
 /* used += spent / weight; what is less than one is kept in `rest`. */

@@ -12,6 +12,8 @@
 
 #include "base/compiler.h"
 
+#define MD_FAIR_CLAIM_NS 1000000000 /* device time that a share may have left to claim */
+
 enum { MD_FAIR_WEIGHT_MAX = 1000, MD_FAIR_BANDS = 3 };
 
 /* Embedded in a target. */
@@ -22,7 +24,8 @@ struct md_fair_share {
     /* fair's */
     uint64_t used;   /* device time in ns, divided by the weight; saturating */
     uint32_t rest;   /* of that division */
-    size_t position; /* in the heap, 1-based; 0: does not want the device */
+    size_t position; /* in the heap, 1-based; 0: not next for now */
+    bool is_held;    /* wants the device, but cannot use it now */
 };
 
 struct md_fair_band {
@@ -45,6 +48,10 @@ void md_fair_unreserve(struct md_fair *fair, struct md_fair_share *share); /* le
 
 void md_fair_join(struct md_fair *fair, struct md_fair_share *share);  /* fine if it has */
 void md_fair_leave(struct md_fair *fair, struct md_fair_share *share); /* fine if it has not */
+/* Instead of leaving where it still wants the device but can do nothing with it now (all its
+ * instances are busy): it is not next until it joins again, and has then no less claim than if it
+ * had been. Fine if it has not joined. */
+void md_fair_hold(struct md_fair *fair, struct md_fair_share *share);
 /* Device time that it used, or is expected to use; negative: what was expected too much. Fine
  * whether it has joined or not: at best what is expected when it was next, before it leaves, and
  * the difference when the batch has ended, even if that is 0. */

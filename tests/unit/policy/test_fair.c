@@ -340,6 +340,93 @@ static void test_fair_weights_hold_among_others_that_come_and_go(void **state)
     }
 }
 
+/* Shares that always want the device, but of which each has one instance for several executors: who
+ * runs cannot be next. What is expected is what weights give where none gets more than one. */
+static void test_fair_weights_hold_where_instances_are_busy(void **state)
+{
+    enum { MANY = 4, EXECUTORS = 3 };
+    static const struct {
+        size_t shares, executors;
+        uint32_t weights[MANY];
+        uint64_t lengths[MANY]; /* us */
+        double parts[MANY];     /* of an executor */
+    } cases[] = {
+        {3, 1, {1, 2, 4}, {10000, 300, 70000}, {1. / 7, 2. / 7, 4. / 7}},
+        {3, 2, {1, 2, 4}, {40000, 5000, 1000}, {1. / 3, 2. / 3, 1}},
+        {3, 2, {1, 2, 4}, {1000, 5000, 40000}, {1. / 3, 2. / 3, 1}},
+        {3, 2, {1, 1, 1}, {40000, 5000, 1000}, {2. / 3, 2. / 3, 2. / 3}},
+        {4, 2, {1, 2, 2, 3}, {40000, 5000, 1000, 10000}, {.25, .5, .5, .75}},
+        {4, 2, {1, 1, 1, 1}, {40000, 5000, 1000, 100}, {.5, .5, .5, .5}},
+        {4, 3, {1, 1, 2, 4}, {1000, 5000, 40000, 7000}, {.5, .5, 1, 1}},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < MD_COUNT_OF(cases); c++) {
+        struct md_fair_share shares[MANY] = {{0}}, *runs[EXECUTORS] = {NULL};
+        struct md_fair fair = {0};
+        uint64_t seed = c, now_ns = 0, had[MANY] = {0}, begun_ns[EXECUTORS], end_ns[EXECUTORS];
+        for (size_t i = 0; i < cases[c].shares; i++) {
+            shares[i] = (struct md_fair_share){.weight = cases[c].weights[i], .band = 1};
+            assert_true(md_fair_reserve(&fair));
+            md_fair_join(&fair, &shares[i]);
+        }
+        while (now_ns < 50000ULL * MS) {
+            for (size_t k = 0; k < cases[c].executors; k++) {
+                struct md_fair_share *share = runs[k];
+                if (share && end_ns[k] == now_ns) {
+                    size_t i = (size_t)(share - shares);
+                    uint64_t spent = now_ns - begun_ns[k], expected = cases[c].lengths[i] * 1000;
+                    md_fair_charge(&fair, share, (int64_t)spent - (int64_t)expected);
+                    md_fair_join(&fair, share);
+                    had[i] += spent;
+                    runs[k] = NULL;
+                }
+            }
+            uint64_t next_ns = UINT64_MAX;
+            for (size_t k = 0; k < cases[c].executors; k++) {
+                if (!runs[k] && (runs[k] = md_fair_next(&fair))) {
+                    uint64_t expected = cases[c].lengths[runs[k] - shares] * 1000;
+                    md_fair_charge(&fair, runs[k], (int64_t)expected);
+                    md_fair_hold(&fair, runs[k]);
+                    begun_ns[k] = now_ns;
+                    end_ns[k] = now_ns + expected / 2 + draw(&seed, expected + 1);
+                }
+                assert_non_null(runs[k]);
+                next_ns = end_ns[k] < next_ns ? end_ns[k] : next_ns;
+            }
+            now_ns = next_ns;
+        }
+        for (size_t i = 0; i < cases[c].shares; i++) {
+            double ratio = (double)had[i] / (double)now_ns / cases[c].parts[i];
+            if (ratio < 0.95 || ratio > 1.05) {
+                fail_msg("case %zu: share %zu had %.3f of its part", c, i, ratio);
+            }
+        }
+        md_fair_deinit(&fair);
+    }
+}
+
+static void test_fair_hold_keeps_a_bounded_claim(void **state)
+{
+    struct load load = {0};
+
+    (void)state;
+    load_add(&load, 1, 1, 5 * MS);
+    load_add(&load, 4, 1, 5 * MS);
+    md_fair_join(&load.fair, &load.shares[0]);
+    md_fair_hold(&load.fair, &load.shares[1]);
+    assert_ptr_equal(md_fair_next(&load.fair), &load.shares[0]);
+    load_run(&load, 100000ULL * MS, 100);
+    uint64_t used = load.fair.bands[1].used;
+    md_fair_join(&load.fair, &load.shares[1]);
+    assert_int_equal(load.shares[1].used, used - MD_FAIR_CLAIM_NS / 4);
+    md_fair_hold(&load.fair, &load.shares[1]); /* and then it wants nothing any more */
+    md_fair_leave(&load.fair, &load.shares[1]);
+    md_fair_join(&load.fair, &load.shares[1]);
+    assert_int_equal(load.shares[1].used, load.fair.bands[1].used);
+    md_fair_deinit(&load.fair);
+}
+
 static void test_fair_reserve_failure_changes_nothing(void **state)
 {
     static struct md_fair_share shares[300];
@@ -380,6 +467,8 @@ int main(void)
         cmocka_unit_test(test_fair_bears_extreme_numbers),
         cmocka_unit_test(test_fair_next_is_always_who_has_had_the_least),
         cmocka_unit_test(test_fair_weights_hold_among_others_that_come_and_go),
+        cmocka_unit_test(test_fair_weights_hold_where_instances_are_busy),
+        cmocka_unit_test(test_fair_hold_keeps_a_bounded_claim),
         cmocka_unit_test(test_fair_reserve_failure_changes_nothing),
     };
 
