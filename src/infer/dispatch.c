@@ -34,10 +34,12 @@ void md_dispatch_review(struct md_device *device, struct md_target *target)
     /* relaxed: gauges */
     atomic_store_explicit(&target->pending, target->scheduler.length, memory_order_relaxed);
     atomic_store_explicit(&target->pending_bytes, target->scheduler.bytes, memory_order_relaxed);
-    if (target->scheduler.length && target->idle && target->accepting && !target->is_deferred) {
+    if (!target->scheduler.length || !target->accepting || target->is_deferred) {
+        md_fair_leave(&device->fair, &target->share);
+    } else if (target->idle) {
         md_fair_join(&device->fair, &target->share);
     } else {
-        md_fair_leave(&device->fair, &target->share);
+        md_fair_hold(&device->fair, &target->share); /* it would if it could */
     }
 }
 
