@@ -233,21 +233,12 @@ static void cut(struct modeld_tensor *part, const struct modeld_tensor *input, u
     *handed_out += part->bytes;
 }
 
-/* Requests are answered in their order: what each has of an input begins where the one before
- * ends. */
-struct cutting {
-    uint64_t handed_out[IDENTITY_TENSORS_MAX]; /* bytes, by output */
-    int64_t shapes[IDENTITY_TENSORS_MAX][IDENTITY_RANK_MAX];
-};
-
-static void answer(const struct identity_model *model, const struct modeld_batch *batch, uint32_t i,
-                   struct cutting *cutting)
+/* Everything that is wanted, whole; returns how many. */
+static uint32_t list_outputs(const struct identity_model *model, const struct modeld_batch *batch,
+                             struct modeld_output outputs[])
 {
-    struct modeld_output outputs[IDENTITY_TENSORS_MAX];
-    struct modeld_response response = {
-        .struct_size = sizeof response, .output_stride = sizeof outputs[0], .outputs = outputs};
-    const modeld_request request = batch->requests[i];
     const size_t count = model->inputs.count ? model->inputs.count : batch->input_count;
+    uint32_t listed = 0;
 
     for (size_t k = 0; k < count; k++) {
         const struct modeld_tensor *input = find_input(model, batch, k);
@@ -256,16 +247,22 @@ static void answer(const struct identity_model *model, const struct modeld_batch
         }
         const char *name = k < model->outputs.count ? model->outputs.at[k] : input->name;
         if (is_wanted(batch, name)) {
-            struct modeld_output *output = &outputs[response.output_count++];
+            struct modeld_output *output = &outputs[listed++];
             *output = (struct modeld_output){.tensor = *input, .memory = MODELD_OUTPUT_INPUT};
             output->tensor.name = name;
-            if (cutting) {
-                cut(&output->tensor, input, &cutting->handed_out[k], batch->rows[i],
-                    cutting->shapes[k]);
-            }
         }
     }
+    return listed;
+}
+
+static void answer(modeld_request request, const struct modeld_output outputs[], uint32_t count)
+{
+    const struct modeld_response response = {.struct_size = sizeof response,
+                                             .output_count = count,
+                                             .output_stride = sizeof outputs[0],
+                                             .outputs = outputs};
     int32_t code = host_api->respond(request, &response);
+
     host_api->finish(request, code == MODELD_CANCELLED ? MODELD_CANCELLED : MODELD_OK, NULL,
                      MODELD_FINISH_FINAL);
 }
@@ -290,32 +287,45 @@ static void fail_all(const struct modeld_batch *batch, const char *text)
     }
 }
 
-static void answer_parts(const struct identity_model *model, const struct modeld_batch *batch)
+/* In their order: what each has of an input begins where the one before ends. */
+static void answer_parts(const struct modeld_batch *batch, const struct modeld_output whole[],
+                         uint32_t count)
 {
-    const uint32_t count = batch->request_count;
-    struct cutting cutting = {.handed_out = {0}};
+    const uint32_t request_count = batch->request_count;
+    struct modeld_output parts[IDENTITY_TENSORS_MAX];
+    uint64_t handed_out[IDENTITY_TENSORS_MAX] = {0};
+    int64_t shapes[IDENTITY_TENSORS_MAX][IDENTITY_RANK_MAX];
 
-    for (uint32_t i = 0; i < count; i++) {
-        answer(model, batch, i, &cutting);
+    if (!can_be_cut(batch)) {
+        fail_all(batch, "identity takes batches of inputs with 1 to 32 dimensions");
+        return;
+    }
+    for (uint32_t i = 0; i < request_count; i++) {
+        for (uint32_t k = 0; k < count; k++) {
+            parts[k] = whole[k];
+            cut(&parts[k].tensor, &whole[k].tensor, &handed_out[k], batch->rows[i], shapes[k]);
+        }
+        answer(batch->requests[i], parts, count);
     }
 }
 
 static void identity_execute(void *instance, const struct modeld_batch *batch)
 {
     const struct identity_model *model = instance;
-    const bool is_gathered = batch->request_count > 1 || batch->padding_rows;
+    struct modeld_output outputs[IDENTITY_TENSORS_MAX];
 
     if (model->delay_ms) {
         delay(model, batch);
     }
     if (batch->input_count > IDENTITY_TENSORS_MAX) {
         fail_all(batch, "identity takes at most 64 inputs");
-    } else if (is_gathered && !can_be_cut(batch)) {
-        fail_all(batch, "identity takes batches of inputs with 1 to 32 dimensions");
-    } else if (is_gathered) {
-        answer_parts(model, batch);
+        return;
+    }
+    uint32_t count = list_outputs(model, batch, outputs);
+    if (batch->request_count == 1 && !batch->padding_rows) {
+        answer(batch->requests[0], outputs, count);
     } else {
-        answer(model, batch, 0, NULL);
+        answer_parts(batch, outputs, count);
     }
 }
 

@@ -329,10 +329,10 @@ static void learn_inline(const struct md_device *device, struct md_target *targe
     atomic_store_explicit(&target->inline_ns, average - average / 4 + ns / 4, memory_order_relaxed);
 }
 
-static void keep_record(struct md_target *target, const struct md_batch_record *record)
+static void keep_record(struct md_target *target, struct md_batch_record record)
 {
-    target->recent[target->recent_count++ % MD_TARGET_BATCHES_KEPT] = *record;
-    bump(&target->device_ns, record->executed_ns);
+    target->recent[target->recent_count++ % MD_TARGET_BATCHES_KEPT] = record;
+    bump(&target->device_ns, record.executed_ns);
 }
 
 void md_dispatch_end_inline(struct md_instance *instance, const struct md_request *request)
@@ -340,22 +340,21 @@ void md_dispatch_end_inline(struct md_instance *instance, const struct md_reques
     struct md_target *target = request->target;
     struct md_device *device = target->device;
     const uint64_t spent_ns = request->finished_ns - request->infer_ns;
-    const struct md_batch_record record = {
-        .start = MD_START_IDLE,
-        .requests = 1,
-        .rows = (uint32_t)request->rows,
-        .failed = request->failed,
-        .begun_ns = request->queued_ns,
-        .executed_ns = spent_ns,
-    };
     pthread_mutex_lock(&device->mutex);
     learn_inline(device, target, spent_ns);
-    if (instance->learned_runs++ % INLINE_LEARNS_FROM == 0 && !record.failed) {
-        md_learned_time_add(&instance->time, record.rows, spent_ns);
+    if (instance->learned_runs++ % INLINE_LEARNS_FROM == 0 && !request->failed) {
+        md_learned_time_add(&instance->time, (uint32_t)request->rows, spent_ns);
     }
     md_fair_charge(&device->fair, &target->share, (int64_t)spent_ns);
     bump(&target->starts[MD_START_IDLE], 1);
-    keep_record(target, &record);
+    keep_record(target, (struct md_batch_record){
+                            .start = MD_START_IDLE,
+                            .requests = 1,
+                            .rows = (uint32_t)request->rows,
+                            .failed = request->failed,
+                            .begun_ns = request->queued_ns,
+                            .executed_ns = spent_ns,
+                        });
     md_dispatch_idle(instance);
     target->running--;
     enum md_wake wake = MD_WAKE_NOBODY;
@@ -377,7 +376,7 @@ static void account(struct md_device *device, struct md_instance *instance)
     struct md_target *target = instance->target;
     const struct md_batch_record *record = &instance->record;
 
-    keep_record(target, record);
+    keep_record(target, *record);
     md_fair_charge(&device->fair, &target->share,
                    (int64_t)record->executed_ns - (int64_t)instance->expected_ns);
     target->scheduler.ops->done(&target->scheduler, record->requests, record->executed_ns);

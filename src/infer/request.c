@@ -21,8 +21,8 @@ enum { STREAM_CREDIT = 16 };
 void md_request_init(struct md_request *request, struct md_target *target, struct md_loop *loop,
                      struct md_arena *arena, const struct md_responder *responder, void *dialect)
 {
-    memset(request, 0,
-           sizeof *request - sizeof request->error); /* the error text needs no zeroes */
+    memset(request, 0, offsetof(struct md_request, waiter));
+    request->waiter.waits = false;
     request->target = target;
     request->loop = loop;
     request->arena = arena;
@@ -37,11 +37,9 @@ void md_request_init(struct md_request *request, struct md_target *target, struc
 
 static void stop_timer(struct md_request *request)
 {
-    if (request->has_timer) {
-        md_loop_timer_cancel(request->loop, &request->timer);
-        md_loop_timer_unreserve(request->loop);
-        request->has_timer = false;
-    }
+    md_loop_timer_cancel(request->loop, &request->timer);
+    md_loop_timer_unreserve(request->loop);
+    request->has_timer = false;
 }
 
 static void set_late(struct md_request *request, struct md_error *err)
@@ -61,9 +59,7 @@ static void set_late(struct md_request *request, struct md_error *err)
 
 static void record(const struct md_request *request, const struct md_error *error)
 {
-    if (!request->is_internal) {
-        md_statistics_record(request, error, md_clock_monotonic_ns());
-    }
+    md_statistics_record(request, error, md_clock_monotonic_ns());
 }
 
 /* The client has its answer, or gets it now where the dialect can only answer at the end. */
@@ -81,10 +77,12 @@ static void deliver_end(struct md_request *request)
 {
     const struct md_error *error = request->failed ? &request->error : NULL;
 
-    stop_timer(request);
-    if (request->late) {
-        deliver_late_end(request);
-        return;
+    if (request->has_timer) {
+        stop_timer(request);
+        if (request->late) {
+            deliver_late_end(request);
+            return;
+        }
     }
     if (!error && !request->target->decoupled) {
         request->responder->response(request, &request->first_response);
@@ -200,10 +198,6 @@ static void complete(struct md_request *request, unsigned state)
 {
     struct md_instance *instance = request->instance;
 
-    if (request->on_loop) { /* the device delivers it when the backend has returned */
-        request->finished_ns = md_clock_monotonic_ns();
-        return;
-    }
     if (!(state & MD_REQUEST_AGAIN)) {
         leave(request, state);
     }
@@ -341,7 +335,7 @@ void md_infer_submit(struct md_request *request)
     /* It may be finished already, but is delivered by this thread. */
     if (md_loop_timer_reserve(request->loop, &ignored)) {
         request->has_timer = true;
-        request->timer.fire = look_at_time;
+        request->timer = (struct md_loop_timer){.fire = look_at_time};
         md_loop_timer_set(request->loop, &request->timer, limit_ns);
     } else if (md_device_withdraw(target->device, request)) {
         (void)md_error_no_memory(&request->error, "a request's limit of time");
@@ -551,6 +545,12 @@ int32_t md_request_finish(modeld_request handle, int32_t code, const char *text,
         return refuse_dead_handle("finish");
     }
     judge_finish(request, code, text, how);
+    if (request->on_loop) { /* nobody holds it; it is delivered when the backend has returned */
+        request->finished_ns = md_clock_monotonic_ns();
+        /* relaxed: this thread's alone */
+        atomic_store_explicit(&request->state, MD_REQUEST_FINISHED, memory_order_relaxed);
+        return how == MODELD_FINISH_FINAL ? MODELD_OK : MODELD_UNIMPLEMENTED;
+    }
     const enum md_slot_turn turn = turn_of(request);
     const unsigned also = MD_REQUEST_FINISHED | (turn == MD_SLOT_AGAIN ? MD_REQUEST_AGAIN : 0);
     slot->turn = (uint8_t)turn;

@@ -127,19 +127,16 @@ struct md_request {
     uint64_t priority;    /* level in the queue, 1: the first; 0: the default */
     uint64_t timeout_ns;  /* the client's own limit of the time in the queue; 0: none */
     uint64_t deadline_ns; /* monotonic: by then the answer is wanted; 0: the target's default */
-    bool is_internal;     /* the server's own: it counts in no statistics */
 
     /* set by md_request_check */
     int64_t rows; /* batch size; 1 without a batch dimension */
 
     /* infer's own */
     atomic_uint state;
-    struct md_waiter waiter;       /* under the device's mutex while it is submitted */
     struct md_request *order_next; /* under it, too: behind this one in the order of answers */
     bool order_ended;              /* under it, too: ready to leave */
     bool has_timer;                /* home loop */
     enum md_late late;             /* home loop */
-    struct md_loop_timer timer;    /* home loop: the next limit of its time */
     struct md_tensor *gathered;    /* while it runs in a gathered batch: its part of each input */
     struct md_block *gather_block; /* borrow: where that lies */
     struct md_instance *instance;  /* while RUNNING */
@@ -156,7 +153,10 @@ struct md_request {
     uint64_t queued_ns, picked_ns, infer_ns, respond_ns, finished_ns;
     int64_t batch_rows;
     bool failed;
-    struct md_error error;
+    /* not zeroed by md_request_init, but for waits */
+    struct md_waiter waiter;    /* under the device's mutex while it is submitted */
+    struct md_loop_timer timer; /* home loop: the next limit of its time; with has_timer */
+    struct md_error error;      /* with failed */
 };
 
 /* Zeroes the bookkeeping and sets what every request has. `request` comes from the arena. */

@@ -39,7 +39,6 @@ static struct md_trial *trial_create(struct md_target *target, const struct md_t
         memcpy(copies, inputs, input_count * sizeof *copies);
     }
     md_request_init(&trial->request, target, NULL, &trial->arena, NULL, NULL);
-    trial->request.is_internal = true;
     trial->request.inputs = copies;
     trial->request.input_count = input_count;
     if (!md_request_check(&trial->request, err)) {

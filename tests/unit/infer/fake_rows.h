@@ -32,6 +32,7 @@ static struct {
         uint32_t requests, rows, padding;
         const void *handle;
         float first; /* the first number */
+        uint64_t spent_ns;
     } runs[RUNS_KEPT];
     modeld_request kept[KEPT_MAX];
     unsigned kept_count;
@@ -107,8 +108,10 @@ static void rows_execute(void *handle, const struct modeld_batch *batch)
     assert_int_equal(batch->inputs->bytes,
                      total * (uint64_t)batch->inputs->shape[1] * sizeof(float));
     assert_int_equal((uintptr_t)batch->inputs->data % sizeof(float), 0);
+    const uint64_t begin_ns = md_clock_monotonic_ns();
     pthread_mutex_lock(&rows.mutex);
-    if (rows.count < RUNS_KEPT) {
+    const unsigned run = rows.count;
+    if (run < RUNS_KEPT) {
         rows.runs[rows.count].requests = batch->request_count;
         rows.runs[rows.count].rows = total - batch->padding_rows;
         rows.runs[rows.count].padding = batch->padding_rows;
@@ -128,8 +131,11 @@ static void rows_execute(void *handle, const struct modeld_batch *batch)
     if (rows.mode.blocks) {
         gate_pass();
     }
-    uint64_t until_ns = md_clock_monotonic_ns() + rows.mode.busy_us * (uint64_t)MD_NS_PER_US;
+    const uint64_t until_ns = begin_ns + rows.mode.busy_us * (uint64_t)MD_NS_PER_US;
     while (rows.mode.busy_us && md_clock_monotonic_ns() < until_ns) {}
+    if (run < RUNS_KEPT) {
+        rows.runs[run].spent_ns = md_clock_monotonic_ns() - begin_ns;
+    }
     atomic_fetch_sub(&rows.inside, 1);
     rows_answer_all(batch);
 }
