@@ -100,7 +100,6 @@ void md_fair_join(struct md_fair *fair, struct md_fair_share *share)
         share->used = least;
         share->rest = 0;
     }
-    share->is_held = false;
     place(band, ++band->count, share);
     sift_up(band, share);
 }

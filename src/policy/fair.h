@@ -25,7 +25,7 @@ struct md_fair_share {
     uint64_t used;   /* device time in ns, divided by the weight; saturating */
     uint32_t rest;   /* of that division */
     size_t position; /* in the heap, 1-based; 0: not next for now */
-    bool is_held;    /* wants the device, but cannot use it now */
+    bool is_held;    /* where it is not next: it wants the device, but cannot use it now */
 };
 
 struct md_fair_band {

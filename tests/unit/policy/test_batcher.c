@@ -426,6 +426,9 @@ static void test_batcher_cuts_to_the_largest_preferred_size(void **state)
     submit_all(queue, 3, 8);
     PICK(queue, FULL, 3, 4, 5, 6);
     PICK(queue, FULL, 7, 8);
+    queue->waiters[13].rows = 2; /* alone */
+    submit_all(queue, 13, 13);
+    PICK(queue, FULL, 13);
     queue->waiters[9].rows = 3; /* none is met: the last before the largest would be exceeded */
     queue->waiters[10].rows = 3;
     submit_all(queue, 9, 10);
@@ -677,6 +680,75 @@ static void test_batcher_passes_over_who_would_make_the_others_late(void **state
     PICK(queue, IDLE, 0); /* on another instance */
 }
 
+static void test_batcher_small_batch_first_where_nothing_is_gained(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    submit_a_tight_one(queue, 0, 85 * MS);
+    queue->time = (struct md_learned_time){0};
+    learn(queue, 1, 10 * MS);
+    learn(queue, 8,
+          80 * MS); /* 90 would be too much, but eight at once take as long as one by one */
+    PICK(queue, DEADLINE, 0);
+}
+
+/* Offers requests that are refused because of their deadlines; returns how many were, up to max. */
+static size_t count_refused(struct queue *queue, size_t from, size_t max)
+{
+    size_t refused = 0;
+
+    for (; refused < max; refused++) {
+        struct md_waiter *waiter = &queue->waiters[from + refused];
+        *waiter = (struct md_waiter){.deadline_ns = queue->now_ns + 5 * MS};
+        if (submit(queue, from + refused)) {
+            break;
+        }
+        assert_int_equal(queue->err.reason, MD_REASON_DEADLINE_UNREACHABLE);
+    }
+    return refused;
+}
+
+static void test_batcher_refusals_count_only_where_times_alone_are_the_reason(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    learn(queue, 1, 10 * MS);
+    queue->forecast.free_ns = queue->now_ns + 1; /* busy */
+    assert_int_equal(count_refused(queue, 0, 200), 200);
+    queue->forecast.free_ns = 0;
+    submit_all(queue, 200, 200); /* others wait */
+    assert_int_equal(count_refused(queue, 0, 200), 200);
+    PICK(queue, IDLE, 200);
+    assert_int_equal(count_refused(queue, 0, MD_BATCHER_REFUSALS), MD_BATCHER_REFUSALS);
+    submit_all(queue, 201, 201); /* one that has started begins it anew */
+    PICK(queue, IDLE, 201);
+    assert_int_equal(count_refused(queue, 0, 200), MD_BATCHER_REFUSALS);
+    PICK(queue, IDLE, MD_BATCHER_REFUSALS);
+}
+
+static void test_batcher_gives_up_in_the_queue_as_long_as_others_wait(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    learn(queue, 1, 10 * MS);
+    assert_int_equal(count_refused(queue, 0, MD_BATCHER_REFUSALS), MD_BATCHER_REFUSALS);
+    for (size_t i = 0; i < 3; i++) { /* these come unforeseen */
+        queue->waiters[i] = (struct md_waiter){.rows = 1, .deadline_ns = queue->now_ns + 5 * MS};
+        assert_true(md_batcher_submit(&queue->batcher, &queue->waiters[i], &queue->time, NULL,
+                                      queue->now_ns, &queue->err));
+    }
+    EXPIRED(queue, DEADLINE_UNREACHABLE, 0, 1);
+    PICK(queue, IDLE, 2); /* the last is tried */
+    assert_true(queue->waiters[2].is_tried);
+    assert_int_equal(count_refused(queue, 2, 1), 1);
+    assert_true(md_batcher_submit(&queue->batcher, &queue->waiters[2], &queue->time, NULL,
+                                  queue->now_ns, &queue->err));
+    assert_false(queue->waiters[2].is_tried);
+}
+
 static void test_batcher_lets_one_through_after_many_refusals(void **state)
 {
     struct queue *queue = queue_new();
@@ -808,6 +880,9 @@ int main(void)
         cmocka_unit_test(test_batcher_predicts_a_full_batch_where_many_are_refused),
         cmocka_unit_test(test_batcher_small_batch_first_where_the_others_have_time),
         cmocka_unit_test(test_batcher_passes_over_who_would_make_the_others_late),
+        cmocka_unit_test(test_batcher_small_batch_first_where_nothing_is_gained),
+        cmocka_unit_test(test_batcher_refusals_count_only_where_times_alone_are_the_reason),
+        cmocka_unit_test(test_batcher_gives_up_in_the_queue_as_long_as_others_wait),
         cmocka_unit_test(test_batcher_lets_one_through_after_many_refusals),
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
         cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),
