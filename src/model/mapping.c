@@ -90,8 +90,7 @@ static bool create_instance(struct md_mapping_build *b, size_t index)
 
 /* --- life -------------------- */
 
-/* The backend is still inside one of them: nothing of the mapping may go. */
-static bool is_stuck(const struct md_mapping *mapping)
+static bool has_stuck_instance(const struct md_mapping *mapping)
 {
     for (size_t i = 0; i < mapping->instance_count; i++) {
         if (md_instance_is_stuck(mapping->instances[i])) {
@@ -103,10 +102,6 @@ static bool is_stuck(const struct md_mapping *mapping)
 
 static void mapping_free(struct md_mapping *mapping, const struct md_models_options *options)
 {
-    if (is_stuck(mapping)) {
-        md_log(MD_LOG_ERROR, "an execution does not end, so that what was loaded stays in memory");
-        return;
-    }
     for (size_t i = 0; i < mapping->instance_count; i++) {
         struct md_instance *instance = mapping->instances[i];
         if (instance->bound) {
@@ -154,6 +149,16 @@ static bool build(struct md_mapping_build *b)
            md_mapping_publish_config(b);
 }
 
+/* A backend is still inside: neither its mapping nor the target may ever go. */
+static void hold(struct md_version *version)
+{
+    version->is_held = true;
+    version->mapping = NULL;
+    md_log(MD_LOG_ERROR,
+           "model '%s' version %s: an execution does not end, so that it stays in memory",
+           version->model->name.ptr, version->target.version_text.ptr);
+}
+
 /* To the system: the heap keeps what was freed. */
 static void give_memory_back(const struct md_models_options *options)
 {
@@ -179,13 +184,12 @@ bool md_mapping_create(struct md_version *version, const struct md_models_option
     const struct md_log_context *before = md_log_set_context(&context);
     bool built = build(&b);
     md_log_set_context(before);
-    if (!built) {
-        mapping_free(b.mapping, options);
-        give_memory_back(options);
+    if (has_stuck_instance(b.mapping)) {
+        hold(version);
         return false;
     }
-    if (!md_device_attach(options->device, &version->target, b.mapping->instances,
-                          b.mapping->instance_count, err)) {
+    if (!built || !md_device_attach(options->device, &version->target, b.mapping->instances,
+                                    b.mapping->instance_count, err)) {
         mapping_free(b.mapping, options);
         give_memory_back(options);
         return false;
@@ -200,10 +204,7 @@ void md_mapping_destroy(struct md_version *version, const struct md_models_optio
     uint64_t held_bytes = atomic_exchange(&version->memory_bytes, 0);
 
     if (!md_device_detach(options->device, &version->target)) {
-        md_log(MD_LOG_ERROR,
-               "model '%s' version %s: an execution does not end, so that it stays in memory",
-               version->model->name.ptr, version->target.version_text.ptr);
-        version->mapping = NULL;
+        hold(version);
         return;
     }
     mapping_free(version->mapping, options);

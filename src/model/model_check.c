@@ -31,6 +31,9 @@ static bool check_versions(const struct md_repository_model *files,
     const char *other = files->other_folder_count ? files->other_folders[0] : NULL;
 
     for (size_t i = 0; files->version_count && i < files->other_folder_count; i++) {
+        if (strcmp(files->other_folders[i], MD_WARMUP_FOLDER) == 0) {
+            continue;
+        }
         (void)md_diagnose(diagnostics, MD_SEVERITY_NOTE, files->directory, 0, 0,
                           "the folder '%s' is passed over: versions are numbers from 1 on, without "
                           "leading zeros",
@@ -247,6 +250,33 @@ static void check_labels(const struct md_model *model, struct md_diagnostics *di
     }
 }
 
+/* The files of one sample. */
+static void check_sample(const struct md_model *model, const struct md_message *sample,
+                         struct md_diagnostics *diagnostics)
+{
+    for (size_t i = 0; i < md_message_count(sample, "inputs"); i++) {
+        const struct md_message *entry = md_message_get(sample, "inputs", i).as.message;
+        const struct md_message *data = md_message_child(entry, "value");
+        struct md_str file = text_of(data, "input_data_file");
+        const char *path = file.len
+                               ? md_arena_printf(diagnostics->arena, "%s/" MD_WARMUP_FOLDER "/%s",
+                                                 model->files->directory, file.ptr)
+                               : NULL;
+        if (path && !md_os_file_exists(path)) {
+            DIAGNOSE_FIELD(diagnostics, MD_SEVERITY_ERROR, data, "input_data_file",
+                           "%s is missing or cannot be read", path);
+        }
+    }
+}
+
+static void check_warmup(const struct md_model *model, struct md_diagnostics *diagnostics)
+{
+    for (size_t i = 0; i < md_message_count(model->config, "model_warmup"); i++) {
+        check_sample(model, md_message_get(model->config, "model_warmup", i).as.message,
+                     diagnostics);
+    }
+}
+
 static bool find_version_backend(const struct md_version *version, struct md_backends *backends,
                                  struct md_arena *arena, struct md_str *name, struct md_error *err)
 {
@@ -282,6 +312,7 @@ void md_model_check_files(const struct md_model *model, struct md_backends *back
                           struct md_diagnostics *diagnostics)
 {
     check_labels(model, diagnostics);
+    check_warmup(model, diagnostics);
     for (size_t i = 0; i < model->version_count; i++) {
         check_version_files(&model->versions[i], backends, diagnostics);
     }

@@ -16,7 +16,8 @@
 bool md_model_check(const struct md_model *model, const struct md_options *options,
                     struct md_diagnostics *diagnostics) MD_MUST_CHECK;
 
-/* Reports what a load would find missing: backend, model file, label files. For --check-config. */
+/* Reports what a load would find missing: backend, model file, label files, files of model_warmup.
+ * For --check-config. */
 void md_model_check_files(const struct md_model *model, struct md_backends *backends,
                           struct md_diagnostics *diagnostics);
 

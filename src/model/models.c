@@ -430,25 +430,42 @@ bool md_models_create(const struct md_models_options *options, struct md_diagnos
     models->options = *options;
     md_arena_init(&models->arena, 64 * 1024);
     if (!scan_all(models, diagnostics, err)) {
-        md_models_destroy(models);
+        (void)md_models_destroy(models);
         return false;
     }
     *out = models;
     return true;
 }
 
-void md_models_destroy(struct md_models *models)
+/* False: some of it has to stay. */
+static bool unmap_all(struct md_models *models)
 {
-    if (!models) {
-        return;
-    }
-    md_models_load_join(models);
+    bool held = false;
+
     for (size_t i = 0; i < models->count; i++) {
         for (size_t k = 0; k < models->models[i].version_count; k++) {
             struct md_version *version = &models->models[i].versions[k];
             if (version->mapping) {
                 md_mapping_destroy(version, &models->options);
             }
+            held = held || version->is_held;
+        }
+    }
+    return !held;
+}
+
+bool md_models_destroy(struct md_models *models)
+{
+    if (!models) {
+        return true;
+    }
+    md_models_load_join(models);
+    if (!unmap_all(models)) {
+        return false;
+    }
+    for (size_t i = 0; i < models->count; i++) {
+        for (size_t k = 0; k < models->models[i].version_count; k++) {
+            struct md_version *version = &models->models[i].versions[k];
             md_target_deinit(&version->target);
             md_arena_deinit(&version->arena);
         }
@@ -456,6 +473,7 @@ void md_models_destroy(struct md_models *models)
     }
     md_arena_deinit(&models->arena);
     md_free(models);
+    return true;
 }
 
 /* --- look-up -------------------- */

@@ -48,7 +48,8 @@ struct md_version {
     _Atomic uint64_t load_count, load_failure_count;
     _Atomic uint64_t memory_bytes; /* the backend's estimate */
     struct md_mapping *mapping;    /* own; loaders and shutdown only */
-    struct md_arena arena;         /* of what loading adds */
+    bool is_held; /* the same: an execution of it never ends, so that nothing of it may go */
+    struct md_arena arena; /* of what loading adds */
 };
 
 struct md_model {
@@ -85,8 +86,10 @@ void md_models_load_stop(struct md_models *models);
 void md_models_load_join(struct md_models *models);
 /* One line in the log that says how far loading is and what takes long. Any thread. */
 void md_models_log_progress(const struct md_models *models);
-/* After all requests have ended: waits for loads, unmaps and frees everything. */
-void md_models_destroy(struct md_models *models);
+/* After all requests have ended: waits for loads, unmaps and frees everything. False: an execution
+ * does not end, so that the models stay in memory, and so must the backends, until the process
+ * ends. */
+bool md_models_destroy(struct md_models *models);
 
 size_t md_models_count(const struct md_models *models);
 struct md_model *md_models_at(const struct md_models *models, size_t index); /* by name */

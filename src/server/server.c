@@ -111,7 +111,7 @@ static int check_config(struct md_server *server)
     md_bytes_printf(&text, "%zu models, %zu errors, %zu warnings\n", count,
                     server->diagnostics.error_count, server->diagnostics.warning_count);
     ok = print_text(1, &text) && server->diagnostics.error_count == 0;
-    md_models_destroy(server->models);
+    (void)md_models_destroy(server->models);
     md_backends_destroy(server->backends);
     return ok ? 0 : MD_EXIT_FAILED;
 }

@@ -401,9 +401,11 @@ void md_server_unwire(struct md_server *server)
         }
     }
     md_tracer_destroy(server->tracer);
-    md_models_destroy(server->models);
+    const bool all_gone = md_models_destroy(server->models);
     md_device_destroy(server->device);
-    md_backends_destroy(server->backends);
+    if (all_gone) {
+        md_backends_destroy(server->backends);
+    }
     md_listener_destroy(server->http);
     md_listener_destroy(server->unix_socket);
     md_listener_destroy(server->grpc);
