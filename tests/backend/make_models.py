@@ -74,6 +74,20 @@ def ordinary():
          [info('y', T.FLOAT, ['batch', 2048])], [array('W', (np.arange(2048 * 2048) % 7 * .01).reshape(2048, 2048))])
 
 
+def rows():
+    """Each leaves its first dimension free; only of the first two is it a batch."""
+    io = [info('x', T.FLOAT, ['n', 4])], [info('y', T.FLOAT, ['n', 4])]
+    save('rows_scaled', [node('Mul', ['x', 'two'], ['y'])], *io, [array('two', 2)])
+    save('rows_softmax', [node('Softmax', ['x'], ['y'], axis=1)], *io)
+    save('over_softmax', [node('Softmax', ['x'], ['y'], axis=0)], *io)
+    save('over_mean', [node('ReduceMean', ['x'], ['m'], axes=[0], keepdims=1), node('Sub', ['x', 'm'], ['y'])], *io)
+    save('over_time', [node('CumSum', ['x', 'axis'], ['y'])], *io, [array('axis', 0, np.int64)])
+    save('over_tokens', [node('Transpose', ['x'], ['t'], perm=[1, 0]), node('MatMul', ['x', 't'], ['s']),
+                         node('Softmax', ['s'], ['w'], axis=1), node('MatMul', ['w', 'x'], ['y'])], *io)
+    save('over_pairs', [node('Transpose', ['x'], ['t'], perm=[1, 0]), node('MatMul', ['x', 't'], ['y'])],
+         [info('x', T.FLOAT, ['n', 4])], [info('y', T.FLOAT, ['n', 'm'])])
+
+
 def wrong_at_run():
     # Fails inside the engine unless x has four elements.
     save('throws', [node('Reshape', ['x', 'shape'], ['y'])], [info('x', T.FLOAT, ['n'])], [info('y', T.FLOAT, [2, 2])],
@@ -120,6 +134,7 @@ def external():
 
 
 ordinary()
+rows()
 wrong_at_run()
 refused()
 external()
