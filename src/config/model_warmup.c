@@ -35,7 +35,8 @@ static const struct md_message *find_entry(const struct md_message *sample, stru
     return NULL;
 }
 
-static void check_size(const struct sample *s, struct md_diagnostics *diagnostics)
+/* False: nobody runs it. */
+static bool check_size(const struct sample *s, struct md_diagnostics *diagnostics)
 {
     const uint64_t rows = natural_of(s->message, "batch_size");
     const int64_t max = integer_of(s->config, "max_batch_size", 0);
@@ -49,6 +50,7 @@ static void check_size(const struct sample *s, struct md_diagnostics *diagnostic
                  "%s: batch_size %llu is larger than the %llu that max_batch_size %lld allows",
                  s->title, (unsigned long long)rows, (unsigned long long)most, (long long)max);
     }
+    return rows > 0;
 }
 
 /* The field takes three spellings of what to send: one of them has to be there. */
@@ -124,7 +126,9 @@ static void compare(const struct sample *s, struct md_str name, const struct md_
 
 static void check_sample(const struct sample *s, struct md_diagnostics *diagnostics)
 {
-    check_size(s, diagnostics);
+    if (!check_size(s, diagnostics)) {
+        return;
+    }
     for (size_t i = 0; i < md_message_count(s->message, "inputs"); i++) {
         const struct md_message *entry = item(s->message, "inputs", i);
         const struct md_message *data = md_message_child(entry, "value");

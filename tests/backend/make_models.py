@@ -86,6 +86,8 @@ def rows():
                          node('Softmax', ['s'], ['w'], axis=1), node('MatMul', ['w', 'x'], ['y'])], *io)
     save('over_pairs', [node('Transpose', ['x'], ['t'], perm=[1, 0]), node('MatMul', ['x', 't'], ['y'])],
          [info('x', T.FLOAT, ['n', 4])], [info('y', T.FLOAT, ['n', 'm'])])
+    save('rows_break', [node('Gather', ['x', 'i'], ['y'], axis=1)], [info('x', T.FLOAT, ['n', 'm'])],
+         [info('y', T.FLOAT, ['n', 1])], [array('i', [40], np.int64)])
 
 
 def wrong_at_run():

@@ -40,7 +40,7 @@ def test_every_kind_of_data_before_the_model_is_ready(start, tmp_path):
     serve(tmp_path, "file", "rows_scaled", "max_batch_size: 8\n" + sample(
         {"x": ("TYPE_FP32", "4", 'input_data_file: "row"')}, batch_size=2),
         {"warmup/row": struct.pack("<4f", 1, 2, 3, 4)})
-    serve(tmp_path, "whole", "rows_scaled", sample({"x": ("TYPE_FP32", "7, 4", "random_data: true")}))
+    serve(tmp_path, "whole", "rows_scaled", "max_batch_size: 0\n" + sample({"x": ("TYPE_FP32", "7, 4", "random_data: true")}))
     serve(tmp_path, "strings", "strings", "max_batch_size: 4\n" + sample(
         {"x": ("TYPE_STRING", "1", 'input_data_file: "text/one"')}, batch_size=4) + sample(
         {"x": ("TYPE_STRING", "1", "zero_data: true")}, name="empty"),

@@ -239,7 +239,7 @@ static void test_model_config_warns_of_what_has_no_effect(void **state)
         {"max_batch_size: 0 dynamic_batching { }",
          "f:1: warning: no batches are formed with max_batch_size 0: say how many rows one may "
          "have; what dynamic_batching says of the queue counts\n"},
-        {"model_warmup { name: 'x' }",
+        {"input { name: 'a' } model_warmup { name: 'x' }",
          "f:1: warning: warm-up sample 'x' is passed over without a batch_size from 1 on, as in "
          "the field\n"},
     };
