@@ -76,7 +76,8 @@ static struct md_waiter *default_drain(struct md_scheduler *scheduler)
     for (uint32_t level = 0; level < batcher->config.level_count; level++) {
         for (int delayed = 0; delayed < 2; delayed++) {
             struct md_waiter *waiter;
-            while ((waiter = batcher->levels[level][delayed].first)) {
+            struct md_batcher_level *at = batcher->levels ? &batcher->levels[level] : &batcher->one;
+            while ((waiter = at->lists[delayed].first)) {
                 (void)md_batcher_cancel(batcher, waiter);
                 waiter->next = NULL;
                 *last = waiter;

@@ -207,20 +207,29 @@ static void take_policy(const struct md_message *policy, struct md_queue_policy 
     }
 }
 
-static void take_levels(const struct md_message *dynamic, struct md_batcher_config *out)
+static bool take_levels(struct md_mapping_build *b, const struct md_message *dynamic,
+                        struct md_batcher *out)
 {
     const uint64_t levels = natural_of(dynamic, "priority_levels");
+    const uint32_t count = levels ? (uint32_t)levels : 1;
 
-    out->level_count = levels ? (uint32_t)levels : 1;
-    out->default_level = levels ? (uint32_t)natural_of(dynamic, "default_priority_level") : 1;
-    for (uint32_t i = 0; i < out->level_count; i++) {
-        take_policy(md_message_child(dynamic, "default_queue_policy"), &out->policies[i]);
+    out->config.level_count = count;
+    out->config.default_level =
+        levels ? (uint32_t)natural_of(dynamic, "default_priority_level") : 1;
+    out->levels = md_arena_calloc(b->arena, count, sizeof *out->levels);
+    if (!out->levels) {
+        return md_error_no_memory(b->err, "the levels of a queue");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        take_policy(md_message_child(dynamic, "default_queue_policy"), &out->levels[i].policy);
     }
     for (size_t i = 0; levels && i < md_message_count(dynamic, "priority_queue_policy"); i++) {
         const struct md_message *entry =
             md_message_get(dynamic, "priority_queue_policy", i).as.message;
-        take_policy(md_message_child(entry, "value"), &out->policies[natural_of(entry, "key") - 1]);
+        take_policy(md_message_child(entry, "value"),
+                    &out->levels[natural_of(entry, "key") - 1].policy);
     }
+    return true;
 }
 
 static uint64_t queue_bytes(const struct md_mapping_build *b)
@@ -278,7 +287,9 @@ bool md_mapping_make_scheduling(struct md_mapping_build *b)
     }
     md_mapping_set_batch_rows(b, b->batch_rows);
     take_delay(b, config);
-    take_levels(dynamic, config);
+    if (!take_levels(b, dynamic, &target->scheduler.batcher)) {
+        return false;
+    }
     target->scheduler.keeps_order = md_message_get(dynamic, "preserve_ordering", 0).as.boolean;
     target->deadline_default_ns = milliseconds(b, MD_STR("modeld_deadline_ms"));
     target->execution_timeout_ns = milliseconds(b, MD_STR("modeld_execution_timeout_ms"));

@@ -32,7 +32,7 @@ static void count_in(struct md_batcher *batcher, const struct md_waiter *waiter)
 
 static struct md_waiter_list *list_of(struct md_batcher *batcher, const struct md_waiter *waiter)
 {
-    return &batcher->levels[waiter->level][waiter->is_delayed];
+    return &md_batcher_level(batcher, waiter->level)->lists[waiter->is_delayed];
 }
 
 static void list_append(struct md_waiter_list *list, struct md_waiter *waiter)
@@ -77,7 +77,7 @@ static void set_limit(struct md_batcher *batcher, struct md_waiter *waiter)
 
 void md_batcher_unlink(struct md_batcher *batcher, struct md_waiter *waiter)
 {
-    const struct md_waiter_list *lists = batcher->levels[waiter->level];
+    const struct md_waiter_list *lists = md_batcher_level(batcher, waiter->level)->lists;
 
     list_remove(list_of(batcher, waiter), waiter);
     if (!lists[0].first && !lists[1].first) {
@@ -99,10 +99,11 @@ static void count_ahead(const struct md_batcher *batcher, uint32_t level, uint64
 {
     uint64_t before = batcher->filled & ((1ULL << level) - 1);
 
-    *rows = batcher->levels[level][0].rows;
-    *requests = batcher->levels[level][0].count;
+    *rows = md_batcher_level(batcher, level)->lists[0].rows;
+    *requests = md_batcher_level(batcher, level)->lists[0].count;
     for (; before; before &= before - 1) {
-        const struct md_waiter_list *lists = batcher->levels[__builtin_ctzll(before)];
+        const struct md_waiter_list *lists =
+            md_batcher_level(batcher, (unsigned)__builtin_ctzll(before))->lists;
         *rows += lists[0].rows + lists[1].rows;
         *requests += lists[0].count + lists[1].count;
     }
@@ -171,8 +172,8 @@ static bool has_room(const struct md_batcher *batcher, const struct md_waiter *w
                      uint32_t level, struct md_error *err)
 {
     const struct md_batcher_config *config = &batcher->config;
-    const struct md_waiter_list *lists = batcher->levels[level];
-    uint64_t max_size = config->policies[level].max_size;
+    const struct md_waiter_list *lists = md_batcher_level(batcher, level)->lists;
+    uint64_t max_size = md_batcher_level(batcher, level)->policy.max_size;
 
     if (max_size && lists[0].count + lists[1].count >= max_size) {
         return md_error_set(err, MD_REASON_QUEUE_FULL, "Exceeds maximum queue size");
@@ -224,7 +225,7 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
                        uint64_t now_ns, struct md_error *err)
 {
     uint32_t level = level_of(&batcher->config, waiter->priority);
-    const struct md_queue_policy *policy = &batcher->config.policies[level];
+    const struct md_queue_policy *policy = &md_batcher_level(batcher, level)->policy;
 
     if (!has_room(batcher, waiter, level, err)) {
         return false;
@@ -244,7 +245,7 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
     waiter->arrival_ns = now_ns;
     waiter->number = batcher->arrivals++;
     waiter->expiry_ns = timeout_ns ? md_batcher_later(now_ns, timeout_ns) : UINT64_MAX;
-    list_append(&batcher->levels[level][0], waiter);
+    list_append(list_of(batcher, waiter), waiter);
     batcher->filled |= 1ULL << level;
     count_in(batcher, waiter);
     set_limit(batcher, waiter);
@@ -286,7 +287,7 @@ struct md_waiter *md_batcher_expire(struct md_batcher *batcher, const struct md_
 
     while ((waiter = batcher->earliest) && waiter->heap.limit_ns <= now_ns) {
         if (waiter->expiry_ns <= now_ns && md_batcher_deadline(waiter) > now_ns &&
-            batcher->config.policies[waiter->level].delays) {
+            md_batcher_level(batcher, waiter->level)->policy.delays) {
             delay(batcher, waiter);
             continue;
         }

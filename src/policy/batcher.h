@@ -59,8 +59,7 @@ struct md_batcher_config {
     uint64_t delay_ns; /* since the oldest member came, while the batch can still grow; 0: none */
     uint32_t level_count;   /* >= 1 */
     uint32_t default_level; /* 1..level_count: of priority 0, or of one that there is not */
-    struct md_queue_policy policies[MD_BATCHER_LEVELS_MAX]; /* of level i + 1 */
-    uint64_t max_bytes; /* of all inputs that wait; one that has more waits alone; 0: any */
+    uint64_t max_bytes;     /* of all inputs that wait; one that has more waits alone; 0: any */
 };
 
 struct md_waiter {
@@ -92,11 +91,19 @@ struct md_waiter_list {
     uint64_t rows;
 };
 
+struct md_batcher_level {
+    struct md_queue_policy policy;
+    struct md_waiter_list lists[2]; /* the batcher's: in time; delayed */
+};
+
 struct md_batcher {
-    struct md_batcher_config config; /* set before use */
+    /* set before use */
+    struct md_batcher_config config;
+    struct md_batcher_level *levels; /* borrow: config.level_count of them, from level 1 on, zeroed
+                                        but for their policies; NULL: `one` */
+    struct md_batcher_level one;     /* where there is one level: most have no other */
     /* the batcher's */
-    struct md_waiter_list levels[MD_BATCHER_LEVELS_MAX][2]; /* in time; delayed */
-    uint64_t filled;                                        /* bit i: someone waits in level i */
+    uint64_t filled;            /* bit i: someone waits in level i */
     struct md_waiter *earliest; /* root of the heap of those that have a limit */
     size_t length;
     uint64_t rows, bytes;

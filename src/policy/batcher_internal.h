@@ -27,11 +27,20 @@ static inline uint64_t md_batcher_deadline(const struct md_waiter *waiter)
     return waiter->deadline_ns ? waiter->deadline_ns : UINT64_MAX;
 }
 
+/* 0-based; as const as what it is asked for. */
+static inline struct md_batcher_level *md_batcher_level(const struct md_batcher *batcher,
+                                                        unsigned level)
+{
+    return batcher->levels ? &batcher->levels[level]
+                           : (struct md_batcher_level *)(uintptr_t)&batcher->one;
+}
+
 static inline struct md_waiter *md_batcher_first_of_level(const struct md_batcher *batcher,
                                                           unsigned level)
 {
-    return batcher->levels[level][0].first ? batcher->levels[level][0].first
-                                           : batcher->levels[level][1].first;
+    const struct md_waiter_list *lists = md_batcher_level(batcher, level)->lists;
+
+    return lists[0].first ? lists[0].first : lists[1].first;
 }
 
 /* The first of all; NULL: nobody waits. */

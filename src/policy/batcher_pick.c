@@ -27,8 +27,9 @@ static struct md_waiter *behind(const struct md_batcher *batcher, const struct m
     if (waiter->next) {
         return waiter->next;
     }
-    if (!waiter->is_delayed && batcher->levels[waiter->level][1].first) {
-        return batcher->levels[waiter->level][1].first;
+    const struct md_waiter_list *lists = md_batcher_level(batcher, waiter->level)->lists;
+    if (!waiter->is_delayed && lists[1].first) {
+        return lists[1].first;
     }
     uint64_t later = batcher->filled & ~((2ULL << waiter->level) - 1);
     return later ? md_batcher_first_of_level(batcher, (unsigned)__builtin_ctzll(later)) : NULL;

@@ -320,7 +320,7 @@ static void test_infer_refuses_beyond_the_queue_limit(void **state)
 
     (void)state;
     world_open(&w, md_builtin_identity_entry(&md_host_api), "50", false, MD_INLINE_OFF);
-    w.target->scheduler.batcher.config.policies[0].max_size = 2;
+    w.target->scheduler.batcher.one.policy.max_size = 2;
     struct md_request *first = make(&w, &value, 1, &seen[0]);
     md_infer_submit(first);
     while (!(atomic_load(&first->state) & MD_REQUEST_RUNNING)) {

@@ -361,7 +361,7 @@ static void test_device_bounds_the_queue(void **state)
     (void)state;
     world_open(1, 0);
     target_init(&one, 1, FAKE_BLOCKS);
-    one.target.scheduler.batcher.config.policies[0].max_size = 2;
+    one.target.scheduler.batcher.one.policy.max_size = 2;
     target_attach(&one);
     call_submit(&calls[0], &one);
     wait_until(one.fakes[0].inside == 1);

@@ -45,7 +45,7 @@ static void test_limit_of_the_time_in_the_queue(void **state)
 
     (void)state;
     open_world(1, (struct rows_mode){.blocks = true});
-    one.target.scheduler.batcher.config.policies[0] = (struct md_queue_policy){
+    one.target.scheduler.batcher.one.policy = (struct md_queue_policy){
         .timeout_ns = POLICY_MS * (uint64_t)MD_NS_PER_MS, .allows_override = true};
     target_attach(&one);
     occupy(&calls[0]);
@@ -72,7 +72,7 @@ static void test_limit_delays_where_the_policy_says_so(void **state)
     (void)state;
     open_world(1, (struct rows_mode){.blocks = true});
     one.target.scheduler.batcher.config.max_rows = 1;
-    one.target.scheduler.batcher.config.policies[0] = (struct md_queue_policy){
+    one.target.scheduler.batcher.one.policy = (struct md_queue_policy){
         .timeout_ns = 5 * (uint64_t)MD_NS_PER_MS, .delays = true, .allows_override = true};
     target_attach(&one);
     occupy(&calls[0]);

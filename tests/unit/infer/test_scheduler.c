@@ -24,7 +24,7 @@ static void submit_all(uint64_t max_size)
     memset(waiters, 0, sizeof waiters);
     memset(&scheduler, 0, sizeof scheduler);
     scheduler.ops = ops;
-    scheduler.batcher.config.policies[0].max_size = max_size;
+    scheduler.batcher.one.policy.max_size = max_size;
     md_scheduler_prepare(&scheduler, 1);
     for (size_t i = 0; i < COUNT; i++) {
         waiters[i].rows = 1;
@@ -87,6 +87,7 @@ static void test_scheduler_bounds_its_length(void **state)
 /* All that wait, of all levels and whether they were delayed or not. */
 static void test_scheduler_drains(void **state)
 {
+    struct md_batcher_level levels[3] = {{.policy = {0}}};
     struct md_waiter *waiter;
     struct md_error err;
     size_t count = 0;
@@ -98,8 +99,8 @@ static void test_scheduler_drains(void **state)
     scheduler.ops = ops;
     scheduler.batcher.config.level_count = 3;
     scheduler.batcher.config.default_level = 2;
-    scheduler.batcher.config.policies[1] =
-        (struct md_queue_policy){.delays = true, .timeout_ns = 5};
+    levels[1].policy = (struct md_queue_policy){.delays = true, .timeout_ns = 5};
+    scheduler.batcher.levels = levels;
     md_scheduler_prepare(&scheduler, 1);
     for (size_t i = 0; i < COUNT; i++) {
         waiters[i].rows = 1;

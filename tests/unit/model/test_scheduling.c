@@ -12,6 +12,11 @@ static void begin(const char *config)
     build_begin(config, x, 1, x, 1);
 }
 
+static const struct md_queue_policy *policy_of_level(uint32_t level)
+{
+    return &world.version.target.scheduler.batcher.levels[level - 1].policy;
+}
+
 static void test_scheduling_defaults(void **state)
 {
     (void)state;
@@ -22,7 +27,7 @@ static void test_scheduling_defaults(void **state)
     assert_int_equal(batcher()->max_requests, 1);
     assert_int_equal(batcher()->level_count, 1);
     assert_int_equal(batcher()->default_level, 1);
-    assert_int_equal(batcher()->policies[0].max_size, 0);
+    assert_int_equal(policy_of_level(1)->max_size, 0);
     assert_int_equal(batcher()->max_bytes, world.budget.limit_bytes / 4);
     assert_int_equal(world.version.target.share.weight, 1);
     assert_int_equal(world.version.target.share.band, 1);
@@ -59,11 +64,11 @@ static void test_scheduling_takes_what_is_configured(void **state)
     assert_true(log_has("batches wait for up to 100 us"));
     assert_int_equal(batcher()->level_count, 3);
     assert_int_equal(batcher()->default_level, 2);
-    assert_true(batcher()->policies[0].delays);
-    assert_int_equal(batcher()->policies[1].timeout_ns, 5000);
-    assert_false(batcher()->policies[2].delays);
-    assert_true(batcher()->policies[2].allows_override);
-    assert_int_equal(batcher()->policies[2].max_size, 7);
+    assert_true(policy_of_level(1)->delays);
+    assert_int_equal(policy_of_level(2)->timeout_ns, 5000);
+    assert_false(policy_of_level(3)->delays);
+    assert_true(policy_of_level(3)->allows_override);
+    assert_int_equal(policy_of_level(3)->max_size, 7);
     assert_int_equal(batcher()->max_bytes, 1024);
     assert_int_equal(world.version.target.share.weight, 9);
     assert_int_equal(world.version.target.share.band, 0);
@@ -159,7 +164,7 @@ static void test_scheduling_survives_large_numbers(void **state)
           "default_queue_policy { default_timeout_microseconds: 18446744073709551615 } }");
     assert_true(md_mapping_make_scheduling(&world.build));
     assert_int_equal(batcher()->delay_ns, INT64_MAX);
-    assert_int_equal(batcher()->policies[0].timeout_ns, 0);
+    assert_int_equal(policy_of_level(1)->timeout_ns, 0);
     build_end();
 }
 

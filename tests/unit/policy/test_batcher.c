@@ -20,6 +20,7 @@ struct queue {
     struct md_batch_choice choice;
     struct md_error err;
     uint64_t now_ns;
+    struct md_batcher_level levels[MD_BATCHER_LEVELS_MAX];
 };
 
 /* One level, batches of up to 8 rows, nothing limited. */
@@ -33,6 +34,12 @@ static struct queue *queue_new(void)
         .now_ns = 1000 * MS,
     };
     return &queue;
+}
+
+static void set_levels(struct queue *queue, uint32_t count)
+{
+    queue->batcher.levels = queue->levels;
+    queue->batcher.config.level_count = count;
 }
 
 static bool submit(struct queue *queue, size_t number)
@@ -220,7 +227,7 @@ static void test_batcher_levels_come_in_order(void **state)
     static const uint64_t priorities[] = {3, 2, 0, 1, 4, 99, 2};
 
     (void)state;
-    queue->batcher.config.level_count = 3;
+    set_levels(queue, 3);
     queue->batcher.config.default_level = 2;
     queue->batcher.config.max_requests = 3;
     for (size_t i = 0; i < MD_COUNT_OF(priorities); i++) {
@@ -237,7 +244,7 @@ static void test_batcher_has_the_last_of_all_levels(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.level_count = MD_BATCHER_LEVELS_MAX;
+    set_levels(queue, MD_BATCHER_LEVELS_MAX);
     queue->waiters[0].priority = MD_BATCHER_LEVELS_MAX;
     queue->waiters[1].priority = MD_BATCHER_LEVELS_MAX - 1;
     queue->waiters[2].priority = 0;
@@ -250,8 +257,8 @@ static void test_batcher_max_size_is_of_a_level(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.level_count = 2;
-    queue->batcher.config.policies[0].max_size = 2;
+    set_levels(queue, 2);
+    queue->levels[0].policy.max_size = 2;
     queue->waiters[3].priority = 2;
     submit_all(queue, 0, 1);
     assert_false(submit(queue, 2));
@@ -267,7 +274,7 @@ static void test_batcher_delayed_ones_count_in_max_size(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.policies[0] =
+    queue->batcher.one.policy =
         (struct md_queue_policy){.delays = true, .timeout_ns = 5, .max_size = 2};
     submit_all(queue, 0, 1);
     queue->now_ns += 5;
@@ -318,8 +325,8 @@ static void test_batcher_timeouts_only_shorten_where_allowed(void **state)
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
         struct queue *queue = queue_new();
-        queue->batcher.config.policies[0] = (struct md_queue_policy){
-            .timeout_ns = cases[i].policy_ns, .allows_override = cases[i].allows};
+        queue->batcher.one.policy = (struct md_queue_policy){.timeout_ns = cases[i].policy_ns,
+                                                             .allows_override = cases[i].allows};
         queue->waiters[0].timeout_ns = cases[i].own_ns;
         submit_all(queue, 0, 0);
         uint64_t expected_ns = cases[i].expected_ns;
@@ -341,7 +348,7 @@ static void test_batcher_expires_in_order_of_the_limits(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.policies[0].allows_override = true;
+    queue->batcher.one.policy.allows_override = true;
     queue->waiters[0].timeout_ns = 300;
     queue->waiters[1].timeout_ns = 100;
     queue->waiters[3].timeout_ns = 200;
@@ -358,8 +365,8 @@ static void test_batcher_delay_moves_behind_those_in_time(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.level_count = 2;
-    queue->batcher.config.policies[0] =
+    set_levels(queue, 2);
+    queue->levels[0].policy =
         (struct md_queue_policy){.delays = true, .timeout_ns = 100, .allows_override = true};
     queue->waiters[1].timeout_ns = 50;
     queue->waiters[3].priority = 2;
@@ -384,7 +391,7 @@ static void test_batcher_cancel_takes_any_out(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.policies[0].timeout_ns = 100;
+    queue->batcher.one.policy.timeout_ns = 100;
     submit_all(queue, 0, 4);
     assert_true(md_batcher_cancel(&queue->batcher, &queue->waiters[2]));
     assert_false(md_batcher_cancel(&queue->batcher, &queue->waiters[2]));
@@ -400,7 +407,7 @@ static void test_batcher_put_back_is_first_again_with_its_limits(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    queue->batcher.config.policies[0] = (struct md_queue_policy){.timeout_ns = 100, .max_size = 3};
+    queue->batcher.one.policy = (struct md_queue_policy){.timeout_ns = 100, .max_size = 3};
     submit_all(queue, 0, 2);
     PICK(queue, IDLE, 0, 1, 2);
     queue->now_ns += 10;
@@ -600,7 +607,7 @@ static void test_batcher_predicts_by_what_is_ahead(void **state)
     (void)state;
     own->rows = 1;
     own->priority = 2;
-    queue->batcher.config.level_count = 2;
+    set_levels(queue, 2);
     assert_int_equal(PREDICTED(), 0);
     learn(queue, 1, 10 * MS);
     learn(queue, 8, 24 * MS);

@@ -31,6 +31,7 @@ struct seen {
 
 struct world {
     struct md_batcher batcher;
+    struct md_batcher_level levels[MD_BATCHER_LEVELS_MAX];
     struct md_learned_time time;
     struct md_waiter waiters[WAITERS];
     struct seen seen[WAITERS];
@@ -87,6 +88,8 @@ static void choose_config(struct world *world)
     struct md_batcher_config *config = &world->batcher.config;
 
     memset(&world->batcher, 0, sizeof(world->batcher));
+    memset(world->levels, 0, sizeof(world->levels));
+    world->batcher.levels = world->levels;
     memset(&world->time, 0, sizeof(world->time));
     memset(world->seen, 0, sizeof(world->seen));
     memset(world->running, 0, sizeof(world->running));
@@ -111,7 +114,7 @@ static void choose_config(struct world *world)
     config->default_level = (uint32_t)draw(world, config->level_count) + 1;
     config->max_bytes = chance(world, 30) ? draw(world, 5000) : 0;
     for (uint32_t i = 0; i < config->level_count; i++) {
-        config->policies[i] = (struct md_queue_policy){
+        world->levels[i].policy = (struct md_queue_policy){
             .delays = chance(world, 50),
             .timeout_ns = chance(world, 40)  ? draw(world, 400 * US) + 1
                           : chance(world, 3) ? UINT64_MAX
@@ -182,7 +185,8 @@ static void assert_consistent(const struct world *world)
     }
     assert_int_equal(world->batcher.length, length);
     for (uint32_t i = 0; i < config->level_count; i++) {
-        level_rows += world->batcher.levels[i][0].rows + world->batcher.levels[i][1].rows;
+        level_rows +=
+            world->batcher.levels[i].lists[0].rows + world->batcher.levels[i].lists[1].rows;
     }
     assert_true(world->batcher.rows == rows && world->batcher.bytes == bytes && level_rows == rows);
     assert_true(md_batcher_next_expiry(&world->batcher) == limit_ns);
@@ -191,7 +195,8 @@ static void assert_consistent(const struct world *world)
     }
     assert_true(!config->max_bytes || bytes <= config->max_bytes || length == 1);
     for (uint32_t i = 0; i < config->level_count; i++) {
-        assert_true(!config->policies[i].max_size || sizes[i] <= config->policies[i].max_size);
+        assert_true(!world->levels[i].policy.max_size ||
+                    sizes[i] <= world->levels[i].policy.max_size);
     }
 }
 
@@ -246,7 +251,7 @@ static void submit(struct world *world)
         md_batcher_predict(&world->batcher, waiter, &world->time, &forecast, world->now_ns);
     bool is_tried = !waiting && forecast.free_ns <= world->now_ns &&
                     world->batcher.refusals >= MD_BATCHER_REFUSALS;
-    if (config->policies[level].max_size && in_level >= config->policies[level].max_size) {
+    if (world->levels[level].policy.max_size && in_level >= world->levels[level].policy.max_size) {
         expected = MD_REASON_QUEUE_FULL;
     } else if (config->max_bytes && waiting &&
                sum(world->batcher.bytes, waiter->bytes) > config->max_bytes) {
@@ -264,7 +269,7 @@ static void submit(struct world *world)
         world->refused++;
         return;
     }
-    const struct md_queue_policy *policy = &config->policies[level];
+    const struct md_queue_policy *policy = &world->levels[level].policy;
     uint64_t timeout_ns = policy->timeout_ns ? policy->timeout_ns : UINT64_MAX;
     if (policy->allows_override && waiter->timeout_ns && waiter->timeout_ns < timeout_ns) {
         timeout_ns = waiter->timeout_ns;
@@ -297,7 +302,7 @@ static void delay_expired(struct world *world)
             const struct seen *seen = &world->seen[i];
             if (seen->place == WAITS && seen->expiry_ns <= world->now_ns &&
                 deadline_of(&world->waiters[i]) > world->now_ns &&
-                world->batcher.config.policies[seen->level].delays &&
+                world->levels[seen->level].policy.delays &&
                 (next == WAITERS || seen->limit_ns < world->seen[next].limit_ns ||
                  (seen->limit_ns == world->seen[next].limit_ns &&
                   world->waiters[i].number < world->waiters[next].number))) {
