@@ -11,6 +11,7 @@
  */
 #include "infer/device_internal.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -331,7 +332,12 @@ static void learn_inline(const struct md_device *device, struct md_target *targe
 
 static void keep_record(struct md_target *target, struct md_batch_record record)
 {
-    target->recent[target->recent_count++ % MD_TARGET_BATCHES_KEPT] = record;
+    if (MD_UNLIKELY(!target->recent)) { /* once: most of very many models are never called */
+        target->recent = md_calloc(MD_TARGET_BATCHES_KEPT, sizeof *target->recent);
+    }
+    if (MD_LIKELY(target->recent)) {
+        target->recent[target->recent_count++ % MD_TARGET_BATCHES_KEPT] = record;
+    }
     bump(&target->device_ns, record.executed_ns);
 }
 

@@ -44,7 +44,9 @@ void md_target_deinit(struct md_target *target)
         md_free(target->shards[i].batches);
     }
     md_free(target->shards);
+    md_free(target->recent);
     target->shards = NULL;
+    target->recent = NULL;
     target->shard_count = 0;
 }
 

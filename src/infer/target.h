@@ -112,8 +112,9 @@ struct md_target {
         struct md_request *first, *last;
         bool is_leaving; /* a thread delivers what is ready */
     } order;
-    struct md_batch_record recent[MD_TARGET_BATCHES_KEPT]; /* a ring */
-    uint64_t recent_count;                                 /* that were written in all */
+    struct md_batch_record
+        *recent;           /* own: a ring of MD_TARGET_BATCHES_KEPT, NULL before the first */
+    uint64_t recent_count; /* that were written in all */
 
     /* shared */
     _Alignas(MD_CACHE_LINE) _Atomic uint64_t pending; /* queue_length for metrics */
