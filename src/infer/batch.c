@@ -177,6 +177,12 @@ struct run {
 
 static void count_run(const struct md_instance *instance, struct run *run)
 {
+    if (instance->count == 1) {
+        struct md_request *request = instance->slots[0].request;
+        uint32_t rows = request->waiter.rows;
+        *run = (struct run){request, 1, rows, padding_of(instance, rows)};
+        return;
+    }
     *run = (struct run){.count = 0};
     for (uint32_t i = 0; i < instance->count; i++) {
         if (instance->slots[i].turn == MD_SLOT_RUNS) {

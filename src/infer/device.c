@@ -29,6 +29,11 @@ struct md_block *md_device_block(struct md_device *device, size_t bytes)
     return md_block_create(device->budget, bytes, &over_budget);
 }
 
+bool md_device_is_given_up(const struct md_device *device)
+{
+    return atomic_load((atomic_bool *)(uintptr_t)&device->is_given_up);
+}
+
 struct md_budget *md_device_budget(struct md_device *device)
 {
     return device->budget;

@@ -136,6 +136,8 @@ void md_device_request_done(struct md_instance *instance);
 /* It leaves when those before it have left; on the thread that completes it. */
 void md_order_leave(struct md_request *request);
 
+/* It was destroyed before all executors came back: loops may be gone, nothing can be delivered. */
+bool md_device_is_given_up(const struct md_device *device);
 /* Memory from the calling thread's pool (from the heap on foreign threads). */
 struct md_block *md_device_block(struct md_device *device, size_t bytes);
 struct md_budget *md_device_budget(struct md_device *device);

@@ -52,10 +52,12 @@ struct md_device {
     struct md_instance *ready_first, *ready_last; /* instances with a run to go on with */
     size_t threads;                               /* executors that exist */
     size_t waiting;                               /* that sleep for work */
-    size_t blocked, resting;                      /* that do not come back; that wait for that */
-    size_t lost;                                  /* that could not be started */
-    size_t bound_count;                           /* executors of one instance */
+    size_t woken;            /* of those, that were signalled and have not come to the mutex yet */
+    size_t blocked, resting; /* that do not come back; that wait for that */
+    size_t lost;             /* that could not be started */
+    size_t bound_count;      /* executors of one instance */
     bool stop;
+    atomic_bool is_given_up; /* destroyed, but some did not come back */
 };
 
 /* --- executor.c -------------------- */
@@ -92,8 +94,11 @@ void md_dispatch_review(struct md_device *device, struct md_target *target);
 void md_dispatch_undefer(struct md_device *device, struct md_target *target);
 void md_dispatch_idle(struct md_instance *instance);
 struct md_instance *md_dispatch_idle_pop(struct md_target *target); /* there is one */
-/* Who sleeps that could run the target's next batch. */
-enum md_wake md_dispatch_sleeper(const struct md_device *device, const struct md_target *target);
+/* Who sleeps that could run the target's next batch. Nobody where enough have been woken: each,
+ * once it has something to run, wakes another if there is more. */
+enum md_wake md_dispatch_sleeper(struct md_device *device, const struct md_target *target);
+/* An executor that sleeps, if one does that was not woken: true: it is to be signalled. */
+bool md_dispatch_take_sleeper(struct md_device *device);
 /* The instance has a run to go on with. */
 enum md_wake md_dispatch_ready(struct md_device *device, struct md_instance *instance);
 void md_dispatch_unready(struct md_device *device, struct md_instance *instance);

@@ -111,6 +111,15 @@ struct md_instance *md_dispatch_idle_pop(struct md_target *target)
     return instance;
 }
 
+bool md_dispatch_take_sleeper(struct md_device *device)
+{
+    if (device->waiting <= device->woken) {
+        return false;
+    }
+    device->woken++;
+    return true;
+}
+
 /* The calling thread is the executor that ran the instance: it looks for more itself. */
 static bool looks_itself(const struct md_instance *instance)
 {
@@ -132,7 +141,8 @@ enum md_wake md_dispatch_ready(struct md_device *device, struct md_instance *ins
         device->ready_first = instance;
     }
     device->ready_last = instance;
-    return device->waiting && !looks_itself(instance) ? MD_WAKE_ANY : MD_WAKE_NOBODY;
+    return !looks_itself(instance) && md_dispatch_take_sleeper(device) ? MD_WAKE_ANY
+                                                                       : MD_WAKE_NOBODY;
 }
 
 void md_dispatch_unready(struct md_device *device, struct md_instance *instance)
@@ -301,12 +311,15 @@ void md_dispatch_reject(struct md_waiter *given_up, uint64_t now_ns)
 
 /* --- a batch has ended -------------------- */
 
-enum md_wake md_dispatch_sleeper(const struct md_device *device, const struct md_target *target)
+enum md_wake md_dispatch_sleeper(struct md_device *device, const struct md_target *target)
 {
     if (target->has_bound) {
         return MD_WAKE_BOUND;
     }
-    return device->waiting > 0 && target->share.position ? MD_WAKE_ANY : MD_WAKE_NOBODY;
+    if (!target->share.position || device->woken >= md_fair_count(&device->fair)) {
+        return MD_WAKE_NOBODY;
+    }
+    return md_dispatch_take_sleeper(device) ? MD_WAKE_ANY : MD_WAKE_NOBODY;
 }
 
 void md_dispatch_wake(struct md_device *device, enum md_wake wake)
@@ -399,7 +412,7 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
     enum md_wake wake = MD_WAKE_NOBODY;
     bool is_watched;
     struct md_trial *given_up = NULL;
-    char name[128] = "";
+    char name[128];
 
     pthread_mutex_lock(&device->mutex);
     if (instance->learn_rows && !instance->is_tried) {

@@ -73,14 +73,16 @@ static void sleep_for_work(struct md_device *device)
         device->watch_ns = UINT64_MAX;
     }
     device->waiting--;
+    device->woken -= device->woken > 0;
 }
 
 /* mutex held on entry and return: there is enough for one more, or nobody looks when a batch that
  * grows is due */
 static void wake_another(struct md_device *device)
 {
-    if (device->waiting && (device->ready_first || md_fair_next(&device->fair) ||
-                            device->again_ns < device->watch_ns)) {
+    if ((device->ready_first || md_fair_next(&device->fair) ||
+         device->again_ns < device->watch_ns) &&
+        md_dispatch_take_sleeper(device)) {
         pthread_mutex_unlock(&device->mutex);
         pthread_cond_signal(&device->work);
         pthread_mutex_lock(&device->mutex);
@@ -101,6 +103,7 @@ static void executor_loop(struct md_executor *executor)
         struct md_waiter *given_up = NULL;
         struct md_instance *instance = NULL;
         if (count_active(device) > device->executor_count) {
+            wake_another(device); /* it may have been woken for something */
             device->resting++;
             pthread_cond_wait(&device->parked, &device->mutex);
             device->resting--;
@@ -228,6 +231,7 @@ bool md_executors_stop(struct md_device *device)
     pthread_cond_broadcast(&device->work);
     pthread_cond_broadcast(&device->parked);
     if (blocked || device->bound_count) {
+        atomic_store(&device->is_given_up, true);
         return false;
     }
     for (size_t i = 0; i < device->threads; i++) {

@@ -100,7 +100,7 @@ void md_request_deliver(struct md_request *request)
 {
     if (request->on_loop) {
         deliver_end(request);
-    } else if (request->loop) {
+    } else if (request->loop && !md_device_is_given_up(request->target->device)) {
         md_loop_post(request->loop, &request->task);
     }
 }

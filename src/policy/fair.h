@@ -56,6 +56,17 @@ void md_fair_hold(struct md_fair *fair, struct md_fair_share *share);
  * whether it has joined or not: at best what is expected when it was next, before it leaves, and
  * the difference when the batch has ended, even if that is 0. */
 void md_fair_charge(struct md_fair *fair, struct md_fair_share *share, int64_t spent_ns);
+/* How many have joined. */
+static inline size_t md_fair_count(const struct md_fair *fair)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < MD_FAIR_BANDS; i++) {
+        count += fair->bands[i].count;
+    }
+    return count;
+}
+
 /* Who is next; NULL: nobody. It stays. */
 struct md_fair_share *md_fair_next(const struct md_fair *fair);
 

@@ -439,11 +439,12 @@ static void test_limit_device_ends_without_what_hangs(void **state)
     assert_false(md_device_detach(world.device, &one.target));
     struct md_device *device = world.device;
     md_device_destroy(device); /* returns, and leaves it in memory */
-    gate_set(true);
-    wait_until(calls[0].ends);
-    md_arena_deinit(&calls[0].arena);
+    gate_set(true);            /* the loop would be gone by now: nothing is delivered any more */
     wait_until(one.target.out_of_service == 0);
     md_os_sleep_ms(20);
+    turn(0);
+    assert_int_equal(calls[0].ends, 0);
+    md_arena_deinit(&calls[0].arena);
     md_device_destroy(device); /* now that all came back */
     rows_free(&one);
     md_loop_destroy(world.loop);
