@@ -240,7 +240,7 @@ static bool attempt(struct probe *p, const struct md_tensor *inputs, uint32_t le
 static bool run_alone(struct probe *p, size_t most)
 {
     const uint64_t begin_ns = md_clock_monotonic_ns();
-    struct md_trial_result again;
+    struct md_trial_result again = {.outputs = NULL};
     static const size_t first[] = {0};
 
     for (p->count = 0; p->count < most; p->count++) {

@@ -59,6 +59,17 @@ static int set_up(void **state)
         "{\"backend\":\"identity\",\"version_policy\":{\"all\":{}},\"input\":[{\"name\":\"IN\","
         "\"data_type\":\"TYPE_STRING\",\"dims\":[-1]}],\"output\":[{\"name\":\"OUT\","
         "\"data_type\":\"TYPE_STRING\",\"dims\":[-1]}]}");
+    put("warm/1/", NULL);
+    put("warm/warmup/row", "0123456789abcdef");
+    put("warm/config.pbtxt",
+        "backend: \"identity\" max_batch_size: 4\n"
+        "input { name: \"IN\" data_type: TYPE_FP32 dims: [ 4 ] }\n"
+        "output { name: \"OUT\" data_type: TYPE_FP32 dims: [ 4 ] }\n"
+        "dynamic_batching { preferred_batch_size: [ 4, 2 ] }\n"
+        "model_warmup { batch_size: 2 inputs { key: \"IN\" value { data_type: TYPE_FP32 "
+        "dims: [ 4 ] input_data_file: \"row\" } } }\n"
+        "model_warmup { name: \"z\" batch_size: 1 count: 2 inputs { key: \"IN\" value { "
+        "data_type: TYPE_FP32 dims: [ 4 ] random_data: true } } }\n");
     put("repeat/1/", NULL);
     put("repeat/config.pbtxt", "backend: \"repeat\" instance_group { count: 2 }");
     put("broken/1/", NULL);
@@ -195,7 +206,7 @@ static void torture_start(enum md_fault_kind kind)
     assert_true(start(NULL, &err));
     look(&right);
     fake_server_destroy(&server);
-    assert_int_equal(right.models, 10);
+    assert_int_equal(right.models, 11);
     for (struct torture t = {.kind = kind}; torture_next(&t);) {
         bool ok = start(&t, &err);
         if (ok) {

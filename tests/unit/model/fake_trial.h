@@ -106,7 +106,7 @@ bool __wrap_md_instance_is_stuck(const struct md_instance *instance)
     return world.stuck;
 }
 
-/* An output like x of so many rows; its data is to be filled. */
+/* An output of so many rows, whose data is to be filled. NULL: no memory. */
 static inline float *give(struct md_trial_result *out, const char *name, size_t rows,
                           size_t columns)
 {
@@ -115,7 +115,9 @@ static inline float *give(struct md_trial_result *out, const char *name, size_t 
     int64_t *shape = md_arena_calloc(&out->arena, 2, sizeof *shape);
     float *data = md_arena_calloc(&out->arena, rows * columns + 1, sizeof *data);
 
-    assert_true(outputs && shape && data);
+    if (!outputs || !shape || !data) {
+        return NULL;
+    }
     shape[0] = (int64_t)rows;
     shape[1] = (int64_t)columns;
     if (out->output_count) {
