@@ -34,6 +34,7 @@ struct md_mapping_build {
     int64_t max_batch_size;
     enum md_batching batching;
     uint32_t batch_rows; /* that batches of several requests may have, once the probe allows; 1 */
+    uint64_t tried_ns;   /* time that the probe has taken */
     struct md_arena *arena;
     struct md_error *err;
 };

@@ -76,9 +76,16 @@ static bool is_float(enum md_dtype dtype)
            dtype == MD_DTYPE_FP64;
 }
 
-void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row, uint64_t seed, char *out)
+static char flag(size_t elements, size_t row, size_t i, uint64_t random)
+{
+    return (char)(elements == 1 || i == 1 ? row & 1 : i == 0 || random >> 63);
+}
+
+void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row,
+                         enum md_synthetic_integers integers, uint64_t seed, char *out)
 {
     const size_t size = md_dtype_size(dtype);
+    const bool is_flag = integers == MD_SYNTHETIC_FLAGS || dtype == MD_DTYPE_BOOL;
     uint64_t state = seed + row * 0x632be59bd9b4e019u;
 
     md_synthetic_zero(dtype, elements, out);
@@ -86,10 +93,9 @@ void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row, uint6
         const uint64_t random = next(&state);
         if (is_float(dtype)) {
             store_float(dtype, random, out + i * size);
-        } else if (elements == 1) {
-            out[0] = (char)(row & 1);
         } else { /* little-endian: the first byte is the number */
-            out[i * size] = (char)(i == 0 || (i == 1 ? row & 1 : random >> 63));
+            out[i * size] = is_flag ? flag(elements, row, i, random)
+                                    : (char)(random >> (dtype == MD_DTYPE_INT8 ? 57 : 56));
         }
     }
 }
@@ -141,7 +147,7 @@ static enum md_synthetic_result make_tensor(const struct md_tensor_spec *spec,
         return MD_SYNTHETIC_OUT_OF_MEMORY;
     }
     for (size_t row = 0; row < rows->rows; row++) {
-        md_synthetic_random(spec->dtype, elements, row, SEED + rows->count,
+        md_synthetic_random(spec->dtype, elements, row, wish->integers, SEED + rows->count,
                             data + row * rows->row_bytes[rows->count]);
     }
     *tensor = (struct md_tensor){.name = spec->name,

@@ -15,11 +15,18 @@ bool md_synthetic_bytes(enum md_dtype dtype, size_t elements, size_t *out) MD_MU
 /* Zeros; of BYTES empty strings. */
 void md_synthetic_zero(enum md_dtype dtype, size_t elements, char *out);
 
-/* Floats from [0,1); integers and booleans 0 or 1, which are indices and flags of nearly every
- * model (the first of a row is 1 where there are more, so that no mask masks all); empty strings.
- * Rows of a few elements differ from the next row's. */
-void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row, uint64_t seed,
-                         char *out);
+/* What integers become. Flags are what nearly every model takes, as an index too; bytes are nearer
+ * to what some are made for. */
+enum md_synthetic_integers {
+    MD_SYNTHETIC_FLAGS, /* 0 or 1; the first of a row is 1 where there are more, so that no mask
+                           masks all */
+    MD_SYNTHETIC_BYTES, /* 0 to 255, or 127 */
+};
+
+/* Floats from [0,1); integers; booleans 0 or 1; empty strings. Rows of a few elements differ from
+ * the next row's. */
+void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row,
+                         enum md_synthetic_integers integers, uint64_t seed, char *out);
 
 /* Rows of all inputs of a target. */
 struct md_synthetic_rows {
@@ -42,6 +49,7 @@ struct md_synthetic_wish {
     int64_t
         variable; /* what dimensions become that may be any, but the batch's; 0: there are none */
     bool with_optional; /* inputs */
+    enum md_synthetic_integers integers;
     size_t max_bytes;
 };
 

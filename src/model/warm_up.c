@@ -14,7 +14,7 @@
 
 enum {
     PROGRESS_S = 3,         /* between two lines */
-    LEARN_MS = 250,         /* in all */
+    LEARN_MS = 250,         /* in all, the probe included */
     LEARN_RUNS = 3,         /* of each size on each instance; the first is not learned */
     LEARN_BYTES = 64 << 20, /* largest inputs that are made up */
     SEED = 10,
@@ -141,7 +141,7 @@ static bool make_row(struct md_mapping_build *b, const struct sample *sample,
                             sample->title, tensor->name.ptr);
     }
     if (md_message_get(data, "random_data", 0).as.boolean) {
-        md_synthetic_random(tensor->dtype, elements, 0, SEED, out);
+        md_synthetic_random(tensor->dtype, elements, 0, MD_SYNTHETIC_FLAGS, SEED, out);
     } else {
         md_synthetic_zero(tensor->dtype, elements, out);
     }
@@ -394,8 +394,9 @@ static bool learn_all(struct md_mapping_build *b, struct md_arena *arena)
     const uint32_t most = b->batch_rows > 1        ? b->batch_rows
                           : md_mapping_has_rows(b) ? (uint32_t)b->max_batch_size
                                                    : 1;
-    struct lesson lesson = {.begin_ns = md_clock_monotonic_ns()};
+    struct lesson lesson = {.begin_ns = md_clock_monotonic_ns() - b->tried_ns};
     struct md_synthetic_wish wish = {.rows = md_size_min(most, MD_LEARNED_SIZES),
+                                     .integers = MD_SYNTHETIC_FLAGS,
                                      .max_bytes = LEARN_BYTES};
     struct md_str input;
     enum md_synthetic_result made;

@@ -47,7 +47,7 @@ static void test_synthetic_random_is_what_models_take(void **state)
         if (dtype == MD_DTYPE_BYTES) {
             continue;
         }
-        md_synthetic_random(dtype, ELEMENTS, 3, SEED, data);
+        md_synthetic_random(dtype, ELEMENTS, 3, MD_SYNTHETIC_FLAGS, SEED, data);
         for (size_t i = 0; i < ELEMENTS; i++) {
             double value = value_at(dtype, data, i);
             assert_true(is_float(dtype) ? value >= 0 && value < 1 : value == 0 || value == 1);
@@ -69,13 +69,32 @@ static void test_synthetic_rows_differ_and_come_again(void **state)
         for (size_t k = 0; dtype != MD_DTYPE_BYTES && k < MD_COUNT_OF(elements); k++) {
             assert_true(md_synthetic_bytes(dtype, elements[k], &bytes));
             for (size_t row = 0; row < 4; row++) {
-                md_synthetic_random(dtype, elements[k], row, SEED, data[0]);
-                md_synthetic_random(dtype, elements[k], row + 1, SEED, data[1]);
-                md_synthetic_random(dtype, elements[k], row, SEED, again);
+                md_synthetic_random(dtype, elements[k], row, MD_SYNTHETIC_FLAGS, SEED, data[0]);
+                md_synthetic_random(dtype, elements[k], row + 1, MD_SYNTHETIC_FLAGS, SEED, data[1]);
+                md_synthetic_random(dtype, elements[k], row, MD_SYNTHETIC_FLAGS, SEED, again);
                 assert_memory_not_equal(data[0], data[1], bytes);
                 assert_memory_equal(data[0], again, bytes);
             }
         }
+    }
+}
+
+static void test_synthetic_bytes_fit_their_type(void **state)
+{
+    int8_t small[ELEMENTS];
+    int32_t wide[ELEMENTS], most = 0;
+
+    (void)state;
+    md_synthetic_random(MD_DTYPE_INT8, ELEMENTS, 0, MD_SYNTHETIC_BYTES, SEED, (char *)small);
+    md_synthetic_random(MD_DTYPE_INT32, ELEMENTS, 0, MD_SYNTHETIC_BYTES, SEED, (char *)wide);
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        assert_true(small[i] >= 0 && wide[i] >= 0 && wide[i] < 256);
+        most = wide[i] > most ? wide[i] : most;
+    }
+    assert_true(most > 127);
+    md_synthetic_random(MD_DTYPE_BOOL, ELEMENTS, 0, MD_SYNTHETIC_BYTES, SEED, (char *)small);
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        assert_true(small[i] == 0 || small[i] == 1);
     }
 }
 
@@ -89,7 +108,7 @@ static void test_synthetic_zero(void **state)
     md_synthetic_zero(MD_DTYPE_FP32, 3, data);
     assert_int_equal(data[11], 0);
     assert_int_equal(data[12], 0x5a);
-    md_synthetic_random(MD_DTYPE_BYTES, 4, 0, SEED, data); /* empty strings */
+    md_synthetic_random(MD_DTYPE_BYTES, 4, 0, MD_SYNTHETIC_FLAGS, SEED, data); /* empty strings */
     assert_int_equal(data[15], 0);
     assert_int_equal(data[16], 0x5a);
     assert_true(md_synthetic_bytes(MD_DTYPE_BYTES, 4, &bytes));
@@ -102,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_synthetic_random_is_what_models_take),
         cmocka_unit_test(test_synthetic_rows_differ_and_come_again),
+        cmocka_unit_test(test_synthetic_bytes_fit_their_type),
         cmocka_unit_test(test_synthetic_zero),
     };
 
