@@ -406,8 +406,11 @@ bool md_mapping_publish_config(struct md_mapping_build *b)
 
     md_message_print_json(b->config, &json);
     md_message_print_protobuf(b->config, &protobuf);
-    b->version->config_json = keep(b, &json);
-    b->version->config_protobuf = keep(b, &protobuf);
-    return (b->version->config_json.ptr && b->version->config_protobuf.ptr) ||
-           md_error_no_memory(b->err, "a model's configuration");
+    const struct md_str texts[] = {keep(b, &json), keep(b, &protobuf)};
+    if (!texts[0].ptr || !texts[1].ptr) {
+        return md_error_no_memory(b->err, "a model's configuration");
+    }
+    b->version->config_json = texts[0];
+    b->version->config_protobuf = texts[1];
+    return true;
 }

@@ -76,9 +76,12 @@ static bool is_float(enum md_dtype dtype)
            dtype == MD_DTYPE_FP64;
 }
 
-static char flag(size_t elements, size_t row, size_t i, uint64_t random)
+static bool flag(size_t elements, size_t row, size_t i, uint64_t random)
 {
-    return (char)(elements == 1 || i == 1 ? row & 1 : i == 0 || random >> 63);
+    if (elements == 1 || i == 1) {
+        return row & 1;
+    }
+    return i == 0 || random >> 63;
 }
 
 void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row,
@@ -86,6 +89,7 @@ void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row,
 {
     const size_t size = md_dtype_size(dtype);
     const bool is_flag = integers == MD_SYNTHETIC_FLAGS || dtype == MD_DTYPE_BOOL;
+    const unsigned shift = dtype == MD_DTYPE_INT8 ? 57 : 56;
     uint64_t state = seed + row * 0x632be59bd9b4e019u;
 
     md_synthetic_zero(dtype, elements, out);
@@ -94,8 +98,11 @@ void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row,
         if (is_float(dtype)) {
             store_float(dtype, random, out + i * size);
         } else { /* little-endian: the first byte is the number */
-            out[i * size] = is_flag ? flag(elements, row, i, random)
-                                    : (char)(random >> (dtype == MD_DTYPE_INT8 ? 57 : 56));
+            uint8_t number = (uint8_t)(random >> shift);
+            if (is_flag) {
+                number = flag(elements, row, i, random);
+            }
+            memcpy(out + i * size, &number, 1);
         }
     }
 }
