@@ -58,8 +58,8 @@ static struct {
     fake_model run;
     struct trial trials[TRIALS_MAX];
     size_t trial_count;
-    uint64_t trial_ns; /* what each takes, of a clock that stands still otherwise */
-    uint64_t now_ns;
+    uint64_t trial_ns;       /* what each takes, of a clock that stands still otherwise */
+    _Atomic uint64_t now_ns; /* the device looks at it, too */
     bool stuck;
     struct md_bytes log; /* own: what was said */
 } world;
