@@ -1,6 +1,6 @@
 """Limits of a request's time over real sockets, with the field's clients and curl: who is late is told at once, also while the
 engine goes on with the request, and nothing is left behind."""
-import json, struct, subprocess, time
+import json, random, struct, subprocess, threading, time
 
 import grpc
 import numpy as np
@@ -34,6 +34,7 @@ FRESH = [f"deaf{i}" for i in range(24)]  # each for one request: then its time i
 MODELS = {
     "slow": identity_config(extra=parameter("execute_delay_ms", 300)),
     "fast": identity_config(),
+    "fast_x": 'backend: "faulty"',
     "deaf": deaf(),
     **{name: deaf(parameter("modeld_deadline_ms", 150)) for name in FRESH},
     "deaf_timeout": deaf(parameter("modeld_execution_timeout_ms", 150), count=1),
@@ -277,6 +278,83 @@ def test_nothing_is_left_of_those_who_were_late(tmp_path, start):
     settled(lambda: s.metrics()["modeld_inflight_bytes"] < 1 << 20, 30)
     settled(lambda: not any(value for name, value in s.metrics().items() if name.startswith("modeld_requests_in_flight")), 30)
     assert s.infer("deaf", inputs_of("deaf")).status == 200
+    assert s.stop() == 0, s.log()
+
+
+def test_clients_of_all_sorts_with_deadlines_of_all_sorts(tmp_path, start):
+    """At random: answers in time, late and refused, over all protocols, to clients that stay, read nothing or go."""
+    s = start(write_models(tmp_path), *FLAGS, "--inflight-bytes=64M")
+    end, wrong = time.monotonic() + 3, []
+
+    def http(dice, model, ms, timeout):
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [ms, 1]}]}).encode()
+        with s.connect() as k:
+            k.sendall(f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: x\r\n{HEADER}: {timeout}\r\n"
+                      f"Content-Length: {len(body)}\r\n\r\n".encode())
+            time.sleep(dice.choice([0, 0, 0.02]))
+            k.sendall(body)
+            if dice.randrange(3):
+                r = read_response(k.makefile("rb"))
+                if r.status not in (200, 503, 504) or r.status == 200 and r.json()["outputs"][0]["data"] != [ms, 1]:
+                    wrong.append(r)
+
+    def message(model, ms, id=""):
+        request = message_of(model, id)
+        request.raw_input_contents[0] = struct.pack("<2f", ms, 1)
+        return request
+
+    def unary(dice, stub, model, ms, timeout):
+        call = stub.ModelInfer.future(message(model, ms), metadata=[(HEADER, str(timeout))], timeout=dice.choice([None, 0.1]))
+        if dice.randrange(3):
+            code = call.code()
+            if code not in (Code.OK, Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE):
+                wrong.append(call)
+        else:
+            time.sleep(dice.random() * 0.1)
+            call.cancel()
+
+    def stream(dice, stub, model, ms, timeout):
+        ids = [str(i) for i in range(dice.randrange(1, 6))]
+        call = stub.ModelStreamInfer(iter([message(dice.choice(["fast_x", model]), ms, id) for id in ids]),
+                                     metadata=[(HEADER, str(timeout))] if dice.randrange(2) else None)
+        try:
+            if dice.randrange(3):
+                seen = [a.infer_response.id for a in call]
+                if seen != ids:
+                    wrong.append((seen, ids))
+            else:
+                time.sleep(dice.random() * 0.1)
+                call.cancel()
+        except grpc.RpcError as e:
+            if e.code() not in (Code.DEADLINE_EXCEEDED, Code.CANCELLED):
+                wrong.append(e)
+
+    def client(seed):
+        dice = random.Random(seed)
+        with grpc.insecure_channel(f"127.0.0.1:{s.grpc_port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            while time.monotonic() < end:
+                model, ms = dice.choice(["deaf", FRESH[0], "deaf_timeout"]), float(dice.choice([10, 10, 10, 200]))
+                timeout = dice.choice([0, 1, 12, 15, 50, 150, 300, 5000])
+                what = dice.randrange(3)
+                if what == 0:
+                    http(dice, model, ms, timeout)
+                elif what == 1:
+                    unary(dice, stub, model, ms, timeout)
+                else:
+                    stream(dice, stub, model, ms, timeout)
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:3]
+    is_idle = lambda: not any(value for name, value in s.metrics().items() if name.startswith("modeld_requests_in_flight"))
+    settled(lambda: is_idle() and s.metrics()["modeld_inflight_bytes"] < 1 << 20, 30)
+    for model in ("deaf", "deaf_timeout", "fast_x"):
+        r = s.infer(model, [{"name": "x", "datatype": "FP32", "shape": [1], "data": [10]}], headers={HEADER: "20000"})
+        assert r.status == 200, r
     assert s.stop() == 0, s.log()
 
 

@@ -199,3 +199,21 @@ def test_a_thousand_models_are_on_the_page(tmp_path, start):
     whole = [name for name in begun if not name.endswith(("_bucket", "_sum", "_count"))]
     assert len(whole) == len(set(whole))  # the samples of a family stand together
     assert names.count("modeld_request_duration_seconds_bucket") == 10 * 3 * 17
+
+
+def test_what_is_learned_while_warming_up_is_on_the_page(tmp_path, start):
+    """Of a model that only waits there is nothing of batches, device time and instances."""
+    warmup = ('model_warmup { name: "w" batch_size: 2 inputs { key: "INPUT0" value { data_type: TYPE_FP32 dims: [ 4 ] '
+              'zero_data: true } } }')
+    write_model(tmp_path, "warm", identity_config(batch=8, dims="4", extra=warmup))
+    write_model(tmp_path, "idle", identity_config(batch=8, dims="4"))
+    s = start(tmp_path)
+    families = ("modeld_execution_time_us", "modeld_device_time_us_total", "modeld_queue_bytes", "modeld_instances",
+                "modeld_batch_starts_total")
+    page = {name: value for name, value in s.metrics().items() if name.startswith(families)}
+    assert page['modeld_execution_time_us{model="warm",version="1",instance="0",batch_size="2",quantile="mean"}'] > 0
+    assert all(name.startswith('modeld_execution_time_us{model="warm"') for name in page)
+    assert s.infer("idle", [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]).status == 200
+    page = s.metrics()
+    assert page['modeld_device_time_us_total{model="idle",version="1"}'] >= 0
+    assert page['modeld_instances{model="idle",version="1",state="in_service"}'] >= 1
