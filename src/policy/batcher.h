@@ -36,6 +36,10 @@ enum {
     MD_BATCHER_PREFERRED_MAX = 32,
     MD_BATCHER_ALLOWED_MAX = 32,
     MD_BATCHER_LOOK_AHEAD = 256,
+    /* A deferred batch starts so long before the latest time that a deadline allows, and this part
+     * of the deadline: who wakes up for it comes a bit later, and the answer has a way to go. */
+    MD_BATCHER_MARGIN_NS = 2000000,
+    MD_BATCHER_MARGIN_PART = 16,
     MD_BATCHER_REFUSALS = 32,
 };
 

@@ -175,6 +175,9 @@ static uint64_t defer_until(const struct md_batcher_config *config,
         uint64_t own_ns = md_batcher_high(config, time, batch->rows);
         uint64_t longer_ns = md_batcher_high(config, time, batch->rows + 1);
         longer_ns = own_ns > longer_ns ? own_ns : longer_ns;
+        longer_ns += longer_ns ? MD_BATCHER_MARGIN_NS + (batch->deadline_ns - batch->oldest_ns) /
+                                                            MD_BATCHER_MARGIN_PART
+                               : 0;
         uint64_t latest_ns =
             longer_ns && longer_ns < batch->deadline_ns ? batch->deadline_ns - longer_ns : 0;
         if (latest_ns < until_ns) {

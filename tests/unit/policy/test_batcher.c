@@ -507,10 +507,10 @@ static void test_batcher_delay_ends_where_a_deadline_needs_it(void **state)
     learn(queue, 1, 10 * MS);
     learn(queue, 2, 12 * MS);
     learn(queue, 8, 24 * MS);
-    queue->waiters[0].deadline_ns = begin_ns + 50 * MS;
+    queue->waiters[0].deadline_ns = begin_ns + 64 * MS;
     submit_all(queue, 0, 0);
-    assert_deferred(queue, begin_ns + 38 * MS); /* with one more it takes 12 */
-    queue->now_ns = begin_ns + 38 * MS;
+    assert_deferred(queue, begin_ns + 46 * MS); /* with one more it takes 12; a margin of 2 + 4 */
+    queue->now_ns = begin_ns + 46 * MS;
     PICK(queue, DEADLINE, 0);
     queue->waiters[1].deadline_ns = queue->now_ns + 11 * MS; /* cannot grow at all */
     submit_all(queue, 1, 1);
