@@ -121,6 +121,8 @@ void md_device_unbind(struct md_device *device, struct md_instance *instance);
 /* Queues or runs it. Returns the first time at which md_device_expire is to be asked about it:
  * UINT64_MAX: never; 0: it is over, the request may be gone. */
 uint64_t md_device_submit(struct md_device *device, struct md_request *request);
+/* From now on no batch waits to grow, whatever delay was asked for: the server ends. Any thread. */
+void md_device_hurry(struct md_device *device);
 /* Takes it back; true: it was still waiting. */
 bool md_device_withdraw(struct md_device *device, struct md_request *request);
 /* A limit of a request's time may be over: gives up what waits too long of its target. Returns why

@@ -56,6 +56,7 @@ struct md_device {
     size_t blocked, resting; /* that do not come back; that wait for that */
     size_t lost;             /* that could not be started */
     size_t bound_count;      /* executors of one instance */
+    bool hurries;            /* no delays any more */
     bool stop;
     atomic_bool is_given_up; /* destroyed, but some did not come back */
 };

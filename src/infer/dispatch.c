@@ -91,6 +91,19 @@ static void undefer_due(struct md_device *device, uint64_t now_ns)
     }
 }
 
+void md_device_hurry(struct md_device *device)
+{
+    pthread_mutex_lock(&device->mutex);
+    device->hurries = true;
+    for (struct md_target *target = device->deferred; target; target = target->deferred_next) {
+        target->again_ns = 0;
+    }
+    note_again(device);
+    pthread_cond_broadcast(&device->work);
+    pthread_cond_broadcast(&device->bound_work);
+    pthread_mutex_unlock(&device->mutex);
+}
+
 /* --- idle and ready instances (mutex held) -------------------- */
 
 void md_dispatch_idle(struct md_instance *instance)
@@ -237,6 +250,9 @@ bool md_dispatch_take(struct md_device *device, struct md_instance *instance, ui
     struct md_scheduler *scheduler = &instance->target->scheduler;
     struct md_batch_choice choice;
 
+    if (device->hurries) {
+        scheduler->batcher.config.delay_ns = 0;
+    }
     append(given_up, scheduler->ops->expire(scheduler, &instance->time, now_ns));
     scheduler->ops->pick(scheduler, &instance->time, now_ns, &choice);
     if (choice.first) {

@@ -182,6 +182,7 @@ static int end_sessions(struct md_server *server)
             md_listener_stop(listeners[i]);
         }
     }
+    md_device_hurry(server->device);
     post_all(server, drain_sessions, false);
     for (size_t i = 0; i < server->loop_count; i++) {
         atomic_store(&server->parts[i].sessions, 1); /* unknown until the first probe */
