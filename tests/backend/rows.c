@@ -7,8 +7,9 @@
  * batch, and the rows of the batch with its padding.
  *
  * what: see enum what. Parameters of a model: `until`, a file: executions that hang end when it
- * appears; `mixes`: y is x + the rows of the batch, so that joint answers are wrong; `row_ms`: each
- * row takes that long, too.
+ * appears; `mixes`: y is x + the rows of the batch, so that joint answers are wrong; `same`: turn
+ * is zeros, so that nothing tells joint answers from others; `row_ms`: each row takes that long,
+ * too.
  *
  * Built twice: rows, and rows_retried, which says that a failed batch may run again.
  */
@@ -39,7 +40,7 @@ static const struct modeld_host_api *host;
 
 struct model {
     char until[512];
-    int mixes;
+    int mixes, same;
     long row_ms;
     atomic_int batches;
     struct modeld_tensor_spec input, outputs[2];
@@ -115,7 +116,9 @@ static void answer(const struct model *model, const struct modeld_batch *batch, 
         abort();
     }
     for (int64_t i = 0; i < part->rows; i++) {
-        memcpy(turns + 3 * i, turn, 3 * sizeof *turns);
+        for (int j = 0; j < 3; j++) {
+            turns[3 * i + j] = model->same ? 0 : turn[j];
+        }
     }
     for (size_t i = 0; i < values; i++) {
         mixed[i] = part->x[i] + (float)turn[2];
@@ -267,6 +270,8 @@ static int32_t model_create(void *backend, const struct modeld_model_args *args,
             snprintf(model->until, sizeof model->until, "%s", parameter->value);
         } else if (!strcmp(parameter->key, "mixes")) {
             model->mixes = 1;
+        } else if (!strcmp(parameter->key, "same")) {
+            model->same = 1;
         } else if (!strcmp(parameter->key, "row_ms")) {
             model->row_ms = strtol(parameter->value, NULL, 10);
         }
