@@ -70,7 +70,7 @@ static bool take_timeout(struct md_exchange *x, struct md_str text, struct md_er
     return true;
 }
 
-bool md_oip_read_deadline(struct md_exchange *x, struct md_error *err)
+bool md_oip_take_deadline(struct md_exchange *x, struct md_error *err)
 {
     static const struct md_str name = MD_STR(MD_OIP_TIMEOUT_HEADER);
 

@@ -56,9 +56,21 @@ void md_oip_inference_count_refusal(const struct md_oip_inference *inference,
 /* The header (or metadata) that says by when the client wants its answer, in milliseconds. */
 #define MD_OIP_TIMEOUT_HEADER "modeld-timeout-ms"
 
+/* For md_oip_read_deadline, where a header is as long as that one. */
+bool md_oip_take_deadline(struct md_exchange *x, struct md_error *err) MD_MUST_CHECK;
+
 /* For on_head: the exchange's deadline is what that header says, where that is sooner than what it
  * has. Errors: INVALID_ARGUMENT, or DEADLINE, since 0 is too late already. */
-bool md_oip_read_deadline(struct md_exchange *x, struct md_error *err) MD_MUST_CHECK;
+static inline bool md_oip_read_deadline(struct md_exchange *x, struct md_error *err)
+{
+    const struct md_http_header *header = x->head.headers;
+    const struct md_http_header *end = header + x->head.header_count;
+
+    while (header < end && header->name.len != sizeof MD_OIP_TIMEOUT_HEADER - 1) {
+        header++;
+    }
+    return MD_LIKELY(header == end) || md_oip_take_deadline(x, err);
+}
 
 /* Completes the request from outputs, parameters (priority, timeout) and the exchange's deadline
  * (its inputs are set) and compares it with the target. Then md_infer_submit is left to call. */
