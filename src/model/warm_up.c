@@ -429,8 +429,9 @@ static bool learn_all(struct md_mapping_build *b, struct md_arena *arena)
 bool md_warm_up_learn(struct md_mapping_build *b)
 {
     struct md_arena arena;
+    const struct md_target *target = &b->version->target;
 
-    if (!b->options->options->auto_batching || b->version->target.decoupled) {
+    if (!b->options->options->auto_batching || target->decoupled || target->inline_safe) {
         return true;
     }
     md_arena_init(&arena, 0);

@@ -306,7 +306,7 @@ static void test_warm_up_learns_only_what_it_can_make_up(void **state)
     static const struct {
         const char *config;
         const struct md_tensor_spec *inputs;
-        bool decoupled, no_option;
+        bool decoupled, no_option, inline_safe;
         size_t trials;
     } rows[] = {
         {"max_batch_size: 4", variable, .trials = 0},
@@ -315,12 +315,14 @@ static void test_warm_up_learns_only_what_it_can_make_up(void **state)
         {"max_batch_size: 1", batched, .trials = 3 * INSTANCES},
         {"max_batch_size: 1", batched, .decoupled = true, .trials = 0},
         {"max_batch_size: 1", batched, .no_option = true, .trials = 0},
+        {"max_batch_size: 1", batched, .inline_safe = true, .trials = 0},
     };
 
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
         begin(rows[i].config, rows[i].inputs, 1);
         world.version.target.decoupled = rows[i].decoupled;
+        world.version.target.inline_safe = rows[i].inline_safe;
         world.options.auto_batching = !rows[i].no_option;
         assert_true(md_warm_up_learn(&world.build));
         if (world.trial_count != rows[i].trials) {
