@@ -167,6 +167,8 @@ void md_request_init(struct md_request *request, struct md_target *target, struc
  * Sets rows. Errors are INVALID_ARGUMENT with the field's sentences. */
 bool md_request_check(struct md_request *request, struct md_error *err) MD_MUST_CHECK;
 bool md_request_check_outputs(const struct md_request *request, struct md_error *err) MD_MUST_CHECK;
+/* Puts the request's id before a sentence on it as a whole, as the field does. Returns false. */
+bool md_request_name(const struct md_request *request, struct md_error *err);
 
 /* Hands the request over. The responder's `end` is called exactly once, maybe before this returns.
  * Home loop. */

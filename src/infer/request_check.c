@@ -194,8 +194,7 @@ static bool check_input(struct md_request *request, size_t index, const struct m
     return check_bytes(target, input, err);
 }
 
-/* Sentences on a request as a whole name it, as the field's do. Returns false. */
-static bool name_request(const struct md_request *request, struct md_error *err)
+bool md_request_name(const struct md_request *request, struct md_error *err)
 {
     char text[MD_ERROR_TEXT_MAX];
 
@@ -214,7 +213,7 @@ bool md_request_check(struct md_request *request, struct md_error *err)
     if (!target->any_io && (request->input_count < target->required_input_count ||
                             request->input_count > target->input_count)) {
         (void)wrong_input_count(request, err);
-        return name_request(request, err);
+        return md_request_name(request, err);
     }
     for (size_t i = 0; i < request->input_count; i++) {
         const struct md_str name = request->inputs[i].name;
@@ -224,7 +223,7 @@ bool md_request_check(struct md_request *request, struct md_error *err)
             return unknown_tensor(err, target, "input", name);
         }
         if (!check_input(request, i, spec, err)) {
-            return name_request(request, err);
+            return md_request_name(request, err);
         }
         required += spec && !spec->optional;
     }
@@ -232,7 +231,7 @@ bool md_request_check(struct md_request *request, struct md_error *err)
         return true;
     }
     (void)wrong_input_count(request, err);
-    return name_request(request, err);
+    return md_request_name(request, err);
 }
 
 bool md_request_check_outputs(const struct md_request *request, struct md_error *err)

@@ -156,6 +156,9 @@ uint64_t md_device_submit(struct md_device *device, struct md_request *request)
     pthread_mutex_unlock(&device->mutex);
     md_dispatch_wake(device, wake);
     if (!ok) {
+        if (request->error.reason == MD_REASON_QUEUE_FULL) {
+            (void)md_request_name(request, &request->error);
+        }
         request->on_loop = true;
         md_request_reject(request);
         return 0;

@@ -11,7 +11,7 @@ from rows import (ANSWER_FAIL, BACKENDS, FAIL, FAIL_BATCH, FORGET, HANG, POISON,
 
 SLOWNESS = 4 if SANITIZED else 1
 BUSY = {"value": 99, "ms": 400 * SLOWNESS}  # what everything else waits for
-FULL = "Exceeds maximum queue size"
+FULL = "[request id: <id_unknown>] Exceeds maximum queue size"
 LEVELS = "priority_levels: 3 default_priority_level: 2"
 
 MODELS = {
@@ -224,7 +224,7 @@ def test_order_is_kept_when_some_fail_or_vanish(server):
 def test_a_full_queue_refuses(server, grpc):
     calls = behind(server, "full", {}, {}, {}, grpc=grpc)
     assert [call.error for call in calls[:3]] == [None] * 3
-    assert calls[3].status == ("UNAVAILABLE" if grpc else 503) and FULL in calls[3].error
+    assert calls[3].status == ("UNAVAILABLE" if grpc else 503) and calls[3].error == FULL
     assert calls[3].seconds < 0.2 * SLOWNESS
     if not grpc:
         assert int(calls[3].response.headers["retry-after"]) >= 1
