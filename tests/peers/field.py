@@ -82,8 +82,9 @@ def write_repository(root, backend):
 class Triton:
     """Starts at once, is ready after wait_ready."""
 
-    def __init__(self, folder):
-        write_repository(folder / "models", "python")
+    def __init__(self, folder, write=write_repository):
+        """write: (folder of the repository, backend)."""
+        write(folder / "models", "python")
         site = next((PEERS / "venv/lib").glob("python3*/site-packages"))
         env = {**os.environ, "PATH": f"{PEERS / 'venv/bin'}:{os.environ['PATH']}",
                "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{site / 'nvidia_pytriton.libs'}"}
