@@ -157,6 +157,18 @@ static bool take_preferred(struct md_mapping_build *b, struct md_batcher_config 
     return true;
 }
 
+/* As the field completes it, for programs that read /config: batches of that size are full anyway.
+ */
+static bool complete_preferred(struct md_mapping_build *b)
+{
+    struct md_message *dynamic = md_message_get(b->config, "dynamic_batching", 0).as.message;
+
+    return !dynamic || b->max_batch_size <= 0 || md_message_has(dynamic, "preferred_batch_size") ||
+           md_message_set(dynamic, "preferred_batch_size",
+                          (struct md_value){.as.integer = b->max_batch_size}, b->arena) ||
+           md_error_no_memory(b->err, "a model");
+}
+
 static bool take_allowed(struct md_mapping_build *b, struct md_batcher_config *out)
 {
     uint64_t sizes[MD_MODEL_PARAMETER_NUMBERS_MAX];
@@ -282,7 +294,7 @@ bool md_mapping_make_scheduling(struct md_mapping_build *b)
         return false;
     }
     *config = (struct md_batcher_config){.max_bytes = queue_bytes(b)};
-    if (!take_preferred(b, config) || !take_allowed(b, config)) {
+    if (!take_preferred(b, config) || !complete_preferred(b) || !take_allowed(b, config)) {
         return false;
     }
     md_mapping_set_batch_rows(b, b->batch_rows);

@@ -133,6 +133,31 @@ static void test_scheduling_batch_sizes(void **state)
     }
 }
 
+static void test_scheduling_completes_what_is_preferred(void **state)
+{
+    static const struct {
+        const char *config;
+        int64_t preferred; /* 0: none */
+        size_t taken;
+    } rows[] = {
+        {"max_batch_size: 8 dynamic_batching { }", 8, 0},
+        {"max_batch_size: 8 dynamic_batching { preferred_batch_size: 4 }", 4, 1},
+        {"dynamic_batching { }", 0, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        begin(rows[i].config);
+        assert_true(md_mapping_make_scheduling(&world.build));
+        const struct md_message *dynamic = md_message_child(world.build.config, "dynamic_batching");
+        assert_int_equal(md_message_count(dynamic, "preferred_batch_size"), rows[i].preferred > 0);
+        assert_int_equal(md_message_get(dynamic, "preferred_batch_size", 0).as.integer,
+                         rows[i].preferred);
+        assert_int_equal(batcher()->preferred_count, rows[i].taken);
+        build_end();
+    }
+}
+
 static void test_scheduling_refuses_what_the_model_cannot_do(void **state)
 {
     static const struct {
@@ -175,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_scheduling_takes_what_is_configured),
         cmocka_unit_test(test_scheduling_of_priorities_and_order),
         cmocka_unit_test(test_scheduling_batch_sizes),
+        cmocka_unit_test(test_scheduling_completes_what_is_preferred),
         cmocka_unit_test(test_scheduling_refuses_what_the_model_cannot_do),
         cmocka_unit_test(test_scheduling_survives_large_numbers),
     };
