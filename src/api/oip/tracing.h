@@ -11,7 +11,8 @@
  *        queue             in the queue               picked by an executor
  *        compute           picked                     the backend is done
  *        encode            the backend is done        the end of InferRequest
- * A span is there if its begin was reached; the last one of a failed request ends with it.
+ * A span is there if its begin was reached; the last one of a failed request ends with it. Of a
+ * request that is answered late all ends with its execution, which writes these times.
  */
 #ifndef MD_API_OIP_TRACING_H
 #define MD_API_OIP_TRACING_H
