@@ -276,9 +276,10 @@ static bool run_sample(struct md_mapping_build *b, const struct sample *sample, 
     for (uint64_t i = 0; sample->rows && i < sample->times; i++) {
         struct md_trial_result result;
         struct md_error err;
-        /* An engine prepares itself in the first: that is no time to go by. */
+        /* An engine prepares itself in the first: that is no time to go by, if there are others. */
         bool ok = md_trial_run(b->options->device, &b->version->target, instance, sample->inputs,
-                               sample->input_count, i ? sample->rows : 0, 0, &result, &err);
+                               sample->input_count, i || sample->times == 1 ? sample->rows : 0, 0,
+                               &result, &err);
         md_trial_result_deinit(&result);
         if (!ok) {
             return md_error_set(b->err, err.reason,
