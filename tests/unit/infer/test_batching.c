@@ -542,7 +542,7 @@ static void test_batch_short_of_memory(void **state)
 
 static void test_batch_waits_for_the_explicit_delay(void **state)
 {
-    enum { DELAY_MS = 60 };
+    enum { DELAY_MS = 300 };
 
     (void)state;
     open_world((struct rows_mode){.blocks = false}, 1, 4);
@@ -581,7 +581,7 @@ static void test_batch_that_grows_holds_nobody_up(void **state)
     world_open(1, 0);
     rows_reset((struct rows_mode){.blocks = false});
     rows_init(&one, 1, 4);
-    one.target.scheduler.batcher.config.delay_ns = 300 * (uint64_t)MD_NS_PER_MS;
+    one.target.scheduler.batcher.config.delay_ns = 1000 * (uint64_t)MD_NS_PER_MS;
     target_init(&other, 1, FAKE_ANSWERS);
     target_attach(&one);
     target_attach(&other);
