@@ -140,6 +140,46 @@ static void test_batch_agreement_is_compared(void **state)
     }
 }
 
+static bool submit_as_alike(struct md_scheduler *scheduler, struct md_waiter *waiter,
+                            const struct md_learned_time *time, const struct md_forecast *forecast,
+                            uint64_t now_ns, struct md_error *err)
+{
+    waiter->shape = 1;
+    return md_scheduler_default.submit(scheduler, waiter, time, forecast, now_ns, err);
+}
+
+/* Those whose shape only seems to be the same run alone, behind the others of their batch. */
+static void test_batch_of_unlike_requests_is_taken_apart(void **state)
+{
+    struct md_scheduler_ops ops = md_scheduler_default;
+
+    (void)state;
+    ops.submit = submit_as_alike;
+    open_world((struct rows_mode){.blocks = true, .memory = MODELD_OUTPUT_INPUT}, 1, 8);
+    one.target.scheduler.ops = &ops;
+    target_attach(&one);
+    occupy(&calls[0]);
+    for (size_t i = 1; i <= 4; i++) {
+        row_make(&calls[i], &one, 1, (float)(10 * i));
+        calls[i].shape[1] = i == 2 ? 1 : WIDTH;
+        calls[i].input.bytes = (size_t)calls[i].shape[1] * sizeof(float);
+        md_infer_submit(&calls[i].request);
+    }
+    gate_set(true);
+    for (size_t i = 0; i <= 4; i++) {
+        row_expect(&calls[i], MD_REASON_NONE);
+    }
+    assert_int_equal(rows.count, 3);
+    assert_int_equal(rows.runs[1].requests, 3);
+    assert_int_equal(rows.runs[2].requests, 1);
+    assert_true(rows.runs[2].first == 20);
+    struct md_batch_record record;
+    wait_until(md_target_recent_batches(&one.target, &record, 1) && record.requests == 4);
+    assert_int_equal(record.failed + record.retried, 0);
+    assert_int_equal(totals_of(&one).execution_count, 3);
+    close_world();
+}
+
 /* --- padding -------------------- */
 
 static void allow(uint32_t a, uint32_t b)
@@ -769,6 +809,7 @@ int main(void)
         cmocka_unit_test(test_batch_gives_each_its_own_rows),
         cmocka_unit_test(test_batch_needs_the_same_shape),
         cmocka_unit_test(test_batch_agreement_is_compared),
+        cmocka_unit_test(test_batch_of_unlike_requests_is_taken_apart),
         cmocka_unit_test(test_batch_is_padded_to_an_allowed_size),
         cmocka_unit_test(test_batch_padding_repeats_the_last_row),
         cmocka_unit_test(test_batch_failed_request_leaves_its_neighbours_alone),
