@@ -8,7 +8,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
-from conftest import SANITIZED, identity_config, write_model
+from conftest import BUILD, SANITIZED, identity_config, write_model
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PHASES = ["decode", "queue", "compute", "encode"]
@@ -384,6 +384,19 @@ def test_trace_of_cancelled_calls(start, tmp_path, receiver):
             for s in roots}
     cancelled, late = (1, "cancelled"), (4, "deadline")
     assert ends["stream"] == cancelled and ends["call"] in (cancelled, late)  # whose clock is first, the client's or ours
+
+
+def test_trace_of_who_was_answered_before_the_end(start, tmp_path, receiver):
+    """At the deadline, while the engine went on: the spans say how it went on."""
+    write_model(tmp_path, "deaf", 'backend: "faulty" parameters { key: "fault" value { string_value: "deaf" } }')
+    server = start(tmp_path, *tracing(receiver.url), f"--backend-directory={BUILD}/tests/backends", "--executor-threads=2")
+    x = [{"name": "x", "datatype": "FP32", "shape": [1], "data": [400]}]  # milliseconds
+    assert server.infer("deaf", x, headers={"modeld-timeout-ms": "100"}).status == 504
+    receiver.wait(spans=5)
+    (root,) = [s for s in receiver.spans if s.name == "InferRequest"]
+    (compute,) = [s for s in receiver.spans if s.name == "compute"]
+    assert attributes(root)["http.response.status_code"] == 504 and attributes(root)["error.type"] == "deadline"
+    assert compute.end_time_unix_nano - compute.start_time_unix_nano >= 390e6
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
