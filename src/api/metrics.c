@@ -109,10 +109,10 @@ static double queue_bytes(const struct md_version *v, const struct md_target_tot
     return (double)t->queue_bytes;
 }
 
-static double device_us(const struct md_version *v, const struct md_target_totals *t)
+static double device_seconds(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)v;
-    return us(t->device_ns);
+    return (double)t->device_ns / MD_NS_PER_S;
 }
 
 static uint64_t peek(const _Atomic uint64_t *value)
@@ -177,10 +177,10 @@ static const struct family families[] = {
     {"modeld_batch_starts_total", "counter", "Batches by why they were started when they were",
      SHAPE_STARTS, NULL},
     {"modeld_queue_bytes", "gauge", "Bytes of inputs that wait", SHAPE_USED, queue_bytes},
-    {"modeld_device_time_us_total", "counter", "Microseconds that executions have taken",
-     SHAPE_USED, device_us},
+    {"modeld_device_seconds_total", "counter", "Time that executions have taken", SHAPE_USED,
+     device_seconds},
     {"modeld_instances", "gauge", "Instances by whether they take requests", SHAPE_INSTANCES, NULL},
-    {"modeld_execution_time_us", "gauge", "Learned microseconds of an execution, by batch size",
+    {"modeld_execution_seconds", "gauge", "Learned time of an execution, by batch size",
      SHAPE_LEARNED, NULL},
     {"modeld_request_duration_seconds", "histogram", "Duration of requests by phase",
      SHAPE_HISTOGRAMS, NULL},
@@ -392,7 +392,7 @@ static void append_learned_one(struct md_bytes *text, const struct family *famil
 {
     struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
     struct {
-        const char *quantile;
+        const char *estimate;
         uint64_t ns;
     } values[] = {{"mean", 0}, {"high", 0}};
     uint32_t count;
@@ -403,9 +403,9 @@ static void append_learned_one(struct md_bytes *text, const struct family *famil
     for (size_t i = 0; i < MD_COUNT_OF(values); i++) {
         md_bytes_append_c(text, family->name);
         append_labels(text, version);
-        md_bytes_printf(text, ",instance=\"%zu\",batch_size=\"%u\",quantile=\"%s\"} ", instance,
-                        rows, values[i].quantile);
-        append_number(text, (double)values[i].ns / MD_NS_PER_US);
+        md_bytes_printf(text, ",instance=\"%zu\",batch_size=\"%u\",estimate=\"%s\"} ", instance,
+                        rows, values[i].estimate);
+        append_number(text, (double)values[i].ns / MD_NS_PER_S);
     }
 }
 

@@ -138,13 +138,13 @@ def test_switched_off(start, tmp_path, flag):
     rng = np.random.default_rng(2)
     at_once(s, "heavy", [rng.random((1, 2048), np.float32) for _ in range(12)])
     assert all(b["requests"] == 1 for b in batches(s, "heavy"))
-    assert not [name for name in s.metrics() if name.startswith("modeld_execution_time_us") and "rows_scaled" in name]
+    assert not [name for name in s.metrics() if name.startswith("modeld_execution_seconds") and "rows_scaled" in name]
 
 
 def test_times_are_learned_before_the_first_request(tried):
     stats = tried.get("/v2/models/linear/stats").json()["model_stats"][0]
     assert stats["inference_count"] == stats["execution_count"] == 0  # a try is no request
     at_once(tried, "linear", [np.ones((3, 4), np.float32)])
-    learned = [name for name in tried.metrics() if name.startswith("modeld_execution_time_us") and '"linear"' in name]
+    learned = [name for name in tried.metrics() if name.startswith("modeld_execution_seconds") and '"linear"' in name]
     sizes = [size for size in (1, 2, 4, 8, 16, 32) if any(f'batch_size="{size}"' in name for name in learned)]
     assert sizes and sizes == [1, 2, 4, 8, 16, 32][:len(sizes)]  # as far as there was time

@@ -450,8 +450,8 @@ def test_what_cannot_be_in_time_is_refused_at_once(learned, grpc):
 def test_learned_times_are_published(learned):
     for _ in range(3):
         gather([Call(learned, "steady")])
-    mean = metric(learned, "modeld_execution_time_us", "steady", batch_size=1, quantile="mean")
-    assert 100000 <= mean < 160000 * SLOWNESS
+    mean = metric(learned, "modeld_execution_seconds", "steady", batch_size=1, estimate="mean")
+    assert 0.1 <= mean < 0.16 * SLOWNESS
 
 
 def offer(server, model, rate, seconds, deadline):
@@ -497,9 +497,9 @@ def saturate(server, names, seconds, clients=4):
     for thread in threads:
         thread.start()
     time.sleep(0.3)
-    before = {name: metric(server, "modeld_device_time_us_total", name) for name in names}
+    before = {name: metric(server, "modeld_device_seconds_total", name) for name in names}
     time.sleep(seconds - 0.5)
-    after = {name: metric(server, "modeld_device_time_us_total", name) for name in names}
+    after = {name: metric(server, "modeld_device_seconds_total", name) for name in names}
     for thread in threads:
         thread.join()
     return {name: after[name] - before[name] for name in names}
@@ -659,6 +659,6 @@ def test_a_warm_up_comes_before_the_model_is_ready(tmp_path, start):
     states = {name: s.index()[(name, "1")] for name in models}
     assert [states[name][0] for name in models] == ["READY"] * 3 + ["UNAVAILABLE"] * 3
     assert "the row failed" in states["fails"][1] and "none" in states["none"][1] and "12" in states["short"][1]
-    assert metric(s, "modeld_execution_time_us", "file", batch_size=1, quantile="mean") >= 150000
-    assert metric(s, "modeld_execution_time_us", "random", batch_size=2, quantile="mean") > 0
+    assert metric(s, "modeld_execution_seconds", "file", batch_size=1, estimate="mean") >= 0.15
+    assert metric(s, "modeld_execution_seconds", "random", batch_size=2, estimate="mean") > 0
     assert gather([Call(s, "random", value=2)])[0].values == [2.0]

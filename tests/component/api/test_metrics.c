@@ -88,13 +88,13 @@ static void test_metrics_page_says_of_batches_what_there_is(void **state)
         "modeld_batch_starts_total{model=\"m007\",version=\"1\",reason=\"full\"} 3\n",
         "modeld_batch_starts_total{model=\"m007\",version=\"1\",reason=\"deadline\"} 1\n",
         "modeld_queue_bytes{model=\"m007\",version=\"1\"} 4096\n",
-        "modeld_device_time_us_total{model=\"m007\",version=\"1\"} 1500\n",
+        "modeld_device_seconds_total{model=\"m007\",version=\"1\"} 0.0015\n",
         "modeld_instances{model=\"m007\",version=\"1\",state=\"in_service\"} 2\n",
         "modeld_instances{model=\"m007\",version=\"1\",state=\"out_of_service\"} 1\n",
     };
     static const char *const families[] = {"modeld_batch_starts_total{", "modeld_queue_bytes{",
-                                           "modeld_device_time_us_total{", "modeld_instances{",
-                                           "modeld_execution_time_us{"};
+                                           "modeld_device_seconds_total{", "modeld_instances{",
+                                           "modeld_execution_seconds{"};
     struct md_target *target = &md_models_find(server.models, MD_STR("m007"))->versions[0].target;
     struct fake_exchange fake;
 
