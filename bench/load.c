@@ -7,9 +7,14 @@
  * was free, so that a stalled server cannot hide its queue. What this program itself is late with,
  * where one was free, is not the server's: it is told apart as "late".
  *
- * usage: load [--connections N] [--seconds S] [--rate R] [--path P] [--body FILE] [--header "K:
- * V"]... HOST:PORT Prints one JSON object: requests, errors (answers that are not 200, closed
- * connections), seconds, requests_per_s, p50_us, p90_us, p99_us, max_us, late_p99_us, bytes.
+ * Deadlines (--deadline-ms D): the server is told of them (header modeld-timeout-ms). An answer is
+ * good when it is 200 and in time; 503 and 504 are refusals, no errors. Requests and latencies are
+ * those of the answers that are 200.
+ *
+ * usage: load [--connections N] [--seconds S] [--rate R] [--deadline-ms D] [--path P] [--body FILE]
+ * [--header "K: V"]... HOST:PORT Prints one JSON object: requests, errors (answers that are not
+ * 200, closed connections), refused, good, seconds, requests_per_s, good_per_s, p50_us, p90_us,
+ * p99_us, max_us, late_p99_us, bytes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,7 +37,8 @@ enum { SLEEP_MIN_NS = 100000, SLEEP_MAX_NS = 100000000 };
 struct connection {
     int fd;
     bool busy;
-    uint64_t due_ns; /* when the request was sent, or should have been */
+    bool refused, closes; /* what the head of the answer says */
+    uint64_t due_ns;      /* when the request was sent, or should have been */
     size_t sent;
     size_t received;
     size_t expected; /* whole response; 0 = head not complete */
@@ -42,7 +48,7 @@ struct connection {
 static struct {
     struct sockaddr_in address;
     int connections;
-    double seconds, rate;
+    double seconds, rate, deadline_ms;
     const char *path;
     char *request;
     size_t request_bytes;
@@ -55,7 +61,7 @@ struct samples {
 };
 
 static struct samples latency, lateness;
-static uint64_t error_count, byte_count;
+static uint64_t error_count, byte_count, refused_count, good_count;
 static int poller;
 
 static uint64_t now_ns(void)
@@ -88,6 +94,13 @@ static void open_connection(struct connection *c)
     }
 }
 
+static void reopen(struct connection *c)
+{
+    close(c->fd);
+    c->closes = false;
+    open_connection(c);
+}
+
 static void want(struct connection *c, bool write)
 {
     struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0u), .data.ptr = c};
@@ -117,6 +130,7 @@ static void send_more(struct connection *c)
 static void begin(struct connection *c, uint64_t due_ns)
 {
     c->busy = true;
+    c->refused = c->closes = false;
     c->due_ns = due_ns;
     c->sent = c->received = c->expected = 0;
     send_more(c);
@@ -132,9 +146,19 @@ static void add_sample(struct samples *samples, uint64_t ns)
 
 static void finish(struct connection *c)
 {
-    add_sample(&latency, now_ns() - c->due_ns);
+    const uint64_t spent_ns = now_ns() - c->due_ns;
+
+    if (c->refused) {
+        refused_count++;
+    } else {
+        add_sample(&latency, spent_ns);
+        good_count += (double)spent_ns <= options.deadline_ms * 1e6;
+    }
     byte_count += c->expected;
     c->busy = false;
+    if (c->closes) {
+        reopen(c);
+    }
 }
 
 /* Head complete: how long the whole response is. */
@@ -145,9 +169,13 @@ static void read_head(struct connection *c)
     if (!end) {
         return;
     }
-    if (strncmp(c->head, "HTTP/1.1 200", 12) != 0) {
+    c->refused = options.deadline_ms > 0 && (strncmp(c->head, "HTTP/1.1 503", 12) == 0 ||
+                                             strncmp(c->head, "HTTP/1.1 504", 12) == 0);
+    if (strncmp(c->head, "HTTP/1.1 200", 12) != 0 && !c->refused) {
         error_count++;
     }
+    char *close = strcasestr(c->head, "\r\nconnection: close");
+    c->closes = close && close < end;
     char *length = strcasestr(c->head, "\r\ncontent-length:");
     c->expected = (size_t)(end + 4 - c->head) + (length ? strtoul(length + 17, NULL, 10) : 0);
 }
@@ -166,9 +194,8 @@ static void receive(struct connection *c)
         }
         if (n <= 0) {
             error_count++;
-            close(c->fd);
             c->busy = false;
-            open_connection(c);
+            reopen(c);
             return;
         }
         c->received += (size_t)n;
@@ -324,6 +351,10 @@ int main(int argc, char **argv)
             options.seconds = atof(value), i++;
         } else if (strcmp(argv[i], "--rate") == 0) {
             options.rate = atof(value), i++;
+        } else if (strcmp(argv[i], "--deadline-ms") == 0) {
+            size_t used = strlen(headers);
+            options.deadline_ms = atof(value), i++;
+            snprintf(headers + used, sizeof headers - used, "modeld-timeout-ms: %s\r\n", value);
         } else if (strcmp(argv[i], "--path") == 0) {
             options.path = value, i++;
         } else if (strcmp(argv[i], "--body") == 0) {
@@ -362,11 +393,14 @@ int main(int argc, char **argv)
     double seconds = (double)(now_ns() - start) / 1e9;
     sort(&latency);
     sort(&lateness);
-    printf("{\"requests\":%zu,\"errors\":%llu,\"seconds\":%.3f,\"requests_per_s\":%.0f,"
+    printf("{\"requests\":%zu,\"errors\":%llu,\"refused\":%llu,\"good\":%llu,\"seconds\":%.3f,"
+           "\"requests_per_s\":%.2f,\"good_per_s\":%.2f,"
            "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
            "\"late_p99_us\":%.1f,\"bytes\":%llu}\n",
-           latency.count, (unsigned long long)error_count, seconds, (double)latency.count / seconds,
-           quantile_us(&latency, .5), quantile_us(&latency, .9), quantile_us(&latency, .99),
-           quantile_us(&latency, 1), quantile_us(&lateness, .99), (unsigned long long)byte_count);
+           latency.count, (unsigned long long)error_count, (unsigned long long)refused_count,
+           (unsigned long long)good_count, seconds, (double)latency.count / seconds,
+           (double)good_count / seconds, quantile_us(&latency, .5), quantile_us(&latency, .9),
+           quantile_us(&latency, .99), quantile_us(&latency, 1), quantile_us(&lateness, .99),
+           (unsigned long long)byte_count);
     return error_count ? 1 : 0;
 }

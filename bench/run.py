@@ -24,6 +24,7 @@ import tempfile
 
 from cases import CASES, ROOT, Bench
 from grpc_cases import GRPC_CASES
+from scheduling_cases import SCHEDULING_CASES
 
 RESULTS = "## Results\n\n"
 
@@ -77,7 +78,7 @@ def main():
     parser.add_argument("--markdown")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    cases = [case for case in (*CASES, *GRPC_CASES)
+    cases = [case for case in (*CASES, *GRPC_CASES, *SCHEDULING_CASES)
              if not options.case or any(word in case.__name__ for word in options.case)]
     if options.list:
         return print("\n".join(case.__name__ for case in cases))
