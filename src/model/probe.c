@@ -280,7 +280,7 @@ static bool run_together(struct probe *p, const size_t *numbers, size_t count, c
 static bool run_rows(struct probe *p, size_t most)
 {
     static const size_t in_order[ROWS] = {0, 1, 2};
-    size_t backwards[ROWS], count = 0;
+    size_t backwards[ROWS] = {0}, count = 0;
 
     if (!run_alone(p, most)) {
         return false;

@@ -185,7 +185,7 @@ static bool make_input(struct md_mapping_build *b, struct sample *sample,
     struct md_tensor *tensor = &sample->inputs[sample->input_count];
     int64_t *shape = md_arena_calloc(arena, dims + lead, sizeof *shape);
     size_t elements;
-    struct md_str row;
+    struct md_str row = MD_STR("");
 
     if (!shape) {
         return md_error_no_memory(b->err, "a warm-up sample");
