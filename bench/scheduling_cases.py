@@ -166,7 +166,7 @@ def loud_and_quiet(bench, how, batch, quiet_goal, loud_goal):
 def device_time(server, name):
     page = urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics").read().decode()
     return sum(float(line.split()[-1]) for line in page.splitlines()
-               if line.startswith("modeld_device_time_us_total{") and f'model="{name}"' in line)
+               if line.startswith("modeld_device_seconds_total{") and f'model="{name}"' in line)
 
 
 def weights(bench):
