@@ -137,6 +137,8 @@ void md_device_suspend(struct md_instance *instance);
 void md_device_request_done(struct md_instance *instance);
 /* It leaves when those before it have left; on the thread that completes it. */
 void md_order_leave(struct md_request *request);
+/* Nobody waits for its answer any more: others do not wait for it. Home loop, while it runs. */
+void md_order_skip(struct md_request *request);
 
 /* It was destroyed before all executors came back: loops may be gone, nothing can be delivered. */
 bool md_device_is_given_up(const struct md_device *device);

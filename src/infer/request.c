@@ -234,6 +234,13 @@ void md_request_stop(struct md_request *request)
     }
 }
 
+static void skip_order(struct md_request *request)
+{
+    if (request->target->scheduler.keeps_order) {
+        md_order_skip(request);
+    }
+}
+
 void md_infer_cancel(struct md_request *request)
 {
     MD_ON_LOOP(request->loop);
@@ -243,6 +250,7 @@ void md_infer_cancel(struct md_request *request)
         return;
     }
     md_request_stop(request);
+    skip_order(request);
 }
 
 bool md_request_begin_again(struct md_request *request, struct md_slot *slot)
@@ -311,6 +319,7 @@ static void look_at_time(struct md_loop_timer *timer)
     /* The end comes through the mailbox, so the request is still there. */
     if (held && !(before & MD_REQUEST_CANCELLED)) {
         answer_late(request, late);
+        skip_order(request);
     }
     if (held && late == MD_LATE_DEADLINE) { /* its instance may have to go out of service */
         bool is_over = md_device_expire(request->target->device, request, &again_ns);

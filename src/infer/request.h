@@ -135,6 +135,7 @@ struct md_request {
     atomic_uint state;
     struct md_request *order_next; /* under it, too: behind this one in the order of answers */
     bool order_ended;              /* under it, too: ready to leave */
+    bool order_skipped;            /* under it, too: it leaves when it has ended */
     bool has_timer;                /* home loop */
     enum md_late late;             /* home loop */
     struct md_tensor *gathered;    /* while it runs in a gathered batch: its part of each input */

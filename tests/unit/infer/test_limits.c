@@ -201,6 +201,52 @@ static void test_limit_deadline_while_it_runs(void **state)
     }
 }
 
+/* Others do not wait for the answer of one that has it, or that nobody waits for, where answers
+ * keep their order; those before it do count. */
+static void test_limit_late_answer_does_not_hold_up_the_order(void **state)
+{
+    (void)state;
+    for (int leaves = 0; leaves < 2; leaves++) {
+        struct call first, second, third;
+        struct call *all[] = {&first, &second, &third};
+        modeld_request ids[3];
+
+        world_open(1, 0);
+        target_init(&one, 3, FAKE_KEEPS);
+        one.target.scheduler.keeps_order = true;
+        target_attach(&one);
+        for (size_t i = 0; i < 3; i++) {
+            memset(all[i], 0, sizeof *all[i]);
+            md_request_init(&all[i]->request, &one.target, world.loop, &all[i]->arena, &responder,
+                            all[i]);
+            all[i]->request.deadline_ns = i == 1 && !leaves ? in_ms(LONG_MS) : 0;
+            md_infer_submit(&all[i]->request);
+            ids[i] = 0;
+            for (size_t k = 0; !ids[i]; k = (k + 1) % 3) {
+                ids[i] = atomic_exchange(&one.fakes[k].kept, 0);
+                turn(1);
+            }
+        }
+        if (leaves) {
+            md_infer_cancel(&second.request);
+        }
+        fake_answer(ids[2], MODELD_OK);
+        wait_until(one.fakes[0].cancelled + one.fakes[1].cancelled + one.fakes[2].cancelled == 1);
+        turn(10);
+        assert_int_equal(third.ends, 0); /* behind the first */
+        fake_answer(ids[0], MODELD_OK);
+        call_expect(&first, MD_REASON_NONE);
+        call_expect(&third, MD_REASON_NONE);
+        assert_int_equal(second.ends, 0);
+        fake_answer(ids[1], MODELD_OK);
+        wait_until(second.ends);
+        assert_int_equal(second.reason, leaves ? MD_REASON_NONE : MD_REASON_DEADLINE);
+        md_arena_deinit(&second.arena);
+        target_remove(&one);
+        world_close();
+    }
+}
+
 /* In time for one member of a batch, too late for another. */
 static void test_limit_deadline_of_one_member(void **state)
 {
@@ -603,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_limit_deadline_that_cannot_be_met),
         cmocka_unit_test(test_limit_forecast_counts_who_is_ahead),
         cmocka_unit_test(test_limit_deadline_while_it_runs),
+        cmocka_unit_test(test_limit_late_answer_does_not_hold_up_the_order),
         cmocka_unit_test(test_limit_deadline_of_one_member),
         cmocka_unit_test(test_limit_late_member_does_not_count_the_run),
         cmocka_unit_test(test_limit_execution_takes_too_long),
