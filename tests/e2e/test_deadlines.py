@@ -210,7 +210,8 @@ def test_a_models_own_deadline(server, stub, fresh):
 
 def test_what_cannot_be_in_time_is_refused_at_once(server, stub, fresh):
     model = fresh()
-    assert server.infer(model, inputs_of(model), headers={HEADER: "20000"}).status == 200
+    for _ in range(2):  # what the first took is known at the latest when the second was taken
+        assert server.infer(model, inputs_of(model), headers={HEADER: "20000"}).status == 200
     begin = time.monotonic()
     for headers in ({}, {HEADER: "300"}):
         r = server.infer(model, inputs_of(model), headers=headers)
