@@ -81,7 +81,7 @@ static const char **make_output_names(struct md_request *request)
     return names;
 }
 
-/* The batch of one request, whose handle and rows are the first of the instance's. */
+/* The batch of one request, whose memory it is. */
 static bool bind_one(struct md_instance *instance, struct md_request *request)
 {
     const struct modeld_tensor *inputs = make_inputs(request);
@@ -90,8 +90,8 @@ static bool bind_one(struct md_instance *instance, struct md_request *request)
     instance->batch = (struct modeld_batch){
         .struct_size = sizeof instance->batch,
         .request_count = 1,
-        .requests = instance->handles,
-        .rows = instance->rows,
+        .requests = &request->handle,
+        .rows = &request->rows,
         .input_count = (uint32_t)request->input_count,
         .input_stride = sizeof *inputs,
         .inputs = inputs,
@@ -142,8 +142,6 @@ void md_batch_run_inline(struct md_instance *instance, struct md_request *reques
     request->on_loop = true;
     request->leads_batch = true;
     request->batch_rows = request->rows;
-    instance->handles[0] = request->handle;
-    instance->rows[0] = request->rows;
     request->infer_ns = md_clock_monotonic_ns();
     if (!bind_one(instance, request)) {
         md_request_finish(request->handle, MODELD_RESOURCE_EXHAUSTED, "out of memory",

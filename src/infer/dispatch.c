@@ -375,6 +375,8 @@ void md_dispatch_end_inline(struct md_instance *instance, const struct md_reques
     struct md_target *target = request->target;
     struct md_device *device = target->device;
     const uint64_t spent_ns = request->finished_ns - request->infer_ns;
+    enum md_wake wake = MD_WAKE_NOBODY;
+
     pthread_mutex_lock(&device->mutex);
     learn_inline(device, target, spent_ns);
     if (instance->learned_runs++ % INLINE_LEARNS_FROM == 0 && !request->failed) {
@@ -390,14 +392,18 @@ void md_dispatch_end_inline(struct md_instance *instance, const struct md_reques
                             .begun_ns = request->queued_ns,
                             .executed_ns = spent_ns,
                         });
-    md_dispatch_idle(instance);
+    instance->next = target->idle; /* it is not bound */
+    target->idle = instance;
     target->running--;
-    enum md_wake wake = MD_WAKE_NOBODY;
-    if (target->scheduler.length) {
+    if (MD_LIKELY(!target->scheduler.length && target->accepting)) {
+        pthread_mutex_unlock(&device->mutex);
+        return;
+    }
+    bool is_closing = !target->accepting;
+    if (!is_closing) {
         md_dispatch_review(device, target);
         wake = md_dispatch_sleeper(device, target);
     }
-    bool is_closing = !target->accepting;
     pthread_mutex_unlock(&device->mutex);
     if (is_closing) {
         pthread_cond_broadcast(&device->changed);
