@@ -414,7 +414,8 @@ def test_a_deadline_ends_who_runs(fresh, grpc, what):
     (call,) = gather([Call(fresh, "one", ms=700, what=what, deadline=0.15, grpc=grpc)])
     assert call.status == ("DEADLINE_EXCEEDED" if grpc else 504) and call.seconds < 0.5 * SLOWNESS
     (call,) = gather([Call(fresh, "one", value=8, grpc=grpc)])
-    assert call.values == [8.0] and (call.seconds < 0.4 * SLOWNESS) == (what == YIELD)
+    assert call.values == [8.0]
+    assert call.seconds < 0.4 * SLOWNESS if what == YIELD else call.seconds > 0.4
 
 
 def test_a_deadline_of_one_member_leaves_its_neighbours(fresh):
