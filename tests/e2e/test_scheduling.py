@@ -49,7 +49,10 @@ def server(tmp_path_factory):
 
 def behind(server, model, *rows, **common):
     """Calls whose value is their index, behind one that keeps the model busy."""
-    return one_by_one(server, model, BUSY, *[{"value": i, **row} for i, row in enumerate(rows, 1)], **common)
+    busy = Call(server, model, **{**common, **BUSY})
+    time.sleep(0.06 * SLOWNESS)
+    calls = one_by_one(server, model, *[{"value": i, **row} for i, row in enumerate(rows, 1)], **common)
+    return gather([busy, *calls])
 
 
 def model_stats(server, model):
