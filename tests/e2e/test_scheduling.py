@@ -221,6 +221,29 @@ def test_order_is_kept_when_some_fail_or_vanish(server):
     assert all(call.ended > first.ended - 0.2 for call in calls)
 
 
+@pytest.mark.parametrize("how", ["hangs", "is late", "vanishes"])
+def test_order_does_not_wait_for_whom_nobody_waits(tmp_path, start, how):
+    """Those behind an execution that hangs, that takes longer than its client waits, or whose client has gone."""
+    timeout = {"modeld_execution_timeout_ms": 400} if how == "hangs" else {}
+    models = {"m": config("preserve_ordering: true", batch=1, instances=2, until=tmp_path / "until", **timeout)}
+    s = start(write_rows(tmp_path / "models", models), BACKENDS, "--executor-threads=4")
+    if how == "vanishes":
+        with s.connect() as c:
+            c.sendall(post("m", 0, 3000))
+            time.sleep(0.1)
+            calls = [Call(s, "m", value=1)]
+            time.sleep(0.1)
+    else:
+        first = {"what": HANG} if how == "hangs" else {"ms": 3000, "deadline": 0.3}
+        first, *calls = one_by_one(s, "m", first, {"value": 1}, {"value": 2})
+        assert first.status == 504
+    assert [call.values for call in gather(calls)] == [[float(i)] for i in range(1, len(calls) + 1)]
+    assert all(call.seconds < 1.5 * SLOWNESS for call in calls)
+    (tmp_path / "until").touch()
+    assert [call.status for call in one_by_one(s, "m", {}, {}, {})] == [200] * 3
+    assert s.stop() == 0, s.log()[-4000:]
+
+
 # --- bounds of the queue, and of the time in it
 
 @pytest.mark.parametrize("grpc", [False, True])
