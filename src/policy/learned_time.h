@@ -3,8 +3,9 @@
  *
  * Pure; zeroed: nothing is known. Embedded in an instance, written and read under its device's
  * mutex. The first runs of a size are averaged, later ones move the average by an eighth; one that
- * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average. `high` is
- * what nearly all runs of the size stay below.
+ * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average. Where one
+ * of the first runs takes less than that part of it, those before were no measure (an engine that
+ * was cold): it is the first again. `high` is what nearly all runs of the size stay below.
  *
  * A size that has not been seen is interpolated between its neighbours; a larger one than all that
  * were seen is scaled from the largest; a smaller one takes no longer than the smallest.

@@ -474,6 +474,13 @@ def test_what_cannot_be_in_time_is_refused_at_once(learned, grpc):
     assert call.status in (200, "OK")
 
 
+def test_a_cold_start_is_forgotten(learned):
+    """What took long once is tried again, and is not refused any more when it does not."""
+    gather([Call(learned, "other", ms=2000)])
+    statuses = [gather([Call(learned, "other", deadline=0.5)])[0].status for _ in range(50)]
+    assert statuses[-5:] == [200] * 5 and set(statuses) <= {200, 503}, statuses
+
+
 def test_learned_times_are_published(learned):
     for _ in range(3):
         gather([Call(learned, "steady")])

@@ -76,6 +76,19 @@ static void test_learned_time_one_outlier_counts_little(void **state)
     assert_in_range(md_learned_time_high(&time, 1), 1000001, 3000000);
 }
 
+static void test_learned_time_forgets_a_cold_start(void **state)
+{
+    struct md_learned_time time = {0};
+
+    (void)state;
+    md_learned_time_add(&time, 1, 2000000000);
+    md_learned_time_add(&time, 1, 10000000);
+    assert_int_equal(md_learned_time_mean(&time, 1), 10000000);
+    assert_in_range(md_learned_time_high(&time, 1), 10000000, 20000000);
+    md_learned_time_add(&time, 1, 12000000); /* as usual */
+    assert_int_equal(md_learned_time_mean(&time, 1), 11000000);
+}
+
 static void test_learned_time_high_is_above_nearly_all_runs(void **state)
 {
     struct md_learned_time time = {0};
@@ -208,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_learned_time_averages_the_first_runs),
         cmocka_unit_test(test_learned_time_follows_a_change),
         cmocka_unit_test(test_learned_time_one_outlier_counts_little),
+        cmocka_unit_test(test_learned_time_forgets_a_cold_start),
         cmocka_unit_test(test_learned_time_high_is_above_nearly_all_runs),
         cmocka_unit_test(test_learned_time_of_unseen_sizes),
         cmocka_unit_test(test_learned_time_of_few_runs_is_bounded_by_what_is_known),
