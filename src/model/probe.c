@@ -24,6 +24,9 @@ enum {
     VARIABLE = 8, /* what a dimension becomes that may be any */
     INPUT_BYTES_MAX = 64 << 20,
     ENOUGH_MS = 100, /* of a slow model: no more rows then */
+    SHORT_NS =
+        1000000,       /* of a row: what comes with each execution counts more, batches save that */
+    GAIN_PERCENT = 10, /* less is not worth the larger memory and the wait for the slowest */
 };
 
 struct probe {
@@ -32,11 +35,12 @@ struct probe {
     struct md_arena arena;
     struct md_synthetic_rows rows;
     struct md_trial_result alone[ROWS];
-    size_t count;     /* of them that have run */
-    size_t used;      /* the same, after they are gone */
-    bool differs;     /* two rows have had different answers */
-    bool contradicts; /* an answer was another */
-    bool is_lost;     /* build->err says why */
+    size_t count;                   /* of them that have run */
+    size_t used;                    /* the same, after they are gone */
+    bool differs;                   /* two rows have had different answers */
+    bool contradicts;               /* an answer was another */
+    bool is_lost;                   /* build->err says why */
+    uint64_t alone_ns, together_ns; /* fastest run of one row, of all */
     char reason[512];
 };
 
@@ -256,12 +260,14 @@ static bool run_alone(struct probe *p, size_t most)
             md_trial_result_deinit(&p->alone[p->count]);
             return false;
         }
+        p->alone_ns = md_size_min(p->alone_ns, p->alone[p->count].executed_ns);
         if (p->count) {
             note_difference(p, &p->alone[0], &p->alone[p->count]);
         }
     }
     bool ok = attempt(p, md_synthetic_rows_view(&p->rows, 0, 1, &p->arena), 1, &again) &&
               check_together(p, &again, first, 1, "that comes again");
+    p->alone_ns = ok ? md_size_min(p->alone_ns, again.executed_ns) : 0;
     md_trial_result_deinit(&again);
     return ok;
 }
@@ -273,8 +279,28 @@ static bool run_together(struct probe *p, const size_t *numbers, size_t count, c
         attempt(p, md_synthetic_rows_gather(&p->rows, numbers, count, &p->arena), 0, &result) &&
         check_together(p, &result, numbers, count, how);
 
+    if (ok && count == p->count) {
+        p->together_ns = md_size_min(p->together_ns, result.executed_ns);
+    }
     md_trial_result_deinit(&result);
     return ok;
+}
+
+static bool gains(const struct probe *p)
+{
+    return p->alone_ns < SHORT_NS ||
+           p->together_ns / p->count < p->alone_ns / 100 * (100 - GAIN_PERCENT);
+}
+
+/* Answers agree; whether that is worth something. The first run of a size counts for little. */
+static bool check_gain(struct probe *p, const size_t *numbers)
+{
+    if (!gains(p) && !run_together(p, numbers, p->count, "with others again")) {
+        return false;
+    }
+    return gains(p) ||
+           give_up(p, "%zu rows together take %.1f ms, alone %.1f ms each", p->count,
+                   (double)p->together_ns / MD_NS_PER_MS, (double)p->alone_ns / MD_NS_PER_MS);
 }
 
 static bool run_rows(struct probe *p, size_t most)
@@ -282,6 +308,7 @@ static bool run_rows(struct probe *p, size_t most)
     static const size_t in_order[ROWS] = {0, 1, 2};
     size_t backwards[ROWS] = {0}, count = 0;
 
+    p->alone_ns = p->together_ns = UINT64_MAX;
     if (!run_alone(p, most)) {
         return false;
     }
@@ -292,7 +319,8 @@ static bool run_rows(struct probe *p, size_t most)
     p->used = p->count;
     return run_together(p, in_order, p->count, "with others") &&
            run_together(p, backwards, count, "with others before it") &&
-           (p->differs || give_up(p, "different rows get the same answer, which proves nothing"));
+           (p->differs || give_up(p, "different rows get the same answer, which proves nothing")) &&
+           check_gain(p, in_order);
 }
 
 static bool make_rows(struct probe *p, size_t count, bool with_optional,

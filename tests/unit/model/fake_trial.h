@@ -59,6 +59,7 @@ static struct {
     struct trial trials[TRIALS_MAX];
     size_t trial_count;
     uint64_t trial_ns;       /* what each takes, of a clock that stands still otherwise */
+    uint64_t row_ns;         /* and for each row */
     _Atomic uint64_t now_ns; /* the device looks at it, too */
     bool stuck;
     struct md_bytes log; /* own: what was said */
@@ -87,8 +88,9 @@ bool __wrap_md_trial_run(struct md_device *device, struct md_target *target,
     *trial = (struct trial){.instance = (size_t)(instance - world.instances),
                             .learned = rows,
                             .rows = input_count && inputs[0].rank ? inputs[0].shape[0] : 1};
-    *out = (struct md_trial_result){.executed_ns = world.trial_ns};
-    world.now_ns += world.trial_ns;
+    *out = (struct md_trial_result){.executed_ns =
+                                        world.trial_ns + world.row_ns * (uint64_t)trial->rows};
+    world.now_ns += out->executed_ns;
     bool ok = world.run(inputs, input_count, out, err);
     assert_true(!ok || !md_arena_failed(&out->arena));
     return ok;

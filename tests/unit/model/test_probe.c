@@ -239,6 +239,30 @@ static void test_probe_takes_fewer_rows_where_it_has_to(void **state)
     build_end();
 }
 
+static void test_probe_wants_a_gain(void **state)
+{
+    static const struct {
+        uint64_t trial_us, row_us;
+        const char *said;
+    } table[] = {
+        {0, 10000, "off: 3 rows together take 30.0 ms, alone 10.0 ms each"},
+        {1000, 10000, "off: 3 rows together take 31.0 ms, alone 11.0 ms each"},
+        {5000, 10000, "on: 3 rows together"},
+        {0, 900, "on: 3 rows together"}, /* so short that it is not the rows that count */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(table); i++) {
+        build_begin("", x, 1, y, 1);
+        world.run = by_rows;
+        world.trial_ns = table[i].trial_us * MD_NS_PER_US;
+        world.row_ns = table[i].row_us * MD_NS_PER_US;
+        assert_true(md_mapping_make_scheduling(&world.build) && md_probe_run(&world.build));
+        expect_said("gain", table[i].said);
+        build_end();
+    }
+}
+
 static void test_probe_tries_optional_inputs_too(void **state)
 {
     (void)state;
@@ -408,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_probe_judges_models),
         cmocka_unit_test(test_probe_runs_one_instance_and_learns_what_is_warm),
         cmocka_unit_test(test_probe_takes_fewer_rows_where_it_has_to),
+        cmocka_unit_test(test_probe_wants_a_gain),
         cmocka_unit_test(test_probe_tries_optional_inputs_too),
         cmocka_unit_test(test_probe_asks_models_of_integers_again),
         cmocka_unit_test(test_probe_leaves_others_alone),
