@@ -400,24 +400,10 @@ static struct md_str keep(struct md_mapping_build *b, struct md_bytes *printed)
     return copy;
 }
 
-/* As the field shows it. The batcher needs no preferred size to fill its batches. */
-static bool complete_batching(struct md_mapping_build *b)
-{
-    struct md_message *dynamic = md_message_get(b->config, "dynamic_batching", 0).as.message;
-    int64_t most = md_message_get(b->config, "max_batch_size", 0).as.integer;
-
-    return !dynamic || most < 1 || md_message_count(dynamic, "preferred_batch_size") ||
-           md_message_set(dynamic, "preferred_batch_size", (struct md_value){.as.integer = most},
-                          b->arena);
-}
-
 bool md_mapping_publish_config(struct md_mapping_build *b)
 {
     struct md_bytes json = {0}, protobuf = {0};
 
-    if (!complete_batching(b)) {
-        return md_error_no_memory(b->err, "a model's configuration");
-    }
     md_message_print_json(b->config, &json);
     md_message_print_protobuf(b->config, &protobuf);
     const struct md_str texts[] = {keep(b, &json), keep(b, &protobuf)};
