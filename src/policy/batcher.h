@@ -13,9 +13,6 @@
  * they fit; no more than MD_BATCHER_LOOK_AHEAD are looked at. Of one level and shape nobody is
  * overtaken but who would be late if it were in the batch.
  *
- * A batch is no larger than is of use: where larger ones take more for each row than smaller ones
- * did, as the instance has learned, it has fewer, unless the configuration names sizes.
- *
  * Work-conserving: whoever asks has an idle instance, so a batch starts at once. Only an explicit
  * delay defers it, and no longer than every member can still meet its deadline, nor while others
  * wait that cannot join.

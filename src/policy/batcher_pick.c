@@ -15,7 +15,6 @@ enum stop {
 
 struct forming {
     struct md_waiter *members[MD_BATCHER_LOOK_AHEAD]; /* borrow; in order */
-    uint32_t max_rows;                                /* more would not be of use */
     uint32_t count, rows;
     uint32_t preferred_count, preferred_rows; /* the best cut at a preferred size; 0: none */
     uint64_t oldest_ns, deadline_ns;          /* the earliest of the members' */
@@ -81,7 +80,7 @@ static void gather(const struct md_batcher *batcher, const struct md_learned_tim
     const struct md_waiter *first = batch->members[0];
     struct md_waiter *waiter = batch->members[0];
 
-    for (unsigned looked = 1; batch->rows < batch->max_rows && batch->count < config->max_requests;
+    for (unsigned looked = 1; batch->rows < config->max_rows && batch->count < config->max_requests;
          looked++) {
         waiter = behind(batcher, waiter);
         if (!waiter || looked == MD_BATCHER_LOOK_AHEAD) {
@@ -96,7 +95,7 @@ static void gather(const struct md_batcher *batcher, const struct md_learned_tim
         if (config->preferred_count) {
             mark_preferred(config, batch, waiter->rows);
         }
-        if (waiter->rows > batch->max_rows - batch->rows) {
+        if (waiter->rows > config->max_rows - batch->rows) {
             return;
         }
         if (batch->deadline_ns != UINT64_MAX || waiter->deadline_ns) {
@@ -278,15 +277,6 @@ static bool is_alone(const struct md_batcher *batcher, const struct md_waiter *f
     return is_last && !config->delay_ns && !config->preferred_count;
 }
 
-/* Whoever names sizes knows better. */
-static uint32_t useful_rows(const struct md_batcher_config *config,
-                            const struct md_learned_time *time)
-{
-    return time && !config->preferred_count && !config->allowed_count
-               ? md_learned_time_useful(time, config->max_rows)
-               : config->max_rows;
-}
-
 static void gather_and_take(struct md_batcher *batcher, struct md_waiter *first,
                             const struct md_learned_time *time, uint64_t now_ns,
                             struct md_batch_choice *choice)
@@ -294,7 +284,6 @@ static void gather_and_take(struct md_batcher *batcher, struct md_waiter *first,
     struct forming batch;
 
     begin(&batch);
-    batch.max_rows = useful_rows(&batcher->config, time);
     join(&batch, first);
     gather(batcher, time, now_ns, &batch);
     if (batch.stop == STOP_DEADLINE) {

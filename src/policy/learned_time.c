@@ -84,14 +84,10 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     move(mean, spent_ns, seen < MD_LEARNED_SETTLED ? seen + 1 : MD_LEARNED_SETTLED);
 }
 
-static bool is_fresh(const struct md_learned_time *time, uint32_t rows)
-{
-    return time->runs - time->sizes[rows].last_run < MD_LEARNED_STALE;
-}
-
 static bool is_settled(const struct md_learned_time *time, uint32_t rows)
 {
-    return time->sizes[rows].count >= MD_LEARNED_SETTLED && is_fresh(time, rows);
+    return time->sizes[rows].count >= MD_LEARNED_SETTLED &&
+           time->runs - time->sizes[rows].last_run < MD_LEARNED_STALE;
 }
 
 /* What the runs of a size that is known say; deviations: 0 or HIGH_DEVIATIONS. */
@@ -208,35 +204,4 @@ uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows)
 uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows)
 {
     return time_of(time, rows, HIGH_DEVIATIONS);
-}
-
-static uint64_t row_time(const struct md_learned_time *time, uint32_t rows)
-{
-    return time->sizes[rows].mean_ns / rows;
-}
-
-uint32_t md_learned_time_useful(const struct md_learned_time *time, uint32_t max_rows)
-{
-    uint32_t best = 0, useful = 0;
-
-    for (uint64_t left = time->known; left; left &= left - 1) {
-        uint32_t rows = (uint32_t)__builtin_ctzll(left) + 1;
-        if (rows <= max_rows && is_fresh(time, rows) &&
-            (!best || row_time(time, rows) < row_time(time, best))) {
-            best = rows;
-        }
-    }
-    useful = best;
-    for (uint64_t left = best ? time->known >> best << best : 0; left; left &= left - 1) {
-        uint32_t rows = (uint32_t)__builtin_ctzll(left) + 1;
-        uint64_t more = row_time(time, rows) - row_time(time, best);
-        if (rows > max_rows || !is_fresh(time, rows)) {
-            continue;
-        }
-        if (more > row_time(time, best) / 32 && time->sizes[rows].count >= MD_LEARNED_HARM_RUNS) {
-            return useful;
-        }
-        useful = more <= row_time(time, best) / 100 ? rows : useful;
-    }
-    return max_rows;
 }

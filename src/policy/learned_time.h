@@ -25,7 +25,6 @@ enum {
     MD_LEARNED_OUTLIER = 4,
     MD_LEARNED_SETTLED = 8,
     MD_LEARNED_STALE = 256,
-    MD_LEARNED_HARM_RUNS = 3, /* that show that a size takes more for each row */
 };
 
 struct md_learned_time {
@@ -46,10 +45,5 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
 /* 0: nothing is known of any size; otherwise >= 1 and at most UINT64_MAX. rows 0 is taken as 1. */
 uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows);
 uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows);
-
-/* Up to how many rows a batch is of use: max_rows, unless batches of a size that was run several
- * times, and not long ago, take clearly more for each row than smaller ones; then fewer than that.
- */
-uint32_t md_learned_time_useful(const struct md_learned_time *time, uint32_t max_rows);
 
 #endif

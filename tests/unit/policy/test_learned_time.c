@@ -213,36 +213,6 @@ static void test_learned_time_count_saturates(void **state)
     assert_int_equal(md_learned_time_mean(&time, 1), 1000);
 }
 
-static void run_times(struct md_learned_time *time, uint32_t rows, uint64_t row_us, unsigned runs)
-{
-    for (unsigned i = 0; i < runs; i++) {
-        md_learned_time_add(time, rows, rows * row_us * 1000);
-    }
-}
-
-static void test_learned_time_useful_is_what_costs_no_more_for_each_row(void **state)
-{
-    struct md_learned_time time = {0};
-
-    (void)state;
-    assert_int_equal(md_learned_time_useful(&time, 32), 32); /* nothing is known */
-    run_times(&time, 1, 1000, 1);
-    run_times(&time, 2, 1000, 1);
-    run_times(&time, 4, 1005, 1);
-    run_times(&time, 8, 1025, 1);
-    run_times(&time, 16, 1100, 2);
-    assert_int_equal(md_learned_time_useful(&time, 32), 32); /* no proof yet */
-    run_times(&time, 16, 1100, 1);
-    assert_int_equal(md_learned_time_useful(&time, 32), 4);
-    assert_int_equal(md_learned_time_useful(&time, 3), 3);
-    run_times(&time, 4, 1005, MD_LEARNED_STALE);
-    assert_int_equal(md_learned_time_useful(&time, 32), 32); /* long ago: it is tried again */
-    run_times(&time, 16, 1100, 1);
-    assert_int_equal(md_learned_time_useful(&time, 32), 4);
-    run_times(&time, 16, 500, 50);
-    assert_int_equal(md_learned_time_useful(&time, 32), 32); /* it has become better */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,7 +222,6 @@ int main(void)
         cmocka_unit_test(test_learned_time_follows_a_change),
         cmocka_unit_test(test_learned_time_one_outlier_counts_little),
         cmocka_unit_test(test_learned_time_forgets_a_cold_start),
-        cmocka_unit_test(test_learned_time_useful_is_what_costs_no_more_for_each_row),
         cmocka_unit_test(test_learned_time_high_is_above_nearly_all_runs),
         cmocka_unit_test(test_learned_time_of_unseen_sizes),
         cmocka_unit_test(test_learned_time_of_few_runs_is_bounded_by_what_is_known),
