@@ -388,18 +388,15 @@ static void append_instances(struct md_bytes *text, const struct family *family,
 }
 
 static void append_learned_one(struct md_bytes *text, const struct family *family,
-                               const struct md_version *version, size_t instance, uint32_t rows)
+                               const struct md_version *version, size_t instance, uint32_t rows,
+                               const struct md_learned_time *time)
 {
-    struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
-    struct {
+    const struct {
         const char *estimate;
         uint64_t ns;
-    } values[] = {{"mean", 0}, {"high", 0}};
-    uint32_t count;
+    } values[] = {{"mean", md_learned_time_mean(time, rows)},
+                  {"high", md_learned_time_high(time, rows)}};
 
-    if (!md_target_learned(target, instance, rows, &values[0].ns, &values[1].ns, &count)) {
-        return;
-    }
     for (size_t i = 0; i < MD_COUNT_OF(values); i++) {
         md_bytes_append_c(text, family->name);
         append_labels(text, version);
@@ -421,9 +418,17 @@ static bool has_learned(const struct md_version *version, const struct md_target
 static void append_learned(struct md_bytes *text, const struct family *family,
                            const struct md_version *version, const struct md_target_totals *t)
 {
+    struct md_learned_time time;
+
     for (size_t i = 0; has_learned(version, t) && i < t->instances; i++) {
+        struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
+        if (!md_target_learned(target, i, &time)) {
+            continue;
+        }
         for (uint32_t rows = 1; rows <= MD_LEARNED_SIZES; rows++) {
-            append_learned_one(text, family, version, i, rows);
+            if (time.sizes[rows].count) {
+                append_learned_one(text, family, version, i, rows, &time);
+            }
         }
     }
 }

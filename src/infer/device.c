@@ -246,25 +246,16 @@ size_t md_target_recent_batches(struct md_target *target, struct md_batch_record
     return count;
 }
 
-bool md_target_learned(struct md_target *target, size_t instance, uint32_t rows, uint64_t *mean_ns,
-                       uint64_t *high_ns, uint32_t *count)
+bool md_target_learned(struct md_target *target, size_t instance, struct md_learned_time *out)
 {
-    uint32_t size = rows < MD_LEARNED_SIZES ? rows : MD_LEARNED_SIZES;
-
-    *mean_ns = *high_ns = 0;
-    *count = 0;
     if (!target->device) {
         return false;
     }
     pthread_mutex_lock(&target->device->mutex);
-    if (instance < target->instance_count) {
-        const struct md_learned_time *time = &target->instances[instance]->time;
-        *count = time->sizes[size].count;
-        if (*count) {
-            *mean_ns = md_learned_time_mean(time, size);
-            *high_ns = md_learned_time_high(time, size);
-        }
+    const bool is_there = instance < target->instance_count;
+    if (is_there) {
+        *out = target->instances[instance]->time;
     }
     pthread_mutex_unlock(&target->device->mutex);
-    return *count > 0;
+    return is_there;
 }

@@ -177,10 +177,8 @@ bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint
  * mutex. */
 size_t md_target_recent_batches(struct md_target *target, struct md_batch_record *out, size_t max);
 
-/* What an instance takes for a batch of so many rows (padding included), as it has learned; false
- * if it has not run one, or there is no such instance now. Rows beyond MD_LEARNED_SIZES count as
- * that. Any thread; takes the device's mutex. */
-bool md_target_learned(struct md_target *target, size_t instance, uint32_t rows, uint64_t *mean_ns,
-                       uint64_t *high_ns, uint32_t *count);
+/* A copy of what an instance has learned, by rows (padding included); false if there is no such
+ * instance now. Any thread; takes the device's mutex. */
+bool md_target_learned(struct md_target *target, size_t instance, struct md_learned_time *out);
 
 #endif

@@ -313,4 +313,19 @@ static inline struct md_target_totals totals_of(const struct fake_target *t)
     return totals;
 }
 
+/* What the instance has learned of that many rows; false: nothing. */
+static inline bool target_learned(struct md_target *target, size_t instance, uint32_t size,
+                                  uint64_t *mean_ns, uint64_t *high_ns, uint32_t *count)
+{
+    struct md_learned_time time;
+
+    if (!md_target_learned(target, instance, &time) || !time.sizes[size].count) {
+        return false;
+    }
+    *mean_ns = md_learned_time_mean(&time, size);
+    *high_ns = md_learned_time_high(&time, size);
+    *count = time.sizes[size].count;
+    return true;
+}
+
 #endif

@@ -322,7 +322,7 @@ static void test_batch_records_and_learned_times(void **state)
     (void)state;
     open_world((struct rows_mode){.busy_us = 2000}, 1, 8);
     assert_int_equal(md_target_recent_batches(&one.target, records, 9), 0);
-    assert_false(md_target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
+    assert_false(target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
     target_attach(&one);
     for (size_t i = 0; i < 3; i++) {
         row_submit(&calls[0], &one, 2, (float)i);
@@ -334,11 +334,11 @@ static void test_batch_records_and_learned_times(void **state)
     assert_true(records[0].begun_ns > records[1].begun_ns);
     assert_true(records[0].executed_ns >= 2000 * (uint64_t)MD_NS_PER_US);
     assert_true(totals_of(&one).device_ns >= 3 * 2000 * (uint64_t)MD_NS_PER_US);
-    assert_true(md_target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
+    assert_true(target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
     assert_int_equal(count, 3);
     assert_true(mean_ns >= 2000 * (uint64_t)MD_NS_PER_US && high_ns >= mean_ns);
-    assert_false(md_target_learned(&one.target, 0, 1, &mean_ns, &high_ns, &count));
-    assert_false(md_target_learned(&one.target, 1, 2, &mean_ns, &high_ns, &count));
+    assert_false(target_learned(&one.target, 0, 1, &mean_ns, &high_ns, &count));
+    assert_false(target_learned(&one.target, 1, 2, &mean_ns, &high_ns, &count));
     rows.mode.busy_us = 0;
     for (size_t i = 0; i < MD_TARGET_BATCHES_KEPT; i++) {
         row_submit(&calls[0], &one, 1, (float)i);

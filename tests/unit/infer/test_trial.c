@@ -76,7 +76,7 @@ static void test_trial_answers_with_copies(void **state)
         assert_int_equal(totals_of(&one).success.count + totals_of(&one).fail.count, 0);
         assert_int_equal(totals_of(&one).execution_count + totals_of(&one).device_ns, 0);
         assert_int_equal(md_target_recent_batches(&one.target, &record, 1), 0);
-        assert_true(md_target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
+        assert_true(target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
         assert_int_equal(count, 1);
         struct row_call call; /* it is as good as new */
         row_submit(&call, &one, 2, 0);
