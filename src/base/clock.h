@@ -14,6 +14,14 @@ extern uint64_t (*md_clock_monotonic_ns)(void);
 /* Nanoseconds since 1970-01-01 UTC; for people and statistics. Any thread. */
 extern uint64_t (*md_clock_realtime_ns)(void);
 
+/* So long after; UINT64_MAX, which is never, where that is beyond all times. */
+static inline uint64_t md_clock_later(uint64_t from_ns, uint64_t span_ns)
+{
+    uint64_t sum;
+
+    return __builtin_add_overflow(from_ns, span_ns, &sum) ? UINT64_MAX : sum;
+}
+
 /* Date and time of day in UTC. */
 struct md_civil {
     unsigned year, month, day; /* from 1 */

@@ -30,6 +30,12 @@ enum md_dtype {
 /* Bytes of one element; 0 for BYTES (variable) and INVALID. */
 size_t md_dtype_size(enum md_dtype dtype);
 
+static inline bool md_dtype_is_float(enum md_dtype dtype)
+{
+    return dtype == MD_DTYPE_FP16 || dtype == MD_DTYPE_BF16 || dtype == MD_DTYPE_FP32 ||
+           dtype == MD_DTYPE_FP64;
+}
+
 /* Name on the wire: "FP32", "BYTES". "INVALID" for anything unknown. */
 const char *md_dtype_name(enum md_dtype dtype);
 /* Name in a model configuration: "TYPE_FP32", "TYPE_STRING". */

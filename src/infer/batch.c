@@ -154,24 +154,17 @@ void md_batch_run_inline(struct md_instance *instance, struct md_request *reques
 
 /* --- which requests -------------------- */
 
-/* Rows behind so many, so that the size is an allowed one. */
-static uint32_t padding_of(const struct md_instance *instance, uint32_t rows)
-{
-    const struct md_batcher_config *config = &instance->target->scheduler.batcher.config;
-
-    for (uint32_t i = 0; i < config->allowed_count; i++) {
-        if (config->allowed[i] >= rows) {
-            return config->allowed[i] <= config->max_rows ? config->allowed[i] - rows : 0;
-        }
-    }
-    return 0;
-}
-
 /* The requests of the run: those whose turn it is. */
 struct run {
     struct md_request *first;
     uint32_t count, rows, padding;
 };
+
+/* Rows behind so many, so that the size is an allowed one. */
+static uint32_t padding_of(const struct md_instance *instance, uint32_t rows)
+{
+    return md_batcher_padded(&instance->target->scheduler.batcher.config, rows) - rows;
+}
 
 static void count_run(const struct md_instance *instance, struct run *run)
 {

@@ -12,11 +12,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-static uint64_t later(uint64_t now_ns, uint64_t span_ns)
-{
-    return span_ns < UINT64_MAX - now_ns ? now_ns + span_ns : UINT64_MAX;
-}
-
 static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
 {
     return a_ns < b_ns ? a_ns : b_ns;
@@ -63,7 +58,8 @@ uint64_t md_service_limit(const struct md_request *request)
     if (request->deadline_ns) {
         limit_ns = earlier(limit_ns, request->deadline_ns);
     }
-    return timeout_ns ? earlier(limit_ns, later(request->queued_ns, timeout_ns)) : limit_ns;
+    return timeout_ns ? earlier(limit_ns, md_clock_later(request->queued_ns, timeout_ns))
+                      : limit_ns;
 }
 
 /* mutex held; a request that waits. True: it is given up, too. */
@@ -79,7 +75,8 @@ static bool expire_waiting(struct md_request *request, uint64_t now_ns, uint64_t
     if (!timeout_ns) {
         return false;
     }
-    uint64_t patient_ns = later(target->suspended_ns ? target->suspended_ns : now_ns, timeout_ns);
+    uint64_t patient_ns =
+        md_clock_later(target->suspended_ns ? target->suspended_ns : now_ns, timeout_ns);
     if (patient_ns <= now_ns) {
         *again_ns = UINT64_MAX;
         return target->scheduler.ops->cancel(&target->scheduler, &request->waiter);
@@ -105,7 +102,7 @@ static enum md_late expire_running(const struct md_request *request, unsigned st
     if (timeout_ns && (is_wanted || !instance->is_suspended)) {
         /* relaxed: a run that began a moment ago is no matter */
         uint64_t run_ns = atomic_load_explicit(&instance->run_ns, memory_order_relaxed);
-        uint64_t end_ns = later(run_ns ? run_ns : now_ns, timeout_ns);
+        uint64_t end_ns = md_clock_later(run_ns ? run_ns : now_ns, timeout_ns);
         if (end_ns <= now_ns) {
             return MD_LATE_EXECUTION;
         }

@@ -82,8 +82,7 @@ static bool run(struct md_device *device, struct md_instance *instance, struct m
     const uint64_t now_ns = md_clock_monotonic_ns();
 
     *in_time =
-        wait_for(device, instance,
-                 timeout_ns && timeout_ns < UINT64_MAX - now_ns ? now_ns + timeout_ns : UINT64_MAX);
+        wait_for(device, instance, timeout_ns ? md_clock_later(now_ns, timeout_ns) : UINT64_MAX);
     if (*in_time) {
         return true;
     }

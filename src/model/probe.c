@@ -65,12 +65,6 @@ static bool no_memory(struct probe *p)
 
 /* --- comparing -------------------- */
 
-static bool is_float(enum md_dtype dtype)
-{
-    return dtype == MD_DTYPE_FP16 || dtype == MD_DTYPE_BF16 || dtype == MD_DTYPE_FP32 ||
-           dtype == MD_DTYPE_FP64;
-}
-
 static double float_at(enum md_dtype dtype, const char *at)
 {
     double wide;
@@ -129,7 +123,7 @@ static bool check_data(struct probe *p, const struct md_tensor *alone, const cha
 {
     const struct md_str name = alone->name;
 
-    if (!is_float(alone->dtype)) {
+    if (!md_dtype_is_float(alone->dtype)) {
         p->contradicts = memcmp(alone->data, together, alone->bytes) != 0;
         return !p->contradicts ||
                give_up(p, "output '%.*s' of a row %s is another than alone", MD_STR_ARG(name), how);
@@ -379,7 +373,7 @@ static bool has_integers(const struct md_target *target)
 {
     for (size_t i = 0; i < target->input_count; i++) {
         enum md_dtype dtype = target->inputs[i].dtype;
-        if (!is_float(dtype) && dtype != MD_DTYPE_BOOL && dtype != MD_DTYPE_BYTES) {
+        if (!md_dtype_is_float(dtype) && dtype != MD_DTYPE_BOOL && dtype != MD_DTYPE_BYTES) {
             return true;
         }
     }

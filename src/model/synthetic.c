@@ -70,12 +70,6 @@ static void store_float(enum md_dtype dtype, uint64_t random, char *out)
     }
 }
 
-static bool is_float(enum md_dtype dtype)
-{
-    return dtype == MD_DTYPE_FP16 || dtype == MD_DTYPE_BF16 || dtype == MD_DTYPE_FP32 ||
-           dtype == MD_DTYPE_FP64;
-}
-
 static bool flag(size_t elements, size_t row, size_t i, uint64_t random)
 {
     if (elements == 1 || i == 1) {
@@ -95,7 +89,7 @@ void md_synthetic_random(enum md_dtype dtype, size_t elements, size_t row,
     md_synthetic_zero(dtype, elements, out);
     for (size_t i = 0; size && i < elements; i++) {
         const uint64_t random = next(&state);
-        if (is_float(dtype)) {
+        if (md_dtype_is_float(dtype)) {
             store_float(dtype, random, out + i * size);
         } else { /* little-endian: the first byte is the number */
             uint8_t number = (uint8_t)(random >> shift);

@@ -123,22 +123,35 @@ static bool read_row(struct md_mapping_build *b, const struct sample *sample,
     return true;
 }
 
+/* Memory for data of an input; NULL: more than there may be. */
+static char *make_room(struct md_mapping_build *b, const struct sample *sample,
+                       const struct md_tensor *tensor, size_t bytes, struct md_arena *arena)
+{
+    char *room = bytes <= md_device_budget(b->options->device)->limit_bytes
+                     ? md_arena_alloc(arena, md_size_max(bytes, 1))
+                     : NULL;
+
+    if (!room) {
+        (void)md_error_set(b->err, MD_REASON_OUT_OF_MEMORY,
+                           "%s, input '%s' is larger than memory allows (--inflight-bytes)",
+                           sample->title, tensor->name.ptr);
+    }
+    return room;
+}
+
 /* One row that is made up. */
 static bool make_row(struct md_mapping_build *b, const struct sample *sample,
                      const struct md_tensor *tensor, const struct md_message *data, size_t elements,
                      struct md_arena *arena, struct md_str *row)
 {
-    char *out = NULL;
     size_t bytes;
 
-    if (md_synthetic_bytes(tensor->dtype, elements, &bytes) &&
-        bytes <= md_device_budget(b->options->device)->limit_bytes) {
-        out = md_arena_alloc(arena, md_size_max(bytes, 1));
+    if (!md_synthetic_bytes(tensor->dtype, elements, &bytes)) {
+        bytes = SIZE_MAX;
     }
+    char *out = make_room(b, sample, tensor, bytes, arena);
     if (!out) {
-        return md_error_set(b->err, MD_REASON_OUT_OF_MEMORY,
-                            "%s, input '%s' is larger than memory allows (--inflight-bytes)",
-                            sample->title, tensor->name.ptr);
+        return false;
     }
     if (md_message_get(data, "random_data", 0).as.boolean) {
         md_synthetic_random(tensor->dtype, elements, 0, MD_SYNTHETIC_FLAGS, SEED, out);
@@ -153,21 +166,17 @@ static bool make_row(struct md_mapping_build *b, const struct sample *sample,
 static bool repeat_row(struct md_mapping_build *b, const struct sample *sample, struct md_str row,
                        struct md_arena *arena, struct md_tensor *tensor)
 {
-    char *all = NULL;
-
     if (sample->rows == 1) {
         tensor->data = row.ptr;
         tensor->bytes = row.len;
         return true;
     }
-    if (!__builtin_mul_overflow(row.len, sample->rows, &tensor->bytes) &&
-        tensor->bytes <= md_device_budget(b->options->device)->limit_bytes) {
-        all = md_arena_alloc(arena, md_size_max(tensor->bytes, 1));
+    if (!md_size_mul(row.len, sample->rows, &tensor->bytes)) {
+        tensor->bytes = SIZE_MAX;
     }
+    char *all = make_room(b, sample, tensor, tensor->bytes, arena);
     if (!all) {
-        return md_error_set(b->err, MD_REASON_OUT_OF_MEMORY,
-                            "%s, input '%s' is larger than memory allows (--inflight-bytes)",
-                            sample->title, tensor->name.ptr);
+        return false;
     }
     for (uint32_t i = 0; i < sample->rows; i++) {
         memcpy(all + i * row.len, row.ptr, row.len);

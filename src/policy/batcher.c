@@ -144,7 +144,7 @@ uint64_t md_batcher_predict(const struct md_batcher *batcher, const struct md_wa
     }
     count_ahead(batcher, level_of(config, waiter->priority), &rows, &requests);
     if (requests == 0 && forecast->free_ns <= now_ns) {
-        return md_batcher_later(now_ns, md_batcher_mean(config, time, waiter->rows));
+        return md_clock_later(now_ns, md_batcher_mean(config, time, waiter->rows));
     }
     if (batches) {
         uint32_t own_part = waiter->rows < max_rows ? waiter->rows : max_rows;
@@ -165,7 +165,7 @@ uint64_t md_batcher_predict(const struct md_batcher *batcher, const struct md_wa
     uint64_t stretch = forecast->stretch_permille > 1000 ? forecast->stretch_permille : 1000;
     uint64_t wait_ns = times(full_ns, times(ahead + 1, stretch) - 1000) / instances / 1000;
     uint64_t free_ns = forecast->free_ns > now_ns ? forecast->free_ns : now_ns;
-    return md_batcher_later(md_batcher_later(free_ns, wait_ns), own_ns);
+    return md_clock_later(md_clock_later(free_ns, wait_ns), own_ns);
 }
 
 static bool has_room(const struct md_batcher *batcher, const struct md_waiter *waiter,
@@ -244,7 +244,7 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
     waiter->is_delayed = false;
     waiter->arrival_ns = now_ns;
     waiter->number = batcher->arrivals++;
-    waiter->expiry_ns = timeout_ns ? md_batcher_later(now_ns, timeout_ns) : UINT64_MAX;
+    waiter->expiry_ns = timeout_ns ? md_clock_later(now_ns, timeout_ns) : UINT64_MAX;
     list_append(list_of(batcher, waiter), waiter);
     batcher->filled |= 1ULL << level;
     count_in(batcher, waiter);

@@ -66,6 +66,17 @@ struct md_batcher_config {
     uint64_t max_bytes;     /* of all inputs that wait; one that has more waits alone; 0: any */
 };
 
+/* The smallest allowed size that holds the rows; the rows themselves where there is none. */
+static inline uint32_t md_batcher_padded(const struct md_batcher_config *config, uint32_t rows)
+{
+    for (uint32_t i = 0; i < config->allowed_count; i++) {
+        if (config->allowed[i] >= rows) {
+            return config->allowed[i] <= config->max_rows ? config->allowed[i] : rows;
+        }
+    }
+    return rows;
+}
+
 struct md_waiter {
     /* the caller's, before submit */
     uint64_t priority;    /* 1: the first level; 0: the default */

@@ -5,6 +5,7 @@
 #ifndef MD_POLICY_BATCHER_INTERNAL_H
 #define MD_POLICY_BATCHER_INTERNAL_H
 
+#include "base/clock.h"
 #include "policy/batcher.h"
 
 /* Adds a waiter that is not in the heap, with its heap.limit_ns. */
@@ -14,13 +15,6 @@ void md_batcher_heap_remove(struct md_waiter **root, struct md_waiter *waiter);
 
 /* Takes a waiter that waits out of everything. */
 void md_batcher_unlink(struct md_batcher *batcher, struct md_waiter *waiter);
-
-static inline uint64_t md_batcher_later(uint64_t now_ns, uint64_t span_ns)
-{
-    uint64_t sum;
-
-    return __builtin_add_overflow(now_ns, span_ns, &sum) ? UINT64_MAX : sum;
-}
 
 static inline uint64_t md_batcher_deadline(const struct md_waiter *waiter)
 {
@@ -51,17 +45,6 @@ static inline struct md_waiter *md_batcher_first(const struct md_batcher *batche
                : NULL;
 }
 
-/* The smallest allowed size that holds the rows; the rows themselves where there is none. */
-static inline uint32_t md_batcher_padded(const struct md_batcher_config *config, uint32_t rows)
-{
-    for (uint32_t i = 0; i < config->allowed_count; i++) {
-        if (config->allowed[i] >= rows) {
-            return config->allowed[i] <= config->max_rows ? config->allowed[i] : rows;
-        }
-    }
-    return rows;
-}
-
 /* How long a batch takes, padding included; 0: unknown. */
 static inline uint64_t md_batcher_mean(const struct md_batcher_config *config,
                                        const struct md_learned_time *time, uint32_t rows)
@@ -81,7 +64,7 @@ static inline bool md_batcher_is_lost(const struct md_batcher *batcher,
                                       const struct md_learned_time *time, uint64_t now_ns)
 {
     return waiter->deadline_ns &&
-           md_batcher_later(now_ns, md_batcher_mean(&batcher->config, time, waiter->rows)) >
+           md_clock_later(now_ns, md_batcher_mean(&batcher->config, time, waiter->rows)) >
                waiter->deadline_ns;
 }
 

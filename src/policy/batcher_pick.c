@@ -100,7 +100,7 @@ static void gather(const struct md_batcher *batcher, const struct md_learned_tim
         }
         if (batch->deadline_ns != UINT64_MAX || waiter->deadline_ns) {
             uint64_t end_ns =
-                md_batcher_later(now_ns, md_batcher_high(config, time, batch->rows + waiter->rows));
+                md_clock_later(now_ns, md_batcher_high(config, time, batch->rows + waiter->rows));
             if (end_ns > batch->deadline_ns) {
                 batch->stop = STOP_DEADLINE;
                 return;
@@ -134,7 +134,7 @@ static void consider_larger(const struct md_batcher *batcher, const struct md_le
         all += waiter->shape == first->shape ? waiter->rows : 0;
     }
     uint32_t most = all < config->max_rows ? (uint32_t)all : config->max_rows;
-    uint64_t end_ns = md_batcher_later(now_ns, md_batcher_high(config, time, most));
+    uint64_t end_ns = md_clock_later(now_ns, md_batcher_high(config, time, most));
 
     begin(&larger);
     for (waiter = first, looked = 0; waiter && looked < MD_BATCHER_LOOK_AHEAD &&
@@ -153,9 +153,8 @@ static void consider_larger(const struct md_batcher *batcher, const struct md_le
     }
     uint64_t small_ns = md_batcher_high(config, time, batch->rows);
     uint64_t large_ns = md_batcher_high(config, time, larger.rows);
-    uint64_t alone_ns = md_batcher_later(now_ns, large_ns);
-    if (alone_ns <= larger.deadline_ns &&
-        md_batcher_later(alone_ns, small_ns) > larger.deadline_ns &&
+    uint64_t alone_ns = md_clock_later(now_ns, large_ns);
+    if (alone_ns <= larger.deadline_ns && md_clock_later(alone_ns, small_ns) > larger.deadline_ns &&
         (double)larger.rows * (double)small_ns > (double)batch->rows * (double)large_ns) {
         larger.stop = larger.rows == config->max_rows ? STOP_FULL : STOP_DEADLINE;
         *batch = larger;
@@ -167,7 +166,7 @@ static uint64_t defer_until(const struct md_batcher_config *config,
                             const struct md_learned_time *time, uint64_t now_ns,
                             const struct forming *batch, enum md_start *start)
 {
-    uint64_t until_ns = md_batcher_later(batch->oldest_ns, config->delay_ns);
+    uint64_t until_ns = md_clock_later(batch->oldest_ns, config->delay_ns);
 
     *start = MD_START_DELAY;
     if (batch->deadline_ns != UINT64_MAX && until_ns > now_ns) {
@@ -192,8 +191,7 @@ static uint64_t defer_until(const struct md_batcher_config *config,
 static bool decide(const struct md_batcher_config *config, const struct md_learned_time *time,
                    uint64_t now_ns, struct forming *batch, struct md_batch_choice *choice)
 {
-    bool is_over =
-        config->delay_ns && md_batcher_later(batch->oldest_ns, config->delay_ns) <= now_ns;
+    bool is_over = config->delay_ns && md_clock_later(batch->oldest_ns, config->delay_ns) <= now_ns;
 
     if (config->preferred_count && !is_over) {
         mark_preferred(config, batch, 0);
@@ -231,8 +229,8 @@ static void cut_padding(const struct md_batcher_config *config, const struct md_
     while (rows + batch->members[count]->rows <= size) {
         rows += batch->members[count++]->rows;
     }
-    if (count && md_batcher_later(md_batcher_mean(config, time, rows),
-                                  md_batcher_mean(config, time, batch->rows - rows)) <
+    if (count && md_clock_later(md_batcher_mean(config, time, rows),
+                                md_batcher_mean(config, time, batch->rows - rows)) <
                      md_batcher_mean(config, time, batch->rows)) {
         batch->count = count;
         batch->rows = rows;

@@ -68,7 +68,7 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
         *deviation = 0;
         return;
     }
-    if (seen<MD_LEARNED_SETTLED && * mean / MD_LEARNED_OUTLIER> spent_ns) {
+    if (seen < MD_LEARNED_SETTLED && spent_ns < *mean / MD_LEARNED_OUTLIER) {
         *mean = spent_ns;
         *deviation = 0;
         *count = 1;

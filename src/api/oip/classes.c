@@ -62,11 +62,6 @@ static double float_element(const struct md_tensor *tensor, size_t index)
     }
 }
 
-static bool is_float(enum md_dtype dtype)
-{
-    return dtype >= MD_DTYPE_FP16 && dtype != MD_DTYPE_BYTES;
-}
-
 static bool is_signed(enum md_dtype dtype)
 {
     return dtype >= MD_DTYPE_INT8 && dtype <= MD_DTYPE_INT64;
@@ -86,7 +81,7 @@ static uint64_t integer_element(const struct md_tensor *tensor, size_t index)
 /* Order of classes: the larger value first, of equal ones the lower index; NaN comes last. */
 static bool is_better(const struct md_tensor *tensor, size_t first, size_t a, size_t b)
 {
-    if (!is_float(tensor->dtype)) {
+    if (!md_dtype_is_float(tensor->dtype)) {
         /* with the top bit turned, signed numbers compare as unsigned ones */
         const uint64_t turn = is_signed(tensor->dtype) ? 1ULL << 63 : 0;
         uint64_t x = integer_element(tensor, first + a) ^ turn;
@@ -175,7 +170,7 @@ static bool print_class(struct md_oip_classes *classes, size_t index)
     }
     char *text = out + sizeof bytes;
     const size_t max = VALUE_TEXT_MAX - sizeof bytes;
-    if (is_float(tensor->dtype)) {
+    if (md_dtype_is_float(tensor->dtype)) {
         len = snprintf(text, max, "%f:%zu", float_element(tensor, at), index);
     } else if (is_signed(tensor->dtype)) {
         len = snprintf(text, max, "%lld:%zu", (long long)integer_element(tensor, at), index);
