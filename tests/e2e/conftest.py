@@ -10,13 +10,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("MODELD_BUILD", ROOT / "build/debug")).resolve()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "modeld"
 MODELS = pathlib.Path(os.environ.get("MODELD_TEST_MODELS", ROOT / "build/test-models"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 SANITIZED = any(name in BUILD.name for name in ("asan", "tsan"))
 
 
 def free_port():
-    """Below the range that clients' own ports are taken from, so that none of them gets it meanwhile."""
+    """Below the range that clients' own ports are taken from, so that none of them gets it meanwhile; of tests that
+    run beside each other each process has a part of it.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
-        port = random.randrange(10000, 32000)
+        port = 10000 + WORKERS * random.randrange(22000 // WORKERS) + worker
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

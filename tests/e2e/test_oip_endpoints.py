@@ -140,7 +140,7 @@ def test_failed_model(start, tmp_path):
 def test_strict_readiness(start, tmp_path):
     write_model(tmp_path, "good", identity_config())
     write_model(tmp_path, "bad", "nonsense {")
-    s = start(tmp_path, "--strict-readiness=true", "--not-ready-status=400", ready="/v2/health/live")
+    s = start(tmp_path, "--strict-readiness=true", "--not-ready-status=400", ready="/v2/models/good/ready")
     assert s.get("/v2/health/ready").status == 400
     assert s.infer("good", ONE).status == 200
 
