@@ -351,11 +351,14 @@ static bool has_time(const struct lesson *lesson, uint64_t expected_ns)
            (uint64_t)LEARN_MS * MD_NS_PER_MS;
 }
 
-/* Some runs of one size on one instance. False: there is no time for more, or it failed. */
+/* Some runs of one size on one instance, as far as samples and probe have not been enough. False:
+ * there is no time for more, or it failed. */
 static bool learn_size(struct md_mapping_build *b, struct lesson *lesson,
                        struct md_instance *instance, const struct md_tensor *inputs)
 {
-    for (int run = 0; run < LEARN_RUNS; run++) {
+    const uint32_t learned = instance->time.sizes[lesson->size].count; /* nobody else does yet */
+
+    for (uint32_t run = learned ? learned + 1 : 0; run < LEARN_RUNS; run++) {
         struct md_trial_result result;
         if (!has_time(lesson, lesson->last_ns)) {
             return false;
@@ -401,9 +404,10 @@ static bool keep_to_what_worked(struct md_mapping_build *b, const struct lesson 
 
 static bool learn_all(struct md_mapping_build *b, struct md_arena *arena)
 {
-    const uint32_t most = b->batch_rows > 1        ? b->batch_rows
-                          : md_mapping_has_rows(b) ? (uint32_t)b->max_batch_size
-                                                   : 1;
+    const bool one_by_one = b->tried_ns && b->batching == MD_BATCHING_OFF; /* as was found */
+    const uint32_t most = b->batch_rows > 1                       ? b->batch_rows
+                          : md_mapping_has_rows(b) && !one_by_one ? (uint32_t)b->max_batch_size
+                                                                  : 1;
     struct lesson lesson = {.begin_ns = md_clock_monotonic_ns() - b->tried_ns};
     struct md_synthetic_wish wish = {.rows = md_size_min(most, MD_LEARNED_SIZES),
                                      .integers = MD_SYNTHETIC_FLAGS,

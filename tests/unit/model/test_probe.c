@@ -234,7 +234,7 @@ static void test_probe_takes_fewer_rows_where_it_has_to(void **state)
     world.run = by_rows;
     world.trial_ns = 70 * (uint64_t)MD_NS_PER_MS; /* a slow one */
     assert_true(md_mapping_make_scheduling(&world.build) && md_probe_run(&world.build));
-    assert_int_equal(world.trial_count, 5); /* two alone, one again, twice together */
+    assert_int_equal(world.trial_count, 6); /* two alone, together, one again, twice together */
     expect_said("slow", "on: 2 rows together");
     build_end();
 }
@@ -245,8 +245,9 @@ static void test_probe_wants_a_gain(void **state)
         uint64_t trial_us, row_us;
         const char *said;
     } table[] = {
-        {0, 10000, "off: 3 rows together take 30.0 ms, alone 10.0 ms each"},
-        {1000, 10000, "off: 3 rows together take 31.0 ms, alone 11.0 ms each"},
+        {0, 10000, "off: 2 rows together take 20.0 ms, alone 10.0 ms each"},
+        {1000, 10000, "off: 2 rows together take 21.0 ms, alone 11.0 ms each"},
+        {1500, 10000, "off: 3 rows together take 31.5 ms, alone 11.5 ms each"},
         {5000, 10000, "on: 3 rows together"},
         {0, 900, "on: 3 rows together"}, /* so short that it is not the rows that count */
     };
