@@ -406,21 +406,12 @@ static void append_learned_one(struct md_bytes *text, const struct family *famil
     }
 }
 
-/* Warming up teaches, too; but what every model was asked when it was loaded is no reason for
- * samples of every model. */
-static bool has_learned(const struct md_version *version, const struct md_target_totals *t)
-{
-    const struct md_message *config = version ? version->model->config : NULL;
-
-    return version && (has_run(t) || (config && md_message_count(config, "model_warmup")));
-}
-
 static void append_learned(struct md_bytes *text, const struct family *family,
                            const struct md_version *version, const struct md_target_totals *t)
 {
     struct md_learned_time time;
 
-    for (size_t i = 0; has_learned(version, t) && i < t->instances; i++) {
+    for (size_t i = 0; version && i < t->instances; i++) {
         struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
         if (!md_target_learned(target, i, &time)) {
             continue;

@@ -17,6 +17,7 @@ enum {
     LEARN_MS = 250,         /* in all, the probe included */
     LEARN_RUNS = 3,         /* of each size on each instance; the first is not learned */
     LEARN_BYTES = 64 << 20, /* largest inputs that are made up */
+    CHEAP_NS = 20000,       /* what is faster and may run inline does so */
     SEED = 10,
 };
 
@@ -352,7 +353,7 @@ static bool has_time(const struct lesson *lesson, uint64_t expected_ns)
 }
 
 /* Some runs of one size on one instance, as far as samples and probe have not been enough. False:
- * there is no time for more, or it failed. */
+ * there is no time for more, or nothing worth knowing, or it failed. */
 static bool learn_size(struct md_mapping_build *b, struct lesson *lesson,
                        struct md_instance *instance, const struct md_tensor *inputs)
 {
@@ -370,6 +371,9 @@ static bool learn_size(struct md_mapping_build *b, struct lesson *lesson,
         md_trial_result_deinit(&result);
         if (!ok) {
             lesson->failed = true;
+            return false;
+        }
+        if (b->version->target.inline_safe && lesson->last_ns < CHEAP_NS) {
             return false;
         }
     }
@@ -445,7 +449,7 @@ bool md_warm_up_learn(struct md_mapping_build *b)
     struct md_arena arena;
     const struct md_target *target = &b->version->target;
 
-    if (!b->options->options->auto_batching || target->decoupled || target->inline_safe) {
+    if (!b->options->options->auto_batching || target->decoupled) {
         return true;
     }
     md_arena_init(&arena, 0);

@@ -20,7 +20,7 @@ bool md_warm_up_run(struct md_mapping_build *build) MD_MUST_CHECK;
 
 /* Seeds the learned times: 1, 2, 4 ... rows on every instance, while little time is spent in all
  * (with what the probe has taken), where all shapes are known; nothing under --auto-batching=off,
- * nor for models that run inline if they are cheap: what they take is not worth knowing. An
+ * nor of models so cheap that they run inline: what they take is not worth knowing. An
  * engine's error ends it; where the batch size is the server's own choice, batches stay as small as
  * those that worked. False: an instance does not come back, or no memory. */
 bool md_warm_up_learn(struct md_mapping_build *build) MD_MUST_CHECK;

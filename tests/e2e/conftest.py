@@ -87,6 +87,13 @@ def request(address, method, path, body=None, headers=None):
         return read_response(s.makefile("rb"), method == "HEAD")
 
 
+def until(condition, seconds=10):
+    deadline = time.time() + seconds
+    while not condition():
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
 class Server:
     def __init__(self, repository, *flags, env=None, wait=True, ready="/v2/health/ready", files=None,
                  prefix=(), port=None, program=BUILD / "modeld"):

@@ -10,7 +10,7 @@ import tritonclient.http as triton_http
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from conftest import BUILD, SANITIZED, Server, identity_config, read_response, write_model
+from conftest import BUILD, SANITIZED, Server, identity_config, read_response, until, write_model
 
 Code = grpc.StatusCode
 DEAF_SECONDS = 0.7  # what a deaf model takes, whoever asks it to stop
@@ -402,13 +402,19 @@ def test_an_instance_that_does_not_come_back_shows_in_health(tmp_path, start):
 
 # --- batches
 
-def test_the_last_batches_can_be_read(server):
-    assert server.infer("slow", inputs_of("slow")).status == 200
-    first = server.get("/v2/models/slow/batches").json()["batches"]
-    assert server.infer("slow", inputs_of("slow")).status == 200
-    batches = server.get("/v2/models/slow/versions/1/batches").json()["batches"]
-    newest = batches[0]
-    assert len(batches) <= 64 and len(batches) == min(len(first) + 1, 64)
+def test_the_last_batches_can_be_read(start, tmp_path):
+    server = start(write_model(tmp_path, "slow", identity_config(extra=parameter("execute_delay_ms", 300))))
+
+    def batches(path, count):
+        """A batch has ended a moment after its requests are answered."""
+        until(lambda: len(server.get(path).json()["batches"]) >= count)
+        return server.get(path).json()["batches"]
+
+    for count in (1, 2):
+        assert server.infer("slow", inputs_of("slow")).status == 200
+        newest, *older = batches("/v2/models/slow/batches", count)
+        assert len(older) == count - 1
+    assert batches("/v2/models/slow/versions/1/batches", 2) == [newest, *older]
     assert newest["reason"] == "idle" and newest["requests"] == newest["rows"] == 1
     assert newest["padding_rows"] == newest["failed"] == newest["retried"] == 0
     assert newest["executed_ns"] >= 300e6 and 0 <= newest["waited_ns"] < 10e9

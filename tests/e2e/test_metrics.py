@@ -2,7 +2,7 @@
 import concurrent.futures, json, shutil, subprocess, time, zlib
 
 import pytest
-from conftest import identity_config, write_model
+from conftest import identity_config, until, write_model
 
 ONE = [{"name": "INPUT0", "datatype": "FP32", "shape": [1], "data": [1]}]
 SLOW = json.dumps({"inputs": ONE}).encode()
@@ -101,13 +101,6 @@ def value(server, name, **labels):
                  text in labels.items())]
     assert len(found) == 1, (name, labels, found)
     return found[0]
-
-
-def until(condition):
-    deadline = time.time() + 10
-    while not condition():
-        assert time.time() < deadline
-        time.sleep(0.01)
 
 
 def test_failures_by_reason(server):

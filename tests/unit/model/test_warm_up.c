@@ -307,6 +307,7 @@ static void test_warm_up_learns_only_what_it_can_make_up(void **state)
         const char *config;
         const struct md_tensor_spec *inputs;
         bool decoupled, no_option, inline_safe;
+        uint64_t trial_us;
         size_t trials;
     } rows[] = {
         {"max_batch_size: 4", variable, .trials = 0},
@@ -315,7 +316,8 @@ static void test_warm_up_learns_only_what_it_can_make_up(void **state)
         {"max_batch_size: 1", batched, .trials = 3 * INSTANCES},
         {"max_batch_size: 1", batched, .decoupled = true, .trials = 0},
         {"max_batch_size: 1", batched, .no_option = true, .trials = 0},
-        {"max_batch_size: 1", batched, .inline_safe = true, .trials = 0},
+        {"max_batch_size: 1", batched, .inline_safe = true, .trial_us = 19, .trials = 1},
+        {"max_batch_size: 1", batched, .inline_safe = true, .trial_us = 20, .trials = 3 * INSTANCES},
     };
 
     (void)state;
@@ -324,6 +326,7 @@ static void test_warm_up_learns_only_what_it_can_make_up(void **state)
         world.version.target.decoupled = rows[i].decoupled;
         world.version.target.inline_safe = rows[i].inline_safe;
         world.options.auto_batching = !rows[i].no_option;
+        world.trial_ns = rows[i].trial_us * MD_NS_PER_US;
         assert_true(md_warm_up_learn(&world.build));
         if (world.trial_count != rows[i].trials) {
             fail_msg("%zu: %zu", i, world.trial_count);
