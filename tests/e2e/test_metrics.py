@@ -201,7 +201,7 @@ def test_what_is_learned_while_warming_up_is_on_the_page(tmp_path, start):
                 "modeld_batch_starts_total")
     page = {name: value for name, value in s.metrics().items() if name.startswith(families)}
     assert page['modeld_execution_seconds{model="warm",version="1",instance="0",batch_size="2",estimate="mean"}'] > 0
-    assert all(name.startswith('modeld_execution_seconds{model="warm"') for name in page)
+    assert all(name.startswith("modeld_execution_seconds{") for name in page)
     assert s.infer("idle", [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]).status == 200
     page = s.metrics()
     assert page['modeld_device_seconds_total{model="idle",version="1"}'] >= 0
