@@ -4,6 +4,7 @@
 #include "infer/device_internal.h"
 
 #include "base/clock.h"
+#include "loop/loop.h"
 
 /* --- what the scheduler is told (mutex held) -------------------- */
 
@@ -137,6 +138,19 @@ static bool enqueue(struct md_device *device, struct md_request *request)
     return true;
 }
 
+/* others_wait: it is too much that comes, not this one that asks too much. */
+static void refuse(struct md_request *request, bool others_wait)
+{
+    if (others_wait) {
+        md_loop_coalesce(request->loop);
+    }
+    if (request->error.reason == MD_REASON_QUEUE_FULL) {
+        (void)md_request_name(request, &request->error);
+    }
+    request->on_loop = true;
+    md_request_reject(request);
+}
+
 uint64_t md_device_submit(struct md_device *device, struct md_request *request)
 {
     struct md_target *target = request->target;
@@ -150,19 +164,16 @@ uint64_t md_device_submit(struct md_device *device, struct md_request *request)
         run_inline(request, instance);
         return 0;
     }
-    bool ok = enqueue(device, request);
-    enum md_wake wake = ok ? md_dispatch_sleeper(device, target) : MD_WAKE_NOBODY;
-    uint64_t limit_ns = md_service_limit(request);
-    pthread_mutex_unlock(&device->mutex);
-    md_dispatch_wake(device, wake);
+    const bool ok = enqueue(device, request), others_wait = target->scheduler.length > 0;
     if (!ok) {
-        if (request->error.reason == MD_REASON_QUEUE_FULL) {
-            (void)md_request_name(request, &request->error);
-        }
-        request->on_loop = true;
-        md_request_reject(request);
+        pthread_mutex_unlock(&device->mutex);
+        refuse(request, others_wait);
         return 0;
     }
+    const enum md_wake wake = md_dispatch_sleeper(device, target);
+    const uint64_t limit_ns = md_service_limit(request);
+    pthread_mutex_unlock(&device->mutex);
+    md_dispatch_wake(device, wake);
     return limit_ns;
 }
 

@@ -13,6 +13,10 @@
  * average of the gaps between events is shorter than the bound: one busy connection is served in a
  * third of the time, an idle or a broad loop never spins, and where spins are in vain they become
  * rare.
+ *
+ * Coalescing. Where requests are refused because the engines are busy, each wake-up by the next of
+ * them takes the CPU, and its caches, from an engine. So the loop sleeps deaf to sockets for a
+ * moment, on its wake-up descriptor alone.
  */
 #include "loop/loop.h"
 
@@ -58,6 +62,7 @@ struct md_loop {
     unsigned single_waits;          /* in a row that had one event each */
     const void *single_owner; /* of the last event that came alone; compared, never followed */
     unsigned spin_after;      /* that many earn a spin; doubles with each spin in vain */
+    bool coalesces;           /* the next events come together */
     struct md_loop_fd wakeup_fd;
 
     /* shared */
@@ -248,13 +253,23 @@ static void trim_idle(struct md_loop_timer *timer)
     }
 }
 
-static int sleep_ms(const struct md_loop *loop, int timeout_ms)
+/* Until the first timer is due; UINT64_MAX: there is none. */
+static uint64_t timer_ns(const struct md_loop *loop)
 {
     const struct md_loop_timer *first = md_timer_heap_first(&loop->timers);
 
-    if (first) {
-        uint64_t now = md_clock_monotonic_ns();
-        uint64_t left_ns = first->deadline_ns > now ? first->deadline_ns - now : 0;
+    if (!first) {
+        return UINT64_MAX;
+    }
+    uint64_t now = md_clock_monotonic_ns();
+    return first->deadline_ns > now ? first->deadline_ns - now : 0;
+}
+
+static int sleep_ms(const struct md_loop *loop, int timeout_ms)
+{
+    uint64_t left_ns = timer_ns(loop);
+
+    if (left_ns != UINT64_MAX) {
         uint64_t left_ms = left_ns / MD_NS_PER_MS + (left_ns % MD_NS_PER_MS != 0);
         if (timeout_ms < 0 || left_ms < (uint64_t)timeout_ms) {
             timeout_ms = left_ms > INT32_MAX ? INT32_MAX : (int)left_ms;
@@ -266,6 +281,12 @@ static int sleep_ms(const struct md_loop *loop, int timeout_ms)
 static bool has_tasks(const struct md_loop *loop)
 {
     return loop->deferred_first || atomic_load(&((struct md_loop *)(uintptr_t)loop)->mailbox);
+}
+
+void md_loop_coalesce(struct md_loop *loop)
+{
+    MD_ON_LOOP(loop);
+    loop->coalesces = true;
 }
 
 void md_loop_note_bulk(struct md_loop *loop)
@@ -308,6 +329,18 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
     return n;
 }
 
+/* Sleeps deaf to all but tasks and timers. */
+static void coalesce(struct md_loop *loop)
+{
+    loop->coalesces = false;
+    md_os_wakeup_clear(loop->wakeup);
+    atomic_store(&loop->sleeping, true);
+    if (!has_tasks(loop) && !atomic_load(&loop->stop)) {
+        md_os_wakeup_wait(loop->wakeup, md_size_min(timer_ns(loop), MD_LOOP_COALESCE_NS));
+    }
+    atomic_store(&loop->sleeping, false);
+}
+
 /* Who polls instead of sleeping serves one busy connection sooner; several keep a loop awake
  * anyway, and would pay for it. */
 static void learn(struct md_loop *loop, int n, const struct md_os_event *events)
@@ -329,7 +362,10 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
 {
     int n;
 
-    if (has_tasks(loop)) {
+    if (loop->coalesces && timeout_ms) {
+        coalesce(loop);
+        n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
+    } else if (has_tasks(loop)) {
         n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
     } else if (loop->single_waits >= loop->spin_after && loop->gap_ns < 2 * loop->spin_ns &&
                timeout_ms) {

@@ -3,9 +3,11 @@
  */
 #include "os/poll.h"
 
+#include "base/clock.h"
 #include "os/inject.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -100,6 +102,22 @@ void md_os_wakeup_signal(int fd)
     uint64_t one = 1;
 
     while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {}
+}
+
+void md_os_wakeup_clear(int fd)
+{
+    uint64_t signals;
+
+    (void)!read(fd, &signals, sizeof signals); /* not blocking; nothing there is fine */
+}
+
+void md_os_wakeup_wait(int fd, uint64_t timeout_ns)
+{
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    const struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / MD_NS_PER_S),
+                                     .tv_nsec = (long)(timeout_ns % MD_NS_PER_S)};
+
+    (void)ppoll(&wanted, 1, &timeout, NULL);
 }
 
 void md_os_close(int fd)

@@ -29,9 +29,13 @@ void md_os_poll_remove(int poller, int fd);
  * interrupted. */
 int md_os_poll_wait(int poller, struct md_os_event *events, int max, int timeout_ms);
 
-/* A descriptor that becomes readable once for each signal; it is never read. */
+/* A descriptor that becomes readable once for each signal; the poller never reads it. */
 bool md_os_wakeup_create(int poller, void *owner, int *fd, struct md_error *err) MD_MUST_CHECK;
 void md_os_wakeup_signal(int fd);
+/* Forgets the signals so far: the next wait is for those that come after this. */
+void md_os_wakeup_clear(int fd);
+/* Waits for a signal alone, whatever the poller's other descriptors do; at most so long. */
+void md_os_wakeup_wait(int fd, uint64_t timeout_ns);
 
 void md_os_close(int fd); /* a negative one is fine */
 

@@ -444,6 +444,47 @@ static void test_loop_spins_only_when_it_pays(void **state)
     assert_int_equal(tear_down((void *[]){fixture}), 0);
 }
 
+/* Real time that a turn takes in which the loop coalesces. */
+static uint64_t coalesced_ns(struct fixture *fixture)
+{
+    struct timespec begin, end;
+    struct md_error err;
+
+    md_loop_coalesce(fixture->loop);
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &begin), 0);
+    assert_true(md_loop_run_once(fixture->loop, -1, &err));
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &end), 0);
+    return (uint64_t)(end.tv_sec - begin.tv_sec) * MD_NS_PER_S + (uint64_t)end.tv_nsec -
+           (uint64_t)begin.tv_nsec;
+}
+
+static void test_loop_coalesces_events_but_no_tasks_and_timers(void **state)
+{
+    struct fixture *fixture = *state;
+    struct noted_fd fd = {
+        .fd = {.fd = fixture->pair[0], .ready = ready_noted}, .fixture = fixture, .reads = true};
+    struct noted_task task = {.task = {.run = run_noted}, .letter = 't'};
+    struct noted_timer timer = {.timer = {.fire = fire_noted}, .letter = 'x'};
+    struct md_error err;
+
+    assert_true(md_loop_fd_add(fixture->loop, &fd.fd, MD_LOOP_READ, &err));
+    assert_int_equal(write(fixture->pair[1], "x", 1), 1);
+    assert_true(coalesced_ns(fixture) >= MD_LOOP_COALESCE_NS);
+    assert_ran("r");
+    assert_int_equal(write(fixture->pair[1], "x", 1), 1);
+    assert_true(md_loop_run_once(fixture->loop, -1, &err)); /* once only: at once again */
+    assert_ran("r");
+    md_loop_post(fixture->loop, &task.task);
+    (void)coalesced_ns(fixture); /* does not wait, though nothing is to be read */
+    assert_ran("t");
+    assert_true(md_loop_timer_reserve(fixture->loop, &err));
+    md_loop_timer_set(fixture->loop, &timer.timer, clock_ns);
+    (void)coalesced_ns(fixture);
+    assert_ran("x");
+    md_loop_timer_unreserve(fixture->loop);
+    md_loop_fd_remove(fixture->loop, &fd.fd);
+}
+
 static void test_loop_without_permission_does_not_spin(void **state)
 {
     struct fixture *fixture = *state;
@@ -698,6 +739,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_loop_fd_hangup_is_told_unasked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_idle_pool_is_trimmed_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_spins_only_when_it_pays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_coalesces_events_but_no_tasks_and_timers, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_loop_without_permission_does_not_spin, set_up,
                                         tear_down),
         cmocka_unit_test(test_loop_create_failures),
