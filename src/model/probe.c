@@ -36,12 +36,12 @@ struct probe {
     struct md_arena arena;
     struct md_synthetic_rows rows;
     struct md_trial_result alone[ROWS];
-    size_t count;                   /* of them that have run */
-    size_t used;                    /* the same, after they are gone */
-    bool differs;                   /* two rows have had different answers */
-    bool contradicts;               /* an answer was another */
-    bool is_worthless;              /* answers were the same, but nothing is gained */
-    bool is_lost;                   /* build->err says why */
+    size_t count;      /* of them that have run */
+    size_t used;       /* the same, after they are gone */
+    bool differs;      /* two rows have had different answers */
+    bool contradicts;  /* an answer was another */
+    bool is_worthless; /* answers were the same, but nothing is gained */
+    bool is_lost;      /* build->err says why */
     uint64_t begin_ns;
     uint64_t alone_ns, together_ns; /* fastest run of one row, of all that have run */
     char reason[512];
@@ -112,7 +112,8 @@ static size_t compare_floats(enum md_dtype dtype, const char *a, const char *b, 
     for (size_t i = 0; i < bytes; i += size) {
         double x = float_at(dtype, a + i), y = float_at(dtype, b + i);
         bool same = (isnan(x) && isnan(y)) || x == y ||
-                    fabs(x - y) <= absolute + relative * fmax(fabs(x), fabs(y));
+                    (isfinite(x) && isfinite(y) &&
+                     fabs(x - y) <= absolute + relative * fmax(fabs(x), fabs(y)));
         if (!same) {
             return i;
         }

@@ -83,6 +83,9 @@ MODEL(says_the_same, 1 - (double)at(input, row, column))
 MODEL(not_a_number, column == 2 ? NAN : 0)
 MODEL(no_number_alone, rows_of(input) == 1 ? NAN : 0)
 MODEL(boundless, column == 2 ? INFINITY : 0)
+MODEL(boundless_alone, rows_of(input) == 1 ? INFINITY : 0)
+MODEL(boundless_together, rows_of(input) > 1 ? INFINITY : 0)
+MODEL(boundless_either_way, rows_of(input) > 1 ? INFINITY : -INFINITY)
 
 static bool only_the_sum(const struct md_tensor *inputs, size_t count, struct md_trial_result *out,
                          struct md_error *err)
@@ -168,6 +171,9 @@ static const struct {
     {"first_row_counts", first_row_counts, OTHER},
     {"knows_its_place", knows_its_place, OTHER},
     {"no_number_alone", no_number_alone, OTHER},
+    {"boundless_alone", boundless_alone, OTHER},
+    {"boundless_together", boundless_together, OTHER},
+    {"boundless_either_way", boundless_either_way, OTHER},
     {"another_each_time", another_each_time, "that comes again is another"},
     {"says_the_same", says_the_same, "different rows get the same answer, which proves nothing"},
     {"only_the_sum", only_the_sum, "output 'y' of 3 rows has the shape [1,4]"},
