@@ -27,7 +27,9 @@ bool md_target_init(struct md_target *target, size_t loop_count, struct md_error
     }
     memset(target->shards, 0, bytes);
     target->shard_count = loop_count;
-    for (size_t i = 0; i < loop_count && target->max_batch_size > 0; i++) {
+    const bool has_sizes =
+        target->max_batch_size > 0 || target->scheduler.batcher.config.max_rows > 1;
+    for (size_t i = 0; i < loop_count && has_sizes; i++) {
         struct md_target_shard *shard = &target->shards[i];
         shard->batches = md_calloc(MD_BATCH_SIZES + 1, sizeof *shard->batches);
         if (!shard->batches) {

@@ -48,8 +48,9 @@ struct md_target_shard {
     _Atomic uint64_t phases[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
     struct md_batch_counters {
         _Atomic uint64_t count, input_ns, infer_ns, output_ns;
-    } * batches; /* own: MD_BATCH_SIZES + 1 entries; NULL for a target that takes no batches: its
-                    executions are all of size 1, and counted above */
+    } * batches; /* own: MD_BATCH_SIZES + 1 entries; NULL where a batch never has more than one row,
+                    neither by the model's batch dimension nor by what the scheduler joins:
+                    executions are all of size 1 then, and counted above */
     char padding[MD_CACHE_LINE];
 };
 
@@ -129,7 +130,7 @@ struct md_target {
     bool inline_safe;                /* immutable: the backend says so */
 };
 
-/* The caller has set the immutable fields; this creates the shards. */
+/* The caller has set the immutable fields and configured the scheduler; this creates the shards. */
 bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err)
     MD_MUST_CHECK;
 void md_target_deinit(struct md_target *target);

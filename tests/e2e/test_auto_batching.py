@@ -85,6 +85,10 @@ def test_requests_are_joined_and_answered_as_alone(tried):
     seen = batches(tried, "heavy")
     assert sum(b["requests"] for b in seen) == len(inputs)
     assert max(b["requests"] for b in seen) > 1 and max(b["rows"] for b in seen) <= 32
+    stats = tried.get("/v2/models/heavy/stats").json()["model_stats"][0]
+    sizes = {s["batch_size"]: s["compute_infer"]["count"] for s in stats["batch_stats"]}
+    assert sum(sizes.values()) == stats["execution_count"]
+    assert {b["rows"] for b in seen if b["requests"] > 1} <= sizes.keys()
 
 
 def test_one_request_may_have_more_rows_than_a_batch(tried):

@@ -48,12 +48,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void open_target(int64_t max_batch_size)
+static void open_target(int64_t max_batch_size, uint32_t max_rows)
 {
     struct md_error err;
 
     memset(&target, 0, sizeof target);
     target.max_batch_size = max_batch_size;
+    target.scheduler.batcher.config.max_rows = max_rows;
     assert_true(md_target_init(&target, LOOPS, &err));
 }
 
@@ -81,7 +82,7 @@ static void test_statistics_sum_over_loops(void **state)
     struct md_error error;
 
     (void)state;
-    open_target(8);
+    open_target(8, 1);
     finish(0, 1, true, NULL);
     finish(1, 1, true, NULL);
     finish(1, 1, false, NULL); /* rode in another's batch */
@@ -127,7 +128,7 @@ static void test_statistics_times_that_run_backwards_count_nothing(void **state)
     struct md_target_totals totals;
 
     (void)state;
-    open_target(0);
+    open_target(0, 1);
     md_statistics_record(&request, NULL, 50);
     md_target_sum(&target, &totals);
     assert_int_equal(totals.success.count, 1);
@@ -138,20 +139,24 @@ static void test_statistics_times_that_run_backwards_count_nothing(void **state)
 static void test_statistics_batches_by_size(void **state)
 {
     static const struct {
-        int64_t max_batch_size, rows;
+        int64_t max_batch_size;
+        uint32_t max_rows;
+        int64_t rows;
         size_t size;
     } cases[] = {
-        {0, 1, 1},
-        {8, 1, 1},
-        {8, 8, 8},
-        {1000, MD_BATCH_SIZES, MD_BATCH_SIZES},
-        {1000, 999, MD_BATCH_SIZES}, /* larger ones share the last */
+        {0, 1, 1, 1},
+        {0, 32, 1, 1},
+        {0, 32, 5, 5}, /* joined, though there is no batch dimension */
+        {8, 1, 1, 1},
+        {8, 1, 8, 8},
+        {1000, 1, MD_BATCH_SIZES, MD_BATCH_SIZES},
+        {1000, 1, 999, MD_BATCH_SIZES}, /* larger ones share the last */
     };
 
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
         uint64_t count, input_ns, infer_ns, output_ns;
-        open_target(cases[i].max_batch_size);
+        open_target(cases[i].max_batch_size, cases[i].max_rows);
         for (unsigned loop = 0; loop < LOOPS; loop++) {
             finish(loop, cases[i].rows, true, NULL);
         }
@@ -171,7 +176,7 @@ static void test_target_counts_references_by_loop(void **state)
     struct md_target_totals totals;
 
     (void)state;
-    open_target(0);
+    open_target(0, 1);
     md_target_ref(&target, 0);
     md_target_ref(&target, 1);
     md_target_ref(&target, 1);
