@@ -123,7 +123,6 @@ struct md_target {
     _Atomic uint64_t starts[MD_START_COUNT];          /* batches, by why they were started */
     _Atomic uint64_t device_ns; /* time that its batches have taken, on executors and loops */
     _Atomic uint32_t in_service, out_of_service; /* instances; both 0: not attached */
-    atomic_bool takes_batches;                   /* of several requests */
     _Atomic uint64_t
         inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
     enum md_inline_mode inline_mode; /* immutable */
