@@ -12,13 +12,15 @@
 
 struct md_trial {
     struct md_request request;
-    struct md_arena arena; /* own: copies of the inputs' descriptions, the response */
+    struct md_arena arena;  /* own: copies of the inputs' descriptions, the response */
+    struct md_arena inputs; /* own: of one that is stuck, what these point at */
 };
 
 void md_trial_destroy(struct md_trial *trial)
 {
     if (trial) {
         md_arena_deinit(&trial->arena);
+        md_arena_deinit(&trial->inputs);
         md_free(trial);
     }
 }
@@ -149,6 +151,24 @@ void md_trial_result_deinit(struct md_trial_result *result)
 bool md_instance_is_stuck(const struct md_instance *instance)
 {
     return instance->is_stuck;
+}
+
+void md_trial_release_inputs(struct md_device *device, struct md_instance *const *instances,
+                             size_t count, struct md_arena *inputs)
+{
+    struct md_arena rest = *inputs;
+
+    *inputs = (struct md_arena){.chunks = NULL};
+    pthread_mutex_lock(&device->mutex);
+    for (size_t i = 0; i < count; i++) {
+        if (instances[i]->trial) { /* not since it came back */
+            instances[i]->trial->inputs = rest;
+            rest = (struct md_arena){.chunks = NULL};
+            break;
+        }
+    }
+    pthread_mutex_unlock(&device->mutex);
+    md_arena_deinit(&rest);
 }
 
 /* mutex held */

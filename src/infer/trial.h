@@ -5,6 +5,9 @@
  * Called on a loader thread, which waits for its end; an executor of the device runs it (of a
  * THREAD_BOUND instance its own). It counts in no statistics and on no clock but the instance's
  * learned times.
+ *
+ * Inputs are not copied. They lie in an arena of the caller's, which is given up by
+ * md_trial_release_inputs alone: a backend that does not come back still reads them.
  */
 #ifndef MD_INFER_TRIAL_H
 #define MD_INFER_TRIAL_H
@@ -29,6 +32,12 @@ bool md_trial_run(struct md_device *device, struct md_target *target, struct md_
                   uint64_t timeout_ns, struct md_trial_result *out, struct md_error *err)
     MD_MUST_CHECK;
 void md_trial_result_deinit(struct md_trial_result *result);
+
+/* Frees the arena of the inputs of trials on these instances, and leaves it zeroed. Where a trial
+ * is stuck, which was the last then, the arena becomes that trial's: it goes when the backend comes
+ * back after all, or never. */
+void md_trial_release_inputs(struct md_device *device, struct md_instance *const *instances,
+                             size_t count, struct md_arena *inputs);
 
 /* After a trial that did not end: the backend is still inside. Neither the instance nor its model
  * may be destroyed, as after an md_device_detach that returned false. */

@@ -454,6 +454,6 @@ bool md_probe_run(struct md_mapping_build *build)
     bool proved = prove(&p, MD_SYNTHETIC_FLAGS) || prove_in_other_words(&p);
     build->tried_ns = md_clock_monotonic_ns() - begin_ns;
     bool ok = !p.is_lost && publish(&p, proved);
-    md_arena_deinit(&p.arena);
+    md_warm_up_release_inputs(build, &p.arena);
     return ok;
 }

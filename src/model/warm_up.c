@@ -265,6 +265,12 @@ bool md_warm_up_has_survived(struct md_mapping_build *b, const struct md_instanc
                         "an execution does not end, not even when its backend is asked to stop");
 }
 
+void md_warm_up_release_inputs(struct md_mapping_build *b, struct md_arena *inputs)
+{
+    md_trial_release_inputs(b->options->device, b->mapping->instances, b->mapping->instance_count,
+                            inputs);
+}
+
 static void note_progress(const struct md_mapping_build *b, const struct sample *sample,
                           uint64_t done, size_t instance, uint64_t *said_ns)
 {
@@ -332,7 +338,7 @@ bool md_warm_up_run(struct md_mapping_build *b)
 
     md_arena_init(&arena, 0);
     bool ok = !md_message_has(b->config, "model_warmup") || run_samples(b, &arena);
-    md_arena_deinit(&arena);
+    md_warm_up_release_inputs(b, &arena);
     return ok;
 }
 
@@ -454,6 +460,6 @@ bool md_warm_up_learn(struct md_mapping_build *b)
     }
     md_arena_init(&arena, 0);
     bool ok = learn_all(b, &arena);
-    md_arena_deinit(&arena);
+    md_warm_up_release_inputs(b, &arena);
     return ok;
 }

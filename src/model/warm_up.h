@@ -28,5 +28,7 @@ bool md_warm_up_learn(struct md_mapping_build *build) MD_MUST_CHECK;
 /* After a trial that failed: false and the reason, if the instance is lost for ever. */
 bool md_warm_up_has_survived(struct md_mapping_build *build, const struct md_instance *instance)
     MD_MUST_CHECK;
+/* The end of an arena that inputs of trials lie in: md_trial_release_inputs. */
+void md_warm_up_release_inputs(struct md_mapping_build *build, struct md_arena *inputs);
 
 #endif

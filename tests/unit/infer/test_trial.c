@@ -174,6 +174,52 @@ static void test_trial_that_does_not_end(void **state)
     md_loop_destroy(world.loop);
 }
 
+static void count_release(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+/* What a backend reads that does not come back stays until it does. */
+static void test_trial_keeps_the_inputs_of_a_stuck_one(void **state)
+{
+    struct md_arena inputs = {.chunks = NULL};
+    atomic_int released = 0;
+
+    (void)state;
+    open_world((struct rows_mode){.blocks = true}, SHORT_MS);
+    assert_true(md_arena_on_reset(&inputs, count_release, &released));
+    assert_false(try_it(1, SHORT_MS));
+    assert_true(md_instance_is_stuck(one.instances[0]));
+    md_trial_release_inputs(world.device, one.instances, 1, &inputs);
+    assert_null(inputs.chunks);
+    assert_int_equal(released, 0);
+    gate_set(true);
+    wait_until(released == 1);
+    assert_true(md_arena_on_reset(&inputs, count_release, &released));
+    md_trial_release_inputs(world.device, one.instances, 1, &inputs); /* it has come back */
+    assert_int_equal(released, 2);
+    md_trial_result_deinit(&result);
+    md_os_sleep_ms(20);
+    md_device_destroy(world.device);
+    rows_free(&one);
+    md_loop_destroy(world.loop);
+}
+
+static void test_trial_releases_the_inputs_of_others(void **state)
+{
+    struct md_arena inputs = {.chunks = NULL};
+    atomic_int released = 0;
+
+    (void)state;
+    open_world((struct rows_mode){.memory = MODELD_OUTPUT_COPY}, 1000);
+    assert_true(md_arena_on_reset(&inputs, count_release, &released));
+    assert_true(try_it(1, 0));
+    md_trial_release_inputs(world.device, one.instances, 1, &inputs);
+    assert_int_equal(released, 1);
+    md_trial_result_deinit(&result);
+    close_world();
+}
+
 /* All executors are busy until it is too late. */
 static void test_trial_that_does_not_begin(void **state)
 {
@@ -270,6 +316,8 @@ int main(void)
         cmocka_unit_test(test_trial_short_of_memory),
         cmocka_unit_test(test_trial_out_of_time),
         cmocka_unit_test(test_trial_that_does_not_end),
+        cmocka_unit_test(test_trial_keeps_the_inputs_of_a_stuck_one),
+        cmocka_unit_test(test_trial_releases_the_inputs_of_others),
         cmocka_unit_test(test_trial_that_does_not_begin),
         cmocka_unit_test(test_trial_of_a_bound_instance),
         cmocka_unit_test(test_trial_of_a_stream),

@@ -62,7 +62,8 @@ static struct {
     uint64_t row_ns;         /* and for each row */
     _Atomic uint64_t now_ns; /* the device looks at it, too */
     bool stuck;
-    struct md_bytes log; /* own: what was said */
+    struct md_arena kept; /* own: inputs that the one that is stuck has */
+    struct md_bytes log;  /* own: what was said */
 } world;
 
 /* --- trials -------------------- */
@@ -73,6 +74,8 @@ bool __wrap_md_trial_run(struct md_device *device, struct md_target *target,
                          struct md_trial_result *out, struct md_error *err);
 void __wrap_md_trial_result_deinit(struct md_trial_result *result);
 bool __wrap_md_instance_is_stuck(const struct md_instance *instance);
+void __wrap_md_trial_release_inputs(struct md_device *device, struct md_instance *const *instances,
+                                    size_t count, struct md_arena *inputs);
 
 bool __wrap_md_trial_run(struct md_device *device, struct md_target *target,
                          struct md_instance *instance, const struct md_tensor *inputs,
@@ -106,6 +109,19 @@ bool __wrap_md_instance_is_stuck(const struct md_instance *instance)
 {
     (void)instance;
     return world.stuck;
+}
+
+void __wrap_md_trial_release_inputs(struct md_device *device, struct md_instance *const *instances,
+                                    size_t count, struct md_arena *inputs)
+{
+    assert_ptr_equal(device, world.device);
+    assert_ptr_equal(instances, world.list);
+    assert_int_equal(count, INSTANCES);
+    if (world.stuck) {
+        world.kept = *inputs;
+        *inputs = (struct md_arena){.chunks = NULL};
+    }
+    md_arena_deinit(inputs);
 }
 
 /* An output of so many rows, whose data is to be filled. NULL: no memory. */
@@ -221,6 +237,7 @@ static inline void build_end(void)
 
     md_device_destroy(world.device);
     md_arena_deinit(&world.arena);
+    md_arena_deinit(&world.kept);
     md_bytes_deinit(&world.log);
     md_log_set_sink(NULL);
     (void)snprintf(command, sizeof command, "rm -r '%s'", world.folder);
