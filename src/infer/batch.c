@@ -208,6 +208,9 @@ static void send_back(struct md_instance *instance, bool if_unlike)
  * the first. */
 static bool bind_run(struct md_instance *instance, struct run *run)
 {
+    if (run->count == 1 && run->padding && !md_gather_has_rows(run->first)) {
+        run->padding = instance->record.padding = 0; /* its first dimensions are no rows */
+    }
     if (run->count > 1) {
         send_back(instance, true);
         count_run(instance, run);
@@ -263,7 +266,7 @@ void md_batch_run(struct md_instance *instance)
     const uint32_t count = run.count;
     begin_run(instance, &run);
     instance->run_rows = run.rows + run.padding;
-    const uint64_t infer_ns = count > 1 ? md_clock_monotonic_ns() : begun_ns;
+    const uint64_t infer_ns = count > 1 || run.padding ? md_clock_monotonic_ns() : begun_ns;
     note_times(instance, begun_ns, infer_ns);
     /* relaxed: whoever reads it only asks whether it was long ago */
     atomic_store_explicit(&instance->run_ns, begun_ns, memory_order_relaxed);

@@ -58,6 +58,7 @@ struct md_device {
     size_t bound_count;      /* executors of one instance */
     bool hurries;            /* no delays any more */
     bool stop;
+    bool is_kept;            /* a backend has something of it for ever: never freed */
     atomic_bool is_given_up; /* destroyed, but some did not come back */
 };
 
@@ -140,6 +141,8 @@ bool md_batch_end_run(struct md_instance *instance, uint64_t now_ns);
 
 /* --- gather.c -------------------- */
 
+/* All its inputs have its rows, which may be followed by padding. */
+bool md_gather_has_rows(const struct md_request *request);
 /* Whether two requests of the same shape key may really run together. */
 bool md_gather_agrees(const struct md_request *a, const struct md_request *b);
 /* The run's inputs in one block, each input's rows one after another and `padding` copies of the

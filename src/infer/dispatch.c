@@ -1,5 +1,5 @@
 /*
- * Dispatch: requests come, batches are picked, batches have ended.
+ * Dispatch: batches are picked, batches have ended.
  *
  * Invariants
  *  1. A target takes part in the device's turns if and only if requests wait, an instance is idle,
@@ -194,6 +194,8 @@ static void note_backlog(struct md_target *target, uint64_t expected_ns, uint64_
                                                      : permille;
         uint64_t stretch = target->backlog.stretch_permille;
         target->backlog.stretch_permille = (uint32_t)((stretch * 7 + permille) / 8);
+    } else if (target->backlog.stretch_permille > 1000) { /* nobody waited: it is believed less */
+        target->backlog.stretch_permille -= (target->backlog.stretch_permille - 1000 + 7) / 8;
     }
     target->backlog.picked_ns = target->scheduler.length ? now_ns : 0;
     target->backlog.expected_ns = expected_ns;
@@ -273,6 +275,9 @@ struct md_instance *md_dispatch_next(struct md_device *device, struct md_waiter 
     if (instance) {
         md_dispatch_unready(device, instance);
         return instance;
+    }
+    if (device->again_ns == UINT64_MAX && !md_fair_next(&device->fair)) {
+        return NULL;
     }
     now_ns = md_clock_monotonic_ns();
     if (device->again_ns <= now_ns) {
@@ -411,15 +416,20 @@ void md_dispatch_end_inline(struct md_instance *instance, const struct md_reques
     md_dispatch_wake(device, wake);
 }
 
-/* mutex held */
-static void account(struct md_device *device, struct md_instance *instance)
+/* mutex held. Of a run that took its instance out of service the target is charged what it may
+ * take: another executor has run the others' batches meanwhile. */
+static void account(struct md_device *device, struct md_instance *instance, bool was_suspended)
 {
     struct md_target *target = instance->target;
     const struct md_batch_record *record = &instance->record;
+    uint64_t used_ns = record->executed_ns;
 
+    if (was_suspended && target->execution_timeout_ns < used_ns) {
+        used_ns = target->execution_timeout_ns;
+    }
     keep_record(target, *record);
     md_fair_charge(&device->fair, &target->share,
-                   (int64_t)record->executed_ns - (int64_t)instance->expected_ns);
+                   (int64_t)used_ns - (int64_t)instance->expected_ns);
     target->scheduler.ops->done(&target->scheduler, record->requests, record->executed_ns);
     target->typical = instance;
     if (target->inline_safe && record->requests == 1 && !record->padding) {
@@ -443,7 +453,8 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
     bool resumed = instance->is_suspended;
     if (resumed) {
         md_service_resume(device, instance);
-        (void)snprintf(name, sizeof name, "%s", target->model_name.ptr);
+        (void)snprintf(name, sizeof name, "'%s' version %s", target->model_name.ptr,
+                       target->version_text.ptr);
     }
     if (instance->is_tried) {
         instance->is_tried = false;
@@ -451,12 +462,12 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
         instance->trial = NULL;
         is_watched = true;
     } else {
-        account(device, instance);
+        account(device, instance, resumed);
         md_dispatch_idle(instance);
         target->running--;
-        md_dispatch_review(device, target);
-        if (target->scheduler.length && !looks) {
-            wake = md_dispatch_sleeper(device, target);
+        if (target->scheduler.length) {
+            md_dispatch_review(device, target);
+            wake = looks ? MD_WAKE_NOBODY : md_dispatch_sleeper(device, target);
         }
         is_watched = !target->accepting;
     }
@@ -469,7 +480,7 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
     if (resumed) {
         md_log(
             MD_LOG_INFO,
-            "model '%s': an execution that took too long has ended, its instance is back in service",
+            "model %s: an execution that took too long has ended, its instance is back in service",
             name);
     }
 }

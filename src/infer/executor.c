@@ -104,6 +104,9 @@ static void executor_loop(struct md_executor *executor)
         struct md_instance *instance = NULL;
         if (count_active(device) > device->executor_count) {
             wake_another(device); /* it may have been woken for something */
+            if (count_active(device) <= device->executor_count) {
+                continue; /* one was blocked meanwhile */
+            }
             device->resting++;
             pthread_cond_wait(&device->parked, &device->mutex);
             device->resting--;
@@ -226,11 +229,11 @@ bool md_executors_stop(struct md_device *device)
 {
     pthread_mutex_lock(&device->mutex);
     device->stop = true;
-    size_t blocked = device->blocked;
+    const bool is_kept = device->is_kept || device->blocked || device->bound_count;
     pthread_mutex_unlock(&device->mutex);
     pthread_cond_broadcast(&device->work);
     pthread_cond_broadcast(&device->parked);
-    if (blocked || device->bound_count) {
+    if (is_kept) {
         atomic_store(&device->is_given_up, true);
         return false;
     }
@@ -275,7 +278,8 @@ void md_executors_replace(struct md_device *device)
 
     pthread_mutex_lock(&device->mutex);
     bool is_short = !device->stop && count_active(device) < device->executor_count;
-    if (is_short && !device->resting && device->threads < device->capacity) {
+    if (is_short && count_active(device) + device->resting < device->executor_count &&
+        device->threads < device->capacity) {
         executor = &device->executors[device->threads++];
     }
     pthread_mutex_unlock(&device->mutex);
@@ -284,8 +288,9 @@ void md_executors_replace(struct md_device *device)
         device->lost++;
         pthread_mutex_unlock(&device->mutex);
         md_log(MD_LOG_WARNING, "no thread in place of one that does not come back: %s", err.text);
-    } else if (is_short && !executor) {
-        pthread_cond_signal(&device->parked);
+    }
+    if (is_short) {
+        pthread_cond_signal(&device->parked); /* who rests takes a place, too */
     }
 }
 

@@ -23,8 +23,7 @@ static bool same_outputs(const struct md_request *a, const struct md_request *b)
     return true;
 }
 
-/* All its inputs have its rows. */
-static bool has_rows(const struct md_request *request)
+bool md_gather_has_rows(const struct md_request *request)
 {
     for (size_t i = 0; i < request->input_count; i++) {
         const struct md_tensor *input = &request->inputs[i];
@@ -43,7 +42,8 @@ static bool same_but_rows(const struct md_tensor *a, const struct md_tensor *b)
 
 bool md_gather_agrees(const struct md_request *a, const struct md_request *b)
 {
-    if (a->input_count != b->input_count || !has_rows(a) || !has_rows(b) || !same_outputs(a, b)) {
+    if (a->input_count != b->input_count || !md_gather_has_rows(a) || !md_gather_has_rows(b) ||
+        !same_outputs(a, b)) {
         return false;
     }
     for (size_t i = 0; i < a->input_count; i++) {

@@ -70,21 +70,8 @@ static void default_done(struct md_scheduler *scheduler, uint32_t requests, uint
 
 static struct md_waiter *default_drain(struct md_scheduler *scheduler)
 {
-    struct md_batcher *batcher = &scheduler->batcher;
-    struct md_waiter *all = NULL, **last = &all;
+    struct md_waiter *all = md_batcher_drain(&scheduler->batcher);
 
-    for (uint32_t level = 0; level < batcher->config.level_count; level++) {
-        for (int delayed = 0; delayed < 2; delayed++) {
-            struct md_waiter *waiter;
-            struct md_batcher_level *at = batcher->levels ? &batcher->levels[level] : &batcher->one;
-            while ((waiter = at->lists[delayed].first)) {
-                (void)md_batcher_cancel(batcher, waiter);
-                waiter->next = NULL;
-                *last = waiter;
-                last = &waiter->next;
-            }
-        }
-    }
     note(scheduler);
     return all;
 }

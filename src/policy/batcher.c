@@ -26,7 +26,6 @@ const char *md_start_name(enum md_start start)
 static void count_in(struct md_batcher *batcher, const struct md_waiter *waiter)
 {
     batcher->length++;
-    batcher->rows += waiter->rows;
     batcher->bytes += waiter->bytes;
 }
 
@@ -41,16 +40,6 @@ static void list_append(struct md_waiter_list *list, struct md_waiter *waiter)
     waiter->previous = list->last;
     *(list->last ? &list->last->next : &list->first) = waiter;
     list->last = waiter;
-    list->count++;
-    list->rows += waiter->rows;
-}
-
-static void list_prepend(struct md_waiter_list *list, struct md_waiter *waiter)
-{
-    waiter->previous = NULL;
-    waiter->next = list->first;
-    *(list->first ? &list->first->previous : &list->last) = waiter;
-    list->first = waiter;
     list->count++;
     list->rows += waiter->rows;
 }
@@ -87,7 +76,6 @@ void md_batcher_unlink(struct md_batcher *batcher, struct md_waiter *waiter)
         md_batcher_heap_remove(&batcher->earliest, waiter);
     }
     batcher->length--;
-    batcher->rows -= waiter->rows;
     batcher->bytes -= waiter->bytes;
     waiter->waits = false;
     waiter->next = waiter->previous = NULL;
@@ -190,9 +178,16 @@ static bool has_room(const struct md_batcher *batcher, const struct md_waiter *w
 }
 
 /* Only where nothing was ahead has a learned time alone said no, and may be wrong. True: this one
- * is let through to see. */
-static bool is_tried(struct md_batcher *batcher, struct md_waiter *waiter)
+ * is let through to see: runs have been short enough, or many were not. */
+static bool is_tried(struct md_batcher *batcher, struct md_waiter *waiter,
+                     const struct md_learned_time *time, uint64_t now_ns)
 {
+    uint64_t low_ns = time ? md_learned_time_low(time, waiter->rows) : 0;
+
+    if (low_ns && md_clock_later(now_ns, low_ns) <= waiter->deadline_ns) {
+        waiter->is_tried = true;
+        return true;
+    }
     waiter->is_tried = batcher->refusals >= MD_BATCHER_REFUSALS;
     batcher->refusals = waiter->is_tried ? 0 : batcher->refusals + 1;
     return waiter->is_tried;
@@ -209,11 +204,13 @@ static bool can_be_in_time(struct md_batcher *batcher, struct md_waiter *waiter,
         return true;
     }
     uint64_t end_ns = md_batcher_predict(batcher, waiter, time, forecast, now_ns);
-    if (end_ns <= waiter->deadline_ns ||
-        (!batcher->length && forecast->free_ns <= now_ns && is_tried(batcher, waiter))) {
+    if (end_ns <= waiter->deadline_ns || (!batcher->length && forecast->free_ns <= now_ns &&
+                                          is_tried(batcher, waiter, time, now_ns))) {
         return true;
     }
-    batcher->refused_rows += waiter->rows;
+    if (!md_batcher_is_lost(batcher, waiter, time, now_ns)) { /* it would never have come in */
+        batcher->refused_rows += waiter->rows;
+    }
     return md_error_set(err, MD_REASON_DEADLINE_UNREACHABLE,
                         "the deadline is in %" PRIu64 " us, the answer is expected in %" PRIu64
                         " us",
@@ -261,13 +258,16 @@ bool md_batcher_cancel(struct md_batcher *batcher, struct md_waiter *waiter)
     return true;
 }
 
-void md_batcher_put_back(struct md_batcher *batcher, struct md_waiter *waiter)
+struct md_waiter *md_batcher_drain(struct md_batcher *batcher)
 {
-    waiter->waits = true;
-    list_prepend(list_of(batcher, waiter), waiter);
-    batcher->filled |= 1ULL << waiter->level;
-    count_in(batcher, waiter);
-    set_limit(batcher, waiter);
+    struct md_waiter *all = NULL, **end = &all, *waiter;
+
+    while ((waiter = md_batcher_first(batcher))) {
+        md_batcher_unlink(batcher, waiter);
+        *end = waiter;
+        end = &waiter->next;
+    }
+    return all;
 }
 
 static void delay(struct md_batcher *batcher, struct md_waiter *waiter)
@@ -297,7 +297,7 @@ struct md_waiter *md_batcher_expire(struct md_batcher *batcher, const struct md_
     }
     while ((waiter = md_batcher_first(batcher)) && !waiter->is_tried &&
            md_batcher_is_lost(batcher, waiter, time, now_ns)) {
-        if (batcher->length == 1 && is_tried(batcher, waiter)) {
+        if (batcher->length == 1 && is_tried(batcher, waiter, time, now_ns)) {
             break;
         }
         md_batcher_unlink(batcher, waiter);

@@ -2,11 +2,11 @@
  * Batcher: the waiting requests of one target, in which order they run, which of them run together,
  * and which are given up.
  *
- * Pure: no threads, no I/O, no clock of its own (each call is told the time, which never goes back;
- * monotonic ns). One caller at a time; embedded in the target's scheduler, under its device's
- * mutex. Waiters are embedded in requests and linked, never copied or allocated; those of a zeroed
- * batcher with a configuration are none, and nothing is to be released. Learned times may be NULL
- * everywhere: nothing is known.
+ * Pure: no threads, no I/O, no clock of its own (each call is told the time, monotonic ns, which
+ * may be a moment before that of the call before). One caller at a time; embedded in the target's
+ * scheduler, under its device's mutex. Waiters are embedded in requests and linked, never copied or
+ * allocated; those of a zeroed batcher with a configuration are none, and nothing is to be
+ * released. Learned times may be NULL everywhere: nothing is known.
  *
  * Order: levels (1 first), in a level first those that were not delayed, each in order of arrival.
  * A batch begins with the first of all and takes those behind it that have its shape, as long as
@@ -22,8 +22,9 @@
  * late if they waited for that, and the device gets more done with them, they go before it: else
  * small batches would force smaller ones until nothing is in time. Who cannot meet its deadline by
  * what a run takes on average is given up, not started: at submit by the prediction, later when it
- * is the first. So that a time that was learned wrongly heals, one is tried after
- * MD_BATCHER_REFUSALS for which nothing else was a reason, without a start between them.
+ * is the first. But a time that was learned is no promise: what a run takes may depend on what is
+ * in it. So where nothing else is a reason, one is tried if a run has been short enough, not long
+ * ago, or after MD_BATCHER_REFUSALS of them without a start between them.
  */
 #ifndef MD_POLICY_BATCHER_H
 #define MD_POLICY_BATCHER_H
@@ -121,7 +122,7 @@ struct md_batcher {
     uint64_t filled;            /* bit i: someone waits in level i */
     struct md_waiter *earliest; /* root of the heap of those that have a limit */
     size_t length;
-    uint64_t rows, bytes;
+    uint64_t bytes;
     uint64_t arrivals;     /* numbers that were given */
     uint64_t refused_rows; /* by the prediction, since a batch was started */
     uint32_t refusals;     /* because of learned times alone, since a batch was started */
@@ -175,9 +176,8 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
 /* Takes it back; false: it does not wait (a zeroed waiter does not). */
 bool md_batcher_cancel(struct md_batcher *batcher, struct md_waiter *waiter);
 
-/* Puts a waiter that was picked but not run before all others of its place; it keeps its limits,
- * and those of the queue are not asked. Of several the last first. */
-void md_batcher_put_back(struct md_batcher *batcher, struct md_waiter *waiter);
+/* Takes back all, linked by `next`, in order. */
+struct md_waiter *md_batcher_drain(struct md_batcher *batcher);
 
 /* Gives up those whose time is over, and as long as it is so the first of all if it cannot meet
  * its deadline any more: returns them linked by `next` (NULL: none); why says md_batcher_verdict.

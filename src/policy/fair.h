@@ -1,7 +1,7 @@
 /*
  * Fair: whose turn it is on a device.
  *
- * Deficit round robin in device time: each share is charged what its batches took, divided by its
+ * Fair queueing in device time: each share is charged what its batches took, divided by its
  * weight, and of those that want the device the one that has had the least is next; bands are
  * strict, a lower number comes first. A share that comes back after a pause has no claim on what it
  * did not use meanwhile, but is next (of its band); it owes no more than its last batch. Pure, one

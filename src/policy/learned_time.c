@@ -7,6 +7,7 @@
 enum {
     HIGH_DEVIATIONS = 3, /* mean ones: 99 % of runs that are spread normally are below */
     SPREADS_MAX = 16,
+    LOW_PARTS = 32,
     SPREAD_MAX_PERMILLE = 4000,
     FIRST_SPREAD_PERMILLE = 125, /* until there are two runs of a size */
 };
@@ -45,6 +46,15 @@ static void add_spread(struct md_learned_time *time, uint64_t distance_ns, uint6
          time->spreads);
 }
 
+static void note_low(uint64_t *low, uint64_t spent_ns)
+{
+    if (*low == 0 || spent_ns < *low) {
+        *low = spent_ns;
+    } else {
+        move(low, spent_ns, LOW_PARTS);
+    }
+}
+
 void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t spent_ns)
 {
     if (rows > MD_LEARNED_SIZES) {
@@ -62,10 +72,15 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
 
     *count += *count < UINT32_MAX;
     time->sizes[rows].last_run = ++time->runs;
+    note_low(&time->sizes[rows].low_ns, spent_ns);
     if (*mean == 0) {
         time->known |= 1ULL << (rows - 1);
         *mean = spent_ns;
         *deviation = 0;
+        return;
+    }
+    if (seen == 1) { /* the first may have been cold */
+        *mean = spent_ns < *mean ? spent_ns : *mean;
         return;
     }
     if (seen < MD_LEARNED_SETTLED && spent_ns < *mean / MD_LEARNED_OUTLIER) {
@@ -204,4 +219,11 @@ uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows)
 uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows)
 {
     return time_of(time, rows, HIGH_DEVIATIONS);
+}
+
+uint64_t md_learned_time_low(const struct md_learned_time *time, uint32_t rows)
+{
+    uint64_t sizes = rows < MD_LEARNED_SIZES ? time->known & ((1ULL << rows) - 1) : time->known;
+
+    return sizes ? time->sizes[largest_of(sizes)].low_ns : 0;
 }

@@ -2,7 +2,8 @@
  * Learned time: how long an instance takes for a batch of n rows, from what it took.
  *
  * Pure; zeroed: nothing is known. Embedded in an instance, written and read under its device's
- * mutex. The first runs of a size are averaged, later ones move the average by an eighth; one that
+ * mutex. Of the first two runs of a size the faster counts, since the first may have been cold; the
+ * next are averaged, later ones move the average by an eighth; one that
  * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average. Where one
  * of the first runs takes less than that part of it, those before were no measure (an engine that
  * was cold): it is the first again. `high` is what nearly all runs of the size stay below.
@@ -30,6 +31,7 @@ enum {
 struct md_learned_time {
     struct {
         uint64_t mean_ns;          /* moving */
+        uint64_t low_ns;           /* the shortest, as far as it was not long ago */
         uint64_t deviation_ns;     /* moving mean of the distance to it */
         uint32_t count;            /* saturating */
         uint32_t last_run;         /* `runs` then */
@@ -45,5 +47,8 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
 /* 0: nothing is known of any size; otherwise >= 1 and at most UINT64_MAX. rows 0 is taken as 1. */
 uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows);
 uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows);
+/* What a run takes at least, for all that is known: the shortest of that size, or of the largest
+ * one below, since more rows take no less. 0: nothing is known of such sizes. */
+uint64_t md_learned_time_low(const struct md_learned_time *time, uint32_t rows);
 
 #endif

@@ -42,6 +42,17 @@ def fp32(*values):
 
 # Types and shapes
 
+@pytest.mark.parametrize("shape", [(0, 4), (3, 4)])
+def test_padding_of_what_has_no_rows(start, tmp_path, shape):
+    """A first dimension of 0, where batches are padded to a size."""
+    serve(tmp_path, "m", "rows_scaled",
+          'dynamic_batching { } parameters { key: "modeld_allowed_batch_sizes" value { string_value: "4,8" } }')
+    s = start(tmp_path)
+    data = np.arange(math.prod(shape), dtype=np.float32).tobytes()
+    (_, shape_out, out), = s.infer_binary("m", {"x": ("FP32", list(shape), data)}).values()
+    assert list(shape_out) == list(shape) and len(out) == len(data)
+
+
 NUMBERS = {"BOOL": ("?", [True, False]), "UINT8": ("B", [0, 255]), "UINT16": ("H", [0, 65535]),
            "UINT32": ("I", [0, 2**32 - 1]), "UINT64": ("Q", [0, 2**64 - 1]), "INT8": ("b", [-128, 127]),
            "INT16": ("h", [-2**15, 2**15 - 1]), "INT32": ("i", [-2**31, 2**31 - 1]),

@@ -151,6 +151,21 @@ static void test_batch_of_unlike_requests_is_taken_apart(void **state)
     close_world();
 }
 
+/* What a backlog has taken longer is believed less and less where nobody has to wait. */
+static void test_batch_backlog_of_others_is_forgotten(void **state)
+{
+    (void)state;
+    open_world((struct rows_mode){.blocks = false, .memory = MODELD_OUTPUT_INPUT}, 1, 8);
+    target_attach(&one);
+    one.target.backlog.stretch_permille = 13000;
+    for (size_t i = 0; i < 100; i++) {
+        row_submit(&calls[0], &one, 1, 1);
+        row_expect(&calls[0], MD_REASON_NONE);
+    }
+    assert_int_equal(one.target.backlog.stretch_permille, 1000);
+    close_world();
+}
+
 /* --- padding -------------------- */
 
 static void allow(uint32_t a, uint32_t b)
@@ -357,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_batch_needs_the_same_shape),
         cmocka_unit_test(test_batch_agreement_is_compared),
         cmocka_unit_test(test_batch_of_unlike_requests_is_taken_apart),
+        cmocka_unit_test(test_batch_backlog_of_others_is_forgotten),
         cmocka_unit_test(test_batch_is_padded_to_an_allowed_size),
         cmocka_unit_test(test_batch_padding_repeats_the_last_row),
         cmocka_unit_test(test_batch_waits_for_the_explicit_delay),

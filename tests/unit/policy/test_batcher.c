@@ -402,21 +402,20 @@ static void test_batcher_cancel_takes_any_out(void **state)
     assert_true(md_batcher_next_expiry(&queue->batcher) == UINT64_MAX);
 }
 
-static void test_batcher_put_back_is_first_again_with_its_limits(void **state)
+static void test_batcher_drain_takes_all_in_order(void **state)
 {
     struct queue *queue = queue_new();
+    struct md_waiter *waiter;
 
     (void)state;
-    queue->batcher.one.policy = (struct md_queue_policy){.timeout_ns = 100, .max_size = 3};
-    submit_all(queue, 0, 2);
-    PICK(queue, IDLE, 0, 1, 2);
-    queue->now_ns += 10;
-    submit_all(queue, 3, 5);
-    md_batcher_put_back(&queue->batcher, &queue->waiters[2]);
-    md_batcher_put_back(&queue->batcher, &queue->waiters[1]);
-    assert_int_equal(queue->batcher.length, 5);
-    assert_true(md_batcher_next_expiry(&queue->batcher) == queue->now_ns + 90);
-    PICK(queue, IDLE, 1, 2, 3, 4, 5);
+    submit_all(queue, 0, 9);
+    waiter = md_batcher_drain(&queue->batcher);
+    for (size_t i = 0; i <= 9; i++, waiter = waiter->next) {
+        assert_ptr_equal(waiter, &queue->waiters[i]);
+        assert_false(waiter->waits);
+    }
+    assert_null(waiter);
+    assert_int_equal(queue->batcher.length, 0);
 }
 
 static void test_batcher_cuts_to_the_largest_preferred_size(void **state)
@@ -776,6 +775,49 @@ static void test_batcher_lets_one_through_after_many_refusals(void **state)
     assert_false(submit(queue, i + 1));
 }
 
+/* What a run takes may depend on what is in it: an idle instance tries what has been possible. */
+static void test_batcher_tries_what_has_been_fast_enough(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    learn(queue, 1, 70 * MS);
+    md_learned_time_add(&queue->time, 1, 4 * MS);
+    md_learned_time_add(&queue->time, 1, 70 * MS);
+    queue->waiters[0].deadline_ns = queue->now_ns + 40 * MS;
+    submit_all(queue, 0, 0);
+    assert_none_expired(queue);
+    PICK(queue, IDLE, 0);
+    queue->waiters[1].deadline_ns = queue->now_ns + 3 * MS; /* it has not */
+    assert_false(submit(queue, 1));
+    queue->waiters[2].rows = 8; /* may take as little, for all that is known */
+    queue->waiters[2].deadline_ns = queue->now_ns + 40 * MS;
+    submit_all(queue, 2, 2);
+    assert_none_expired(queue);
+    PICK(queue, FULL, 2);
+    queue->forecast.free_ns = queue->now_ns + 1; /* busy: no time to try */
+    queue->waiters[3].deadline_ns = queue->now_ns + 40 * MS;
+    assert_false(submit(queue, 3));
+}
+
+/* Who could never be answered in time has not made others wait. */
+static void test_batcher_counts_no_rows_that_are_lost_alone(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    learn(queue, 1, 2 * MS);
+    learn(queue, 8, 20 * MS);
+    queue->forecast.free_ns = queue->now_ns + MS;
+    for (size_t i = 0; i < 50; i++) {
+        queue->waiters[i].deadline_ns = queue->now_ns + MS;
+        assert_false(submit(queue, i));
+    }
+    queue->waiters[50].deadline_ns = queue->now_ns + 10 * MS;
+    submit_all(queue, 50, 50);
+    PICK(queue, IDLE, 50);
+}
+
 static void test_batcher_pads_to_allowed_sizes(void **state)
 {
     static const struct {
@@ -872,7 +914,7 @@ int main(void)
         cmocka_unit_test(test_batcher_expires_in_order_of_the_limits),
         cmocka_unit_test(test_batcher_delay_moves_behind_those_in_time),
         cmocka_unit_test(test_batcher_cancel_takes_any_out),
-        cmocka_unit_test(test_batcher_put_back_is_first_again_with_its_limits),
+        cmocka_unit_test(test_batcher_drain_takes_all_in_order),
         cmocka_unit_test(test_batcher_cuts_to_the_largest_preferred_size),
         cmocka_unit_test(test_batcher_delay_waits_for_more),
         cmocka_unit_test(test_batcher_delay_with_preferred_sizes),
@@ -891,6 +933,8 @@ int main(void)
         cmocka_unit_test(test_batcher_refusals_count_only_where_times_alone_are_the_reason),
         cmocka_unit_test(test_batcher_gives_up_in_the_queue_as_long_as_others_wait),
         cmocka_unit_test(test_batcher_lets_one_through_after_many_refusals),
+        cmocka_unit_test(test_batcher_tries_what_has_been_fast_enough),
+        cmocka_unit_test(test_batcher_counts_no_rows_that_are_lost_alone),
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
         cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),
         cmocka_unit_test(test_batcher_counts_padding_in_times),

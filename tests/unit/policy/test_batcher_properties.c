@@ -37,10 +37,9 @@ struct world {
     struct seen seen[WAITERS];
     struct md_waiter *running[INSTANCES];
     uint64_t end_ns[INSTANCES];
-    uint64_t now_ns, seed, next_order, put_back_order, again_ns;
+    uint64_t now_ns, seed, next_order, again_ns;
     uint64_t base_ns, row_ns; /* of a batch */
     bool is_uneven;           /* more rows may take less */
-    bool has_put_back;        /* limits of the queue may be exceeded */
     size_t starts, members, refused, expired, delayed, lost, deferred, overtaken; /* counted */
 };
 
@@ -134,8 +133,6 @@ static void choose_config(struct world *world)
         world->time.known |= 1ULL << (i - 1);
     }
     world->again_ns = UINT64_MAX;
-    world->has_put_back = false;
-    world->put_back_order = UINT64_MAX / 2;
     world->next_order = UINT64_MAX / 2;
 }
 
@@ -188,11 +185,8 @@ static void assert_consistent(const struct world *world)
         level_rows +=
             world->batcher.levels[i].lists[0].rows + world->batcher.levels[i].lists[1].rows;
     }
-    assert_true(world->batcher.rows == rows && world->batcher.bytes == bytes && level_rows == rows);
+    assert_true(world->batcher.bytes == bytes && level_rows == rows);
     assert_true(md_batcher_next_expiry(&world->batcher) == limit_ns);
-    if (world->has_put_back) {
-        return;
-    }
     assert_true(!config->max_bytes || bytes <= config->max_bytes || length == 1);
     for (uint32_t i = 0; i < config->level_count; i++) {
         assert_true(!world->levels[i].policy.max_size ||
@@ -478,26 +472,6 @@ static void pick(struct world *world, size_t instance)
     world->end_ns[instance] = sum(world->now_ns, batch_time(world, choice.rows) % (1000 * US));
 }
 
-/* The last of them: it turned out to differ from the others. */
-static void put_back(struct world *world, size_t instance)
-{
-    struct md_waiter *waiter = world->running[instance], *before = NULL;
-
-    if (!waiter || !waiter->next) {
-        return;
-    }
-    for (; waiter->next; waiter = waiter->next) {
-        before = waiter;
-    }
-    before->next = NULL;
-    md_batcher_put_back(&world->batcher, waiter);
-    size_t i = (size_t)(waiter - world->waiters);
-    world->seen[i].place = WAITS;
-    world->seen[i].order = --world->put_back_order;
-    world->has_put_back = true;
-    assert_int_equal(waiter->is_delayed, world->seen[i].is_delayed);
-}
-
 static void end(struct world *world, size_t instance)
 {
     struct md_waiter *waiter = world->running[instance];
@@ -555,7 +529,7 @@ static void drain(struct world *world)
         assert_int_equal(world->seen[i].place, FREE);
         assert_false(world->waiters[i].waits);
     }
-    assert_true(world->batcher.rows == 0 && world->batcher.bytes == 0);
+    assert_true(world->batcher.bytes == 0);
     assert_true(world->batcher.filled == 0 && !world->batcher.earliest);
 }
 
@@ -582,8 +556,6 @@ static void test_batcher_random_events(void **state)
                 cancel(&world);
             } else if (chance(&world, 10)) {
                 expire(&world);
-            } else if (chance(&world, 5)) {
-                put_back(&world, instance);
             } else {
                 step(&world);
             }
