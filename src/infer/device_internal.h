@@ -115,6 +115,8 @@ void md_dispatch_reject(struct md_waiter *given_up, uint64_t now_ns);
 
 /* --- submit.c -------------------- */
 
+/* What the scheduler is told of the request, from what it says of itself; mutex held. */
+void md_submit_fill_waiter(struct md_request *request);
 /* The sentence for a target that takes no requests. Returns false. */
 bool md_submit_refuse(const struct md_target *target, struct md_error *err);
 

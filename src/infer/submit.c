@@ -47,7 +47,7 @@ static uint64_t shape_key(const struct md_request *request, uint32_t *rows)
     return key;
 }
 
-static void fill_waiter(struct md_request *request)
+void md_submit_fill_waiter(struct md_request *request)
 {
     struct md_waiter *waiter = &request->waiter;
 
@@ -124,7 +124,7 @@ static bool enqueue(struct md_device *device, struct md_request *request)
     if (!target->accepting || target->suspended_ns) {
         return md_submit_refuse(target, &request->error);
     }
-    fill_waiter(request);
+    md_submit_fill_waiter(request);
     if (has_deadline) {
         make_forecast(target, request->queued_ns, &forecast);
     }

@@ -55,11 +55,11 @@ static void begin(struct md_instance *instance, struct md_request *request, uint
 {
     instance->count = 1;
     instance->learn_ns = instance->learn_rows = 0;
-    instance->record = (struct md_batch_record){
-        .requests = 1, .rows = (uint32_t)request->rows, .begun_ns = now_ns};
     instance->expected_ns = 0;
     instance->is_tried = true;
-    request->waiter.rows = (uint32_t)md_size_min((size_t)request->rows, UINT32_MAX);
+    md_submit_fill_waiter(request);
+    instance->record =
+        (struct md_batch_record){.requests = 1, .rows = request->waiter.rows, .begun_ns = now_ns};
     request->queued_ns = now_ns;
     request->instance = instance;
     instance->slots[0].turn = MD_SLOT_RUNS;
@@ -172,15 +172,15 @@ void md_trial_release_inputs(struct md_device *device, struct md_instance *const
 }
 
 /* mutex held */
-static void learn(struct md_instance *instance, uint32_t rows)
+static void learn(struct md_instance *instance)
 {
-    if (rows && instance->slots[0].turn == MD_SLOT_ANSWERED) {
-        md_learned_time_add(&instance->time, rows, instance->record.executed_ns);
+    if (instance->slots[0].turn == MD_SLOT_ANSWERED) {
+        md_learned_time_add(&instance->time, instance->run_rows, instance->record.executed_ns);
     }
 }
 
 bool md_trial_run(struct md_device *device, struct md_target *target, struct md_instance *instance,
-                  const struct md_tensor *inputs, size_t input_count, uint32_t rows,
+                  const struct md_tensor *inputs, size_t input_count, bool learns,
                   uint64_t timeout_ns, struct md_trial_result *out, struct md_error *err)
 {
     bool in_time;
@@ -200,8 +200,8 @@ bool md_trial_run(struct md_device *device, struct md_target *target, struct md_
     md_dispatch_wake(device, wake);
     pthread_mutex_lock(&device->mutex);
     bool came_back = run(device, instance, trial, timeout_ns, &in_time);
-    if (in_time) {
-        learn(instance, rows);
+    if (in_time && learns) {
+        learn(instance);
     }
     pthread_mutex_unlock(&device->mutex);
     bool ok = false;

@@ -217,7 +217,7 @@ static void note_difference(struct probe *p, const struct md_trial_result *a,
 
 /* --- running -------------------- */
 
-static bool attempt(struct probe *p, const struct md_tensor *inputs, uint32_t learned_rows,
+static bool attempt(struct probe *p, const struct md_tensor *inputs, bool learns,
                     struct md_trial_result *out)
 {
     struct md_mapping_build *b = p->build;
@@ -227,7 +227,7 @@ static bool attempt(struct probe *p, const struct md_tensor *inputs, uint32_t le
         return no_memory(p);
     }
     if (md_trial_run(b->options->device, &b->version->target, p->instance, inputs, p->rows.count,
-                     learned_rows, MD_TRIAL_PATIENCE_NS, out, &err)) {
+                     learns, MD_TRIAL_PATIENCE_NS, out, &err)) {
         return true;
     }
     p->is_lost = true;
@@ -250,7 +250,7 @@ static bool run_alone(struct probe *p, size_t most)
             md_clock_monotonic_ns() - p->begin_ns > (uint64_t)ENOUGH_MS * MD_NS_PER_MS) {
             break;
         }
-        if (!attempt(p, md_synthetic_rows_view(&p->rows, p->count, 1, &p->arena), p->count ? 1 : 0,
+        if (!attempt(p, md_synthetic_rows_view(&p->rows, p->count, 1, &p->arena), p->count > 0,
                      &p->alone[p->count])) {
             md_trial_result_deinit(&p->alone[p->count]);
             return false;
@@ -267,7 +267,7 @@ static bool run_again(struct probe *p)
 {
     static const size_t first[] = {0};
     struct md_trial_result again = {.outputs = NULL};
-    bool ok = attempt(p, md_synthetic_rows_view(&p->rows, 0, 1, &p->arena), 1, &again) &&
+    bool ok = attempt(p, md_synthetic_rows_view(&p->rows, 0, 1, &p->arena), true, &again) &&
               check_together(p, &again, first, 1, "that comes again");
 
     p->alone_ns = ok ? md_size_min(p->alone_ns, again.executed_ns) : 0;
@@ -279,7 +279,7 @@ static bool run_together(struct probe *p, const size_t *numbers, size_t count, c
 {
     struct md_trial_result result = {.outputs = NULL};
     bool ok =
-        attempt(p, md_synthetic_rows_gather(&p->rows, numbers, count, &p->arena), 0, &result) &&
+        attempt(p, md_synthetic_rows_gather(&p->rows, numbers, count, &p->arena), false, &result) &&
         check_together(p, &result, numbers, count, how);
 
     if (ok && count == p->count) {

@@ -294,8 +294,7 @@ static bool run_sample(struct md_mapping_build *b, const struct sample *sample, 
         struct md_error err;
         /* An engine prepares itself in the first: that is no time to go by, if there are others. */
         bool ok = md_trial_run(b->options->device, &b->version->target, instance, sample->inputs,
-                               sample->input_count, i || sample->times == 1 ? sample->rows : 0, 0,
-                               &result, &err);
+                               sample->input_count, i || sample->times == 1, 0, &result, &err);
         md_trial_result_deinit(&result);
         if (!ok) {
             return md_error_set(b->err, err.reason,
@@ -358,21 +357,28 @@ static bool has_time(const struct lesson *lesson, uint64_t expected_ns)
            (uint64_t)LEARN_MS * MD_NS_PER_MS;
 }
 
+/* Rows that run where so many are given. */
+static uint32_t padded_size(const struct md_mapping_build *b, uint32_t size)
+{
+    return md_batcher_padded(&b->version->target.scheduler.batcher.config, size);
+}
+
 /* Some runs of one size on one instance, as far as samples and probe have not been enough. False:
  * there is no time for more, or nothing worth knowing, or it failed. */
 static bool learn_size(struct md_mapping_build *b, struct lesson *lesson,
                        struct md_instance *instance, const struct md_tensor *inputs)
 {
-    const uint32_t learned = instance->time.sizes[lesson->size].count; /* nobody else does yet */
+    const size_t known = md_size_min(padded_size(b, lesson->size), MD_LEARNED_SIZES);
+    const uint32_t learned = instance->time.sizes[known].count; /* nobody else learns yet */
 
     for (uint32_t run = learned ? learned + 1 : 0; run < LEARN_RUNS; run++) {
         struct md_trial_result result;
         if (!has_time(lesson, lesson->last_ns)) {
             return false;
         }
-        bool ok = md_trial_run(b->options->device, &b->version->target, instance, inputs,
-                               lesson->rows.count, run ? lesson->size : 0, MD_TRIAL_PATIENCE_NS,
-                               &result, &lesson->err);
+        bool ok =
+            md_trial_run(b->options->device, &b->version->target, instance, inputs,
+                         lesson->rows.count, run > 0, MD_TRIAL_PATIENCE_NS, &result, &lesson->err);
         lesson->last_ns = result.executed_ns;
         md_trial_result_deinit(&result);
         if (!ok) {
@@ -435,7 +441,8 @@ static bool learn_all(struct md_mapping_build *b, struct md_arena *arena)
         return true; /* nothing to go by */
     }
     bool go_on = true;
-    for (uint64_t size = 1; go_on && size <= wish.rows; size *= 2) {
+    for (uint64_t size = 1; go_on && size <= wish.rows;
+         size = 2 * (uint64_t)padded_size(b, lesson.size)) {
         struct md_tensor *inputs = md_synthetic_rows_view(&lesson.rows, 0, (size_t)size, arena);
         lesson.size = (uint32_t)size;
         for (size_t i = 0; inputs && go_on && i < b->mapping->instance_count; i++) {

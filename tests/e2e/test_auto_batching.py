@@ -113,6 +113,8 @@ def test_configuration(start, tmp_path):
     serve(tmp_path, "fixed", "rows_scaled", 'input { name: "x" data_type: TYPE_FP32 dims: [ 1, 4 ] }')
     serve(tmp_path, "allowed", "rows_scaled",
           'parameters { key: "modeld_allowed_batch_sizes" value { string_value: "1,4,8" } }')
+    serve(tmp_path, "padded", "rows_scaled",
+          'parameters { key: "modeld_allowed_batch_sizes" value { string_value: "4,8" } }')
     s = start(tmp_path)
     assert batching(s, "sixteen").endswith("up to 16 rows")
     assert batching(s, "one") == "off: max_batch_size is 1"
@@ -123,6 +125,7 @@ def test_configuration(start, tmp_path):
     assert dynamic["preferred_batch_size"] == [8] and dynamic["priority_levels"] == 0  # as the field completes it
     assert batching(s, "fixed") == "off: the configuration does not leave the first dimension of all tensors free"
     assert batching(s, "allowed").endswith("up to 8 rows")
+    assert batching(s, "padded").endswith("up to 8 rows")
     # What /config says can be put into the model's configuration.
     config = s.get("/v2/models/none/config").json()
     s.stop()

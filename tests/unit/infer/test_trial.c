@@ -43,10 +43,10 @@ static void close_world(void)
     world_close();
 }
 
-static bool try_it(uint32_t as_rows, uint64_t timeout_ms)
+static bool try_it(bool learns, uint64_t timeout_ms)
 {
     memset(&err, 0, sizeof err);
-    return md_trial_run(world.device, &one.target, one.instances[0], &input, 1, as_rows,
+    return md_trial_run(world.device, &one.target, one.instances[0], &input, 1, learns,
                         timeout_ms * MD_NS_PER_MS, &result, &err);
 }
 
@@ -60,7 +60,7 @@ static void test_trial_answers_with_copies(void **state)
     (void)state;
     for (size_t i = 0; i < MD_COUNT_OF(memories); i++) {
         open_world((struct rows_mode){.memory = memories[i]}, 1000);
-        assert_true(try_it(2, 0));
+        assert_true(try_it(true, 0));
         assert_int_equal(result.output_count, 1);
         assert_true(md_str_eq(result.outputs[0].name, MD_STR("y")));
         assert_int_equal(result.outputs[0].rank, 2);
@@ -70,7 +70,7 @@ static void test_trial_answers_with_copies(void **state)
         assert_ptr_not_equal(result.outputs[0].data, values);
         assert_true(result.executed_ns > 0);
         md_trial_result_deinit(&result);
-        assert_true(try_it(0, 1000)); /* and is not learned */
+        assert_true(try_it(false, 1000)); /* and is not learned */
         md_trial_result_deinit(&result);
         target_attach(&one);
         assert_int_equal(totals_of(&one).success.count + totals_of(&one).fail.count, 0);
@@ -86,17 +86,45 @@ static void test_trial_answers_with_copies(void **state)
     }
 }
 
+/* As a request is, with a batch dimension or without; what ran is what is learned. */
+static void test_trial_is_padded(void **state)
+{
+    static const int64_t max_batch_sizes[] = {0, ROWS_MAX};
+    uint64_t mean_ns, high_ns;
+    uint32_t count;
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(max_batch_sizes); i++) {
+        struct md_batcher_config *config = &one.target.scheduler.batcher.config;
+        open_world((struct rows_mode){.memory = MODELD_OUTPUT_COPY}, 1000);
+        one.target.max_batch_size = max_batch_sizes[i];
+        config->allowed[config->allowed_count++] = 4;
+        assert_true(try_it(true, 0));
+        assert_int_equal(rows.runs[0].rows, 2);
+        assert_int_equal(rows.runs[0].padding, 2);
+        assert_memory_equal(result.outputs[0].shape, shape, sizeof shape);
+        assert_int_equal(result.outputs[0].bytes, sizeof values);
+        assert_memory_equal(result.outputs[0].data, values, sizeof values);
+        md_trial_result_deinit(&result);
+        target_attach(&one);
+        assert_false(target_learned(&one.target, 0, 2, &mean_ns, &high_ns, &count));
+        assert_true(target_learned(&one.target, 0, 4, &mean_ns, &high_ns, &count));
+        assert_true(md_device_detach(world.device, &one.target));
+        close_world();
+    }
+}
+
 static void test_trial_says_what_went_wrong(void **state)
 {
     (void)state;
     open_world((struct rows_mode){.blocks = false}, 1000);
     values[0] = -1;
-    assert_false(try_it(1, 0));
+    assert_false(try_it(true, 0));
     assert_int_equal(err.reason, MD_REASON_BACKEND);
     assert_string_equal(err.text, "poisoned");
     md_trial_result_deinit(&result);
     input.bytes = 5;
-    assert_false(try_it(1, 0));
+    assert_false(try_it(true, 0));
     assert_int_equal(err.reason, MD_REASON_INVALID_ARGUMENT);
     md_trial_result_deinit(&result);
     assert_int_equal(rows.count, 1);
@@ -111,7 +139,7 @@ static void test_trial_short_of_memory(void **state)
         bool delivered = true;
         for (long n = 0; delivered; n++) {
             md_fault_arm((enum md_fault_kind)kind, n);
-            bool ok = try_it(1, 0);
+            bool ok = try_it(true, 0);
             delivered = md_fault_disarm((enum md_fault_kind)kind);
             assert_int_equal(ok, !delivered);
             assert_int_equal(err.text[0] == '\0', ok);
@@ -138,13 +166,13 @@ static void test_trial_out_of_time(void **state)
     (void)state;
     open_world((struct rows_mode){.blocks = true}, 60000);
     assert_int_equal(pthread_create(&opener, NULL, open_gate_later, NULL), 0);
-    assert_false(try_it(1, SHORT_MS));
+    assert_false(try_it(true, SHORT_MS));
     pthread_join(opener, NULL);
     assert_int_equal(err.reason, MD_REASON_DEADLINE);
     assert_int_equal(rows.cancelled, 1);
     assert_false(md_instance_is_stuck(one.instances[0]));
     md_trial_result_deinit(&result);
-    assert_true(try_it(1, 0));
+    assert_true(try_it(true, 0));
     md_trial_result_deinit(&result);
     close_world();
 }
@@ -156,7 +184,7 @@ static void test_trial_that_does_not_end(void **state)
     open_world((struct rows_mode){.blocks = true}, SHORT_MS);
     target_init(&other, 1, FAKE_ANSWERS);
     target_attach(&other);
-    assert_false(try_it(1, SHORT_MS));
+    assert_false(try_it(true, SHORT_MS));
     assert_int_equal(err.reason, MD_REASON_DEADLINE);
     assert_true(md_instance_is_stuck(one.instances[0]));
     md_trial_result_deinit(&result);
@@ -188,7 +216,7 @@ static void test_trial_keeps_the_inputs_of_a_stuck_one(void **state)
     (void)state;
     open_world((struct rows_mode){.blocks = true}, SHORT_MS);
     assert_true(md_arena_on_reset(&inputs, count_release, &released));
-    assert_false(try_it(1, SHORT_MS));
+    assert_false(try_it(true, SHORT_MS));
     assert_true(md_instance_is_stuck(one.instances[0]));
     md_trial_release_inputs(world.device, one.instances, 1, &inputs);
     assert_null(inputs.chunks);
@@ -213,7 +241,7 @@ static void test_trial_releases_the_inputs_of_others(void **state)
     (void)state;
     open_world((struct rows_mode){.memory = MODELD_OUTPUT_COPY}, 1000);
     assert_true(md_arena_on_reset(&inputs, count_release, &released));
-    assert_true(try_it(1, 0));
+    assert_true(try_it(true, 0));
     md_trial_release_inputs(world.device, one.instances, 1, &inputs);
     assert_int_equal(released, 1);
     md_trial_result_deinit(&result);
@@ -230,14 +258,14 @@ static void test_trial_that_does_not_begin(void **state)
     struct call call;
     call_submit(&call, &other);
     wait_until(other.fakes[0].inside == 1);
-    assert_false(try_it(1, SHORT_MS));
+    assert_false(try_it(true, SHORT_MS));
     assert_int_equal(err.reason, MD_REASON_DEADLINE);
     assert_false(md_instance_is_stuck(one.instances[0]));
     md_trial_result_deinit(&result);
     gate_set(true);
     call_expect(&call, MD_REASON_NONE);
     assert_int_equal(rows.count, 0);
-    assert_true(try_it(1, 0));
+    assert_true(try_it(true, 0));
     md_trial_result_deinit(&result);
     target_remove(&other);
     close_world();
@@ -265,7 +293,7 @@ static void test_trial_of_a_bound_instance(void **state)
     open_world((struct rows_mode){.memory = MODELD_OUTPUT_COPY}, 1000);
     assert_true(md_device_bind(world.device, one.instances[0], &bound, &err));
     for (int i = 0; i < 20; i++) {
-        assert_true(try_it(1, 0));
+        assert_true(try_it(true, 0));
         assert_memory_equal(result.outputs[0].data, values, sizeof values);
         md_trial_result_deinit(&result);
     }
@@ -299,7 +327,7 @@ static void test_trial_of_a_stream(void **state)
     target_init(&other, 1, FAKE_KEEPS);
     other.target.decoupled = true;
     assert_int_equal(pthread_create(&thread, NULL, finish_later, &other.fakes[0]), 0);
-    assert_true(md_trial_run(world.device, &other.target, other.instances[0], NULL, 0, 1, 0,
+    assert_true(md_trial_run(world.device, &other.target, other.instances[0], NULL, 0, true, 0,
                              &result, &err));
     pthread_join(thread, NULL);
     assert_int_equal(result.output_count, 0);
@@ -312,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_trial_answers_with_copies),
+        cmocka_unit_test(test_trial_is_padded),
         cmocka_unit_test(test_trial_says_what_went_wrong),
         cmocka_unit_test(test_trial_short_of_memory),
         cmocka_unit_test(test_trial_out_of_time),

@@ -35,7 +35,7 @@ typedef bool (*fake_model)(const struct md_tensor *inputs, size_t input_count,
 
 struct trial {
     size_t instance;
-    uint32_t learned; /* rows that its time counts for */
+    uint32_t learned; /* rows that its time counts for, padding included; 0: it does not */
     int64_t rows;     /* of the first input */
 };
 
@@ -66,11 +66,16 @@ static struct {
     struct md_bytes log;  /* own: what was said */
 } world;
 
+static inline const struct md_batcher_config *batcher(void)
+{
+    return &world.version.target.scheduler.batcher.config;
+}
+
 /* --- trials -------------------- */
 
 bool __wrap_md_trial_run(struct md_device *device, struct md_target *target,
                          struct md_instance *instance, const struct md_tensor *inputs,
-                         size_t input_count, uint32_t rows, uint64_t timeout_ns,
+                         size_t input_count, bool learns, uint64_t timeout_ns,
                          struct md_trial_result *out, struct md_error *err);
 void __wrap_md_trial_result_deinit(struct md_trial_result *result);
 bool __wrap_md_instance_is_stuck(const struct md_instance *instance);
@@ -79,22 +84,26 @@ void __wrap_md_trial_release_inputs(struct md_device *device, struct md_instance
 
 bool __wrap_md_trial_run(struct md_device *device, struct md_target *target,
                          struct md_instance *instance, const struct md_tensor *inputs,
-                         size_t input_count, uint32_t rows, uint64_t timeout_ns,
+                         size_t input_count, bool learns, uint64_t timeout_ns,
                          struct md_trial_result *out, struct md_error *err)
 {
     struct trial *trial = &world.trials[world.trial_count++];
+    const int64_t rows = input_count && inputs[0].rank ? inputs[0].shape[0] : 1;
 
     (void)timeout_ns;
     assert_ptr_equal(device, world.device);
     assert_ptr_equal(target, &world.version.target);
     assert_true(world.trial_count < TRIALS_MAX);
     *trial = (struct trial){.instance = (size_t)(instance - world.instances),
-                            .learned = rows,
-                            .rows = input_count && inputs[0].rank ? inputs[0].shape[0] : 1};
+                            .learned = learns ? md_batcher_padded(batcher(), (uint32_t)rows) : 0,
+                            .rows = rows};
     *out = (struct md_trial_result){.executed_ns =
                                         world.trial_ns + world.row_ns * (uint64_t)trial->rows};
     world.now_ns += out->executed_ns;
     bool ok = world.run(inputs, input_count, out, err);
+    if (ok && learns) {
+        md_learned_time_add(&instance->time, trial->learned, out->executed_ns);
+    }
     assert_true(!ok || !md_arena_failed(&out->arena));
     return ok;
 }
@@ -242,11 +251,6 @@ static inline void build_end(void)
     md_log_set_sink(NULL);
     (void)snprintf(command, sizeof command, "rm -r '%s'", world.folder);
     assert_int_equal(system(command), 0);
-}
-
-static inline const struct md_batcher_config *batcher(void)
-{
-    return &world.version.target.scheduler.batcher.config;
 }
 
 /* What /config would say of batching. */

@@ -279,6 +279,25 @@ static void test_warm_up_learns_sizes(void **state)
     build_end();
 }
 
+/* What runs as another size is that one, which is learned once. */
+static void test_warm_up_learns_padded_sizes(void **state)
+{
+    static const char config[] =
+        "max_batch_size: 16 dynamic_batching { } parameters { key: 'modeld_allowed_batch_sizes' "
+        "value { string_value: '4,8' } } model_warmup { batch_size: 3 count: 3 " X(
+            "zero_data: true") "}";
+
+    (void)state;
+    begin(config, batched, 2);
+    world.trial_ns = MD_NS_PER_MS;
+    assert_int_equal(batcher()->max_rows, 8);
+    assert_true(md_warm_up_run(&world.build) && md_warm_up_learn(&world.build));
+    assert_int_equal(count_learned(4), 2 * INSTANCES);
+    assert_int_equal(count_learned(8), 2 * INSTANCES);
+    assert_int_equal(world.trial_count, 2 * 3 * INSTANCES);
+    build_end();
+}
+
 static void test_warm_up_learns_for_a_while_only(void **state)
 {
     static const struct {
@@ -388,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_warm_up_tells_of_slow_ones),
         cmocka_unit_test(test_warm_up_out_of_memory),
         cmocka_unit_test(test_warm_up_learns_sizes),
+        cmocka_unit_test(test_warm_up_learns_padded_sizes),
         cmocka_unit_test(test_warm_up_learns_for_a_while_only),
         cmocka_unit_test(test_warm_up_learns_only_what_it_can_make_up),
         cmocka_unit_test(test_warm_up_keeps_batches_to_what_works),
