@@ -344,7 +344,7 @@ static void append_batches(struct md_bytes *text, const struct family *family,
 {
     uint64_t count, input_ns, infer_ns, output_ns;
 
-    for (size_t size = 1; version && size <= MD_BATCH_SIZES; size++) {
+    for (size_t size = 1; version && size <= version->target.batch_sizes; size++) {
         if (md_target_sum_batch(&version->target, size, &count, &input_ns, &infer_ns, &output_ns)) {
             md_bytes_append_c(text, family->name);
             append_labels(text, version);

@@ -62,7 +62,7 @@ void md_statistics_record(const struct md_request *request, const struct md_erro
     if (request->leads_batch) {
         add(&shard->execution_count, 1);
         if (shard->batches) {
-            size_t size = md_size_min((size_t)request->batch_rows, MD_BATCH_SIZES);
+            size_t size = md_size_min((size_t)request->batch_rows, request->target->batch_sizes);
             add(&shard->batches[size].count, 1);
             add(&shard->batches[size].input_ns, input_ns);
             add(&shard->batches[size].infer_ns, infer_ns);

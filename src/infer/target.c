@@ -14,6 +14,14 @@ const uint64_t md_histogram_bounds_ns[MD_HISTOGRAM_BUCKETS] = {
 #undef US
 #undef MS
 
+static size_t count_sizes(const struct md_target *target)
+{
+    if (target->max_batch_size > 0) {
+        return md_size_min((size_t)target->max_batch_size, MD_BATCH_SIZES_MAX);
+    }
+    return target->scheduler.batcher.config.max_rows > 1 ? MD_BATCH_SIZES : 1;
+}
+
 bool md_target_init(struct md_target *target, size_t loop_count, struct md_error *err)
 {
     size_t bytes;
@@ -27,11 +35,10 @@ bool md_target_init(struct md_target *target, size_t loop_count, struct md_error
     }
     memset(target->shards, 0, bytes);
     target->shard_count = loop_count;
-    const bool has_sizes =
-        target->max_batch_size > 0 || target->scheduler.batcher.config.max_rows > 1;
-    for (size_t i = 0; i < loop_count && has_sizes; i++) {
+    target->batch_sizes = count_sizes(target);
+    for (size_t i = 0; i < loop_count && target->batch_sizes > 1; i++) {
         struct md_target_shard *shard = &target->shards[i];
-        shard->batches = md_calloc(MD_BATCH_SIZES + 1, sizeof *shard->batches);
+        shard->batches = md_calloc(target->batch_sizes + 1, sizeof *shard->batches);
         if (!shard->batches) {
             md_target_deinit(target);
             return md_error_no_memory(err, "statistics of a model version");

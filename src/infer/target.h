@@ -31,7 +31,11 @@ struct md_duration {
 
 enum md_phase { MD_PHASE_QUEUE, MD_PHASE_COMPUTE, MD_PHASE_TOTAL, MD_PHASE_COUNT };
 
-enum { MD_BATCH_SIZES = 64 }; /* batch sizes counted one by one; larger ones share the last entry */
+/* Batch sizes that are counted one by one; larger ones share the last entry. */
+enum {
+    MD_BATCH_SIZES = 64,       /* of a target that sets its batches no bound */
+    MD_BATCH_SIZES_MAX = 1024, /* of others up to their bound */
+};
 
 /* Statistics of one loop's requests: one writer (relaxed stores), any reader. */
 struct md_target_shard {
@@ -48,7 +52,7 @@ struct md_target_shard {
     _Atomic uint64_t phases[MD_PHASE_COUNT][MD_HISTOGRAM_BUCKETS + 1]; /* not cumulated */
     struct md_batch_counters {
         _Atomic uint64_t count, input_ns, infer_ns, output_ns;
-    } * batches; /* own: MD_BATCH_SIZES + 1 entries; NULL where a batch never has more than one row,
+    } * batches; /* own: batch_sizes + 1 entries; NULL where a batch never has more than one row,
                     neither by the model's batch dimension nor by what the scheduler joins:
                     executions are all of size 1 then, and counted above */
     char padding[MD_CACHE_LINE];
@@ -125,6 +129,7 @@ struct md_target {
     _Atomic uint32_t in_service, out_of_service; /* instances; both 0: not attached */
     _Atomic uint64_t
         inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
+    size_t batch_sizes;              /* immutable after init: sizes that are counted */
     enum md_inline_mode inline_mode; /* immutable */
     bool inline_safe;                /* immutable: the backend says so */
 };
@@ -168,7 +173,7 @@ struct md_phase_totals {
 };
 void md_target_sum_phases(const struct md_target *target, struct md_phase_totals *out);
 
-/* Totals of one batch size (1..MD_BATCH_SIZES; the last stands for all larger); false if there were
+/* Totals of one batch size (1..batch_sizes; the last stands for all larger); false if there were
  * none. */
 bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint64_t *count,
                          uint64_t *input_ns, uint64_t *infer_ns, uint64_t *output_ns);

@@ -87,6 +87,8 @@ static const char *why_not_probed(const struct md_mapping_build *b)
     return md_str_eq_c(wish, "off")       ? "off: the configuration says so"
            : b->version->target.decoupled ? "off: the model is decoupled"
            : b->max_batch_size == 1       ? "off: max_batch_size is 1"
+           : !b->info->batchable
+               ? "off: the model does not leave the first dimension of all tensors free"
            : !has_free_rows(b)
                ? "off: the configuration does not leave the first dimension of all tensors free"
                : NULL;
@@ -107,8 +109,8 @@ static bool decide_batching(struct md_mapping_build *b)
         }
         return true;
     }
-    if (!b->options->options->auto_batching || !b->info->batchable) {
-        return true; /* not asked for; or nobody would expect it */
+    if (!b->options->options->auto_batching || (!b->info->batchable && !b->info->input_count)) {
+        return true; /* not asked for; or the backend knows nothing of tensors */
     }
     const char *reason = why_not_probed(b);
     if (!reason) {
@@ -177,6 +179,13 @@ static bool take_allowed(struct md_mapping_build *b, struct md_batcher_config *o
 
     for (size_t i = 0; i < count; i++) {
         out->allowed[out->allowed_count++] = (uint32_t)sizes[i];
+    }
+    if (count && b->batch_rows > 1 && sizes[count - 1] > b->batch_rows) {
+        md_log(
+            MD_LOG_WARNING,
+            "model '%s': of modeld_allowed_batch_sizes those above %u, the rows that a batch may "
+            "have, are not used",
+            b->version->model->name.ptr, b->batch_rows);
     }
     if (count && b->batch_rows > 1 && sizes[0] > b->batch_rows) {
         return md_error_set(b->err, MD_REASON_CONFLICT,

@@ -250,7 +250,7 @@ static bool run_alone(struct probe *p, size_t most)
             md_clock_monotonic_ns() - p->begin_ns > (uint64_t)ENOUGH_MS * MD_NS_PER_MS) {
             break;
         }
-        if (!attempt(p, md_synthetic_rows_view(&p->rows, p->count, 1, &p->arena), p->count > 0,
+        if (!attempt(p, md_synthetic_rows_view(&p->rows, p->count, 1, &p->arena), true,
                      &p->alone[p->count])) {
             md_trial_result_deinit(&p->alone[p->count]);
             return false;

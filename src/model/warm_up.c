@@ -15,7 +15,7 @@
 enum {
     PROGRESS_S = 3,         /* between two lines */
     LEARN_MS = 250,         /* in all, the probe included */
-    LEARN_RUNS = 3,         /* of each size on each instance; the first is not learned */
+    LEARN_RUNS = 3,         /* of each size on each instance, as far as there is time */
     LEARN_BYTES = 64 << 20, /* largest inputs that are made up */
     CHEAP_NS = 20000,       /* what is faster and may run inline does so */
     SEED = 10,
@@ -292,9 +292,9 @@ static bool run_sample(struct md_mapping_build *b, const struct sample *sample, 
     for (uint64_t i = 0; sample->rows && i < sample->times; i++) {
         struct md_trial_result result;
         struct md_error err;
-        /* An engine prepares itself in the first: that is no time to go by, if there are others. */
         bool ok = md_trial_run(b->options->device, &b->version->target, instance, sample->inputs,
-                               sample->input_count, i || sample->times == 1, 0, &result, &err);
+                               sample->input_count, true, b->version->target.execution_timeout_ns,
+                               &result, &err);
         md_trial_result_deinit(&result);
         if (!ok) {
             return md_error_set(b->err, err.reason,
@@ -371,14 +371,14 @@ static bool learn_size(struct md_mapping_build *b, struct lesson *lesson,
     const size_t known = md_size_min(padded_size(b, lesson->size), MD_LEARNED_SIZES);
     const uint32_t learned = instance->time.sizes[known].count; /* nobody else learns yet */
 
-    for (uint32_t run = learned ? learned + 1 : 0; run < LEARN_RUNS; run++) {
+    for (uint32_t run = learned; run < LEARN_RUNS; run++) {
         struct md_trial_result result;
         if (!has_time(lesson, lesson->last_ns)) {
             return false;
         }
         bool ok =
             md_trial_run(b->options->device, &b->version->target, instance, inputs,
-                         lesson->rows.count, run > 0, MD_TRIAL_PATIENCE_NS, &result, &lesson->err);
+                         lesson->rows.count, true, MD_TRIAL_PATIENCE_NS, &result, &lesson->err);
         lesson->last_ns = result.executed_ns;
         md_trial_result_deinit(&result);
         if (!ok) {
@@ -418,6 +418,16 @@ static bool keep_to_what_worked(struct md_mapping_build *b, const struct lesson 
     return md_mapping_say_batching(b, text);
 }
 
+/* Where there was no time to try an instance, it should take what the first takes. */
+static void share_times(struct md_mapping *mapping)
+{
+    for (size_t i = 1; i < mapping->instance_count; i++) {
+        if (!mapping->instances[i]->time.known) {
+            mapping->instances[i]->time = mapping->instances[0]->time;
+        }
+    }
+}
+
 static bool learn_all(struct md_mapping_build *b, struct md_arena *arena)
 {
     const bool one_by_one = b->tried_ns && b->batching == MD_BATCHING_OFF; /* as was found */
@@ -454,6 +464,7 @@ static bool learn_all(struct md_mapping_build *b, struct md_arena *arena)
         go_on = go_on && inputs;
         lesson.last_ns *= 2; /* what twice as many rows may take */
     }
+    share_times(b->mapping);
     return !lesson.failed || keep_to_what_worked(b, &lesson);
 }
 

@@ -18,7 +18,7 @@ static void put_duration(struct md_bytes *out, uint32_t number, uint64_t count, 
 
 static void put_batches(struct md_bytes *out, const struct md_target *target)
 {
-    for (size_t size = 1; size <= MD_BATCH_SIZES; size++) {
+    for (size_t size = 1; size <= target->batch_sizes; size++) {
         uint64_t count, input_ns, infer_ns, output_ns;
         if (md_target_sum_batch(target, size, &count, &input_ns, &infer_ns, &output_ns)) {
             size_t begin = md_pb_begin(out, 7);

@@ -17,7 +17,7 @@ static void append_batches(struct md_bytes *text, const struct md_target *target
 {
     bool first = true;
 
-    for (size_t size = 1; size <= MD_BATCH_SIZES; size++) {
+    for (size_t size = 1; size <= target->batch_sizes; size++) {
         uint64_t count, input_ns, infer_ns, output_ns;
         if (!md_target_sum_batch(target, size, &count, &input_ns, &infer_ns, &output_ns)) {
             continue;

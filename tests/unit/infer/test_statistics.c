@@ -149,8 +149,10 @@ static void test_statistics_batches_by_size(void **state)
         {0, 32, 5, 5}, /* joined, though there is no batch dimension */
         {8, 1, 1, 1},
         {8, 1, 8, 8},
-        {1000, 1, MD_BATCH_SIZES, MD_BATCH_SIZES},
-        {1000, 1, 999, MD_BATCH_SIZES}, /* larger ones share the last */
+        {1000, 1, 999, 999},
+        {5000, 1, MD_BATCH_SIZES_MAX, MD_BATCH_SIZES_MAX},
+        {5000, 1, 4999, MD_BATCH_SIZES_MAX}, /* larger ones share the last */
+        {0, 32, 4999, MD_BATCH_SIZES},
     };
 
     (void)state;
@@ -160,7 +162,7 @@ static void test_statistics_batches_by_size(void **state)
         for (unsigned loop = 0; loop < LOOPS; loop++) {
             finish(loop, cases[i].rows, true, NULL);
         }
-        for (size_t size = 1; size <= MD_BATCH_SIZES; size++) {
+        for (size_t size = 1; size <= target.batch_sizes; size++) {
             bool some =
                 md_target_sum_batch(&target, size, &count, &input_ns, &infer_ns, &output_ns);
             assert_int_equal(some, size == cases[i].size);

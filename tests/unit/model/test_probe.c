@@ -211,9 +211,9 @@ static void test_probe_judges_models(void **state)
     }
 }
 
-static void test_probe_runs_one_instance_and_learns_what_is_warm(void **state)
+static void test_probe_runs_one_instance_and_learns_of_single_rows(void **state)
 {
-    static const struct trial trials[] = {{0, 0, 1}, {0, 1, 1}, {0, 1, 1},
+    static const struct trial trials[] = {{0, 1, 1}, {0, 1, 1}, {0, 1, 1},
                                           {0, 1, 1}, {0, 0, 3}, {0, 0, 2}};
 
     (void)state;
@@ -438,7 +438,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_probe_judges_models),
-        cmocka_unit_test(test_probe_runs_one_instance_and_learns_what_is_warm),
+        cmocka_unit_test(test_probe_runs_one_instance_and_learns_of_single_rows),
         cmocka_unit_test(test_probe_takes_fewer_rows_where_it_has_to),
         cmocka_unit_test(test_probe_wants_a_gain),
         cmocka_unit_test(test_probe_tries_optional_inputs_too),
