@@ -125,7 +125,7 @@ def test_overlays_win_over_files(start, tmp_path):
     s = start(tmp_path, f"--config={config}")
     sizes = {name: s.get(f"/v2/models/{name}/config").json()["max_batch_size"] for name in ("resnet_a", "resnet_b", "other")}
     assert sizes == {"resnet_a": 16, "resnet_b": 32, "other": 2}
-    assert s.get("/v2/models/resnet_b/config").json()["parameters"] == {"k": {"string_value": "v"}}
+    assert s.get("/v2/models/resnet_b/config").json()["parameters"]["k"] == {"string_value": "v"}
     assert f"{config}:4: warning: no model has a name that fits the pattern 'resnt'" in s.log()
 
 
