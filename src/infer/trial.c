@@ -100,7 +100,8 @@ static bool run(struct md_device *device, struct md_instance *instance, struct m
         return true;
     }
     bool is_short = md_executors_block(device, instance);
-    instance->is_stuck = device->is_kept = true;
+    device->is_kept |= instance->asynchronous; /* with no executor inside, which would keep it */
+    instance->is_stuck = true;
     instance->trial = trial;
     if (is_short) {
         pthread_mutex_unlock(&device->mutex);

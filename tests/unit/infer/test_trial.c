@@ -4,6 +4,7 @@
 #include "unit/infer/fake_rows.h"
 
 #include "base/fault.h"
+#include "infer/device_internal.h"
 #include "infer/trial.h"
 
 enum { SHORT_MS = 30 };
@@ -336,6 +337,27 @@ static void test_trial_of_a_stream(void **state)
     close_world();
 }
 
+/* No executor is inside, but the backend ends it at last: after the device's end, too. */
+static void test_trial_of_an_asynchronous_one_that_does_not_end(void **state)
+{
+    (void)state;
+    open_world((struct rows_mode){.blocks = false}, SHORT_MS);
+    target_init(&other, 1, FAKE_KEEPS);
+    assert_false(md_trial_run(world.device, &other.target, other.instances[0], NULL, 0, false,
+                              SHORT_MS * (uint64_t)MD_NS_PER_MS, &result, &err));
+    assert_int_equal(err.reason, MD_REASON_DEADLINE);
+    assert_true(md_instance_is_stuck(other.instances[0]));
+    md_trial_result_deinit(&result);
+    md_device_destroy(world.device);
+    assert_true(world.device->is_given_up); /* it is still there */
+    const int32_t code =
+        md_request_finish(other.fakes[0].kept, MODELD_OK, NULL, MODELD_FINISH_FINAL);
+    assert_int_equal(code, MODELD_OK);
+    md_target_deinit(&other.target);
+    rows_free(&one);
+    md_loop_destroy(world.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_trial_that_does_not_begin),
         cmocka_unit_test(test_trial_of_a_bound_instance),
         cmocka_unit_test(test_trial_of_a_stream),
+        cmocka_unit_test(test_trial_of_an_asynchronous_one_that_does_not_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
