@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "infer/device_internal.h"
 
+enum { PATIENCE = 10 }; /* as many times as it may take it waits for an executor */
+
 struct md_trial {
     struct md_request request;
     struct md_arena arena;  /* own: copies of the inputs' descriptions, the response */
@@ -77,14 +79,32 @@ static bool wait_for(struct md_device *device, const struct md_instance *instanc
     return !instance->is_tried;
 }
 
+/* mutex held on entry and return; true: it has ended, in time from when it began. */
+static bool wait_in_time(struct md_device *device, const struct md_instance *instance,
+                         uint64_t timeout_ns)
+{
+    const uint64_t begin_ns = md_clock_monotonic_ns();
+    uint64_t until_ns = timeout_ns ? md_clock_later(begin_ns, timeout_ns) : UINT64_MAX;
+
+    while (!wait_for(device, instance, until_ns)) {
+        /* relaxed: a run that began a moment ago is no matter */
+        uint64_t run_ns = atomic_load_explicit(&instance->run_ns, memory_order_relaxed);
+        uint64_t now_ns = md_clock_monotonic_ns();
+        bool has_begun = !instance->is_ready && run_ns;
+        uint64_t end_ns = md_clock_later(has_begun ? run_ns : now_ns, timeout_ns);
+        if (end_ns <= now_ns || (now_ns - begin_ns) / PATIENCE >= timeout_ns) {
+            return false;
+        }
+        until_ns = end_ns;
+    }
+    return true;
+}
+
 /* mutex held on entry and return: false: the backend keeps it. */
 static bool run(struct md_device *device, struct md_instance *instance, struct md_trial *trial,
                 uint64_t timeout_ns, bool *in_time)
 {
-    const uint64_t now_ns = md_clock_monotonic_ns();
-
-    *in_time =
-        wait_for(device, instance, timeout_ns ? md_clock_later(now_ns, timeout_ns) : UINT64_MAX);
+    *in_time = wait_in_time(device, instance, timeout_ns);
     if (*in_time) {
         return true;
     }

@@ -24,9 +24,9 @@ struct md_trial_result {
 /* Runs the inputs, which need not be checked before, as one request, padded like any other. With
  * `learns` an answer's time is learned, of the rows that ran. False, with the reason: what the
  * target does not take (INVALID_ARGUMENT), what the backend says (BACKEND), no answer in timeout_ns
- * (DEADLINE; 0: it waits for ever), no memory. A backend that does not even answer when it is asked
- * to stop keeps the instance for ever: md_instance_is_stuck. The result is deinitialised by the
- * caller, also after a failure. */
+ * from when it began (DEADLINE; 0: it waits for ever), no memory. A backend that does not even
+ * answer when it is asked to stop keeps the instance for ever: md_instance_is_stuck. The result is
+ * deinitialised by the caller, also after a failure. */
 bool md_trial_run(struct md_device *device, struct md_target *target, struct md_instance *instance,
                   const struct md_tensor *inputs, size_t input_count, bool learns,
                   uint64_t timeout_ns, struct md_trial_result *out, struct md_error *err)

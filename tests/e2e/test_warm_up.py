@@ -105,6 +105,16 @@ def test_a_sample_that_fails_fails_the_load(start, tmp_path, case):
     assert s.get("/v2/models/other/ready").status == 200
 
 
+def test_a_sample_that_takes_too_long_fails_the_load(start, tmp_path):
+    x = {"INPUT0": ("TYPE_FP32", "4", "zero_data: true")}
+    limit = 'parameters { key: "modeld_execution_timeout_ms" value { string_value: "200" } }'
+    write_model(tmp_path, "slow", identity_config(extra=delay(60000) + limit + sample(x)))
+    write_model(tmp_path, "quick", identity_config())
+    s = start(tmp_path)
+    assert s.index()[("slow", "1")][0] == "UNAVAILABLE" and s.index()[("quick", "1")][0] == "READY"
+    assert "warm-up sample 's' fails on instance 0: model 'slow' gave no answer in 200 ms" in reason(s, "slow")
+
+
 def test_check_config_finds_missing_files(tmp_path):
     serve(tmp_path, "m", "rows_scaled", "max_batch_size: 8\n" + sample({"x": ("TYPE_FP32", "4", 'input_data_file: "f"')}),
           {"warmup/other": b""})
