@@ -353,6 +353,7 @@ static void test_trial_of_an_asynchronous_one_that_does_not_end(void **state)
     const int32_t code =
         md_request_finish(other.fakes[0].kept, MODELD_OK, NULL, MODELD_FINISH_FINAL);
     assert_int_equal(code, MODELD_OK);
+    md_os_thread_join(&world.device->executors[0].thread);
     md_target_deinit(&other.target);
     rows_free(&one);
     md_loop_destroy(world.loop);
