@@ -60,6 +60,23 @@ const char *md_reason_name(enum md_reason reason)
     return reason_table[reason].name;
 }
 
+unsigned md_error_retry_after_s(const struct md_error *err)
+{
+    switch (err->reason) {
+    case MD_REASON_QUEUE_FULL:
+    case MD_REASON_INFLIGHT_BYTES:
+    case MD_REASON_OUT_OF_MEMORY:
+    case MD_REASON_DEADLINE_UNREACHABLE:
+    case MD_REASON_LOAD_WAIT:
+    case MD_REASON_EXITING:
+        return MD_RETRY_AFTER_S;
+    case MD_REASON_TOO_LARGE:
+        return 0;
+    default: /* a backend's own status */
+        return err->code == MD_CODE_RESOURCE_EXHAUSTED ? MD_RETRY_AFTER_S : 0;
+    }
+}
+
 static void set_text(struct md_error *err, enum md_reason reason, enum md_code code,
                      const char *format, va_list args) MD_PRINTF(4, 0);
 

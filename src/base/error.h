@@ -77,6 +77,10 @@ enum md_reason {
 
 enum { MD_ERROR_TEXT_MAX = 1024 };
 
+/* Seconds after which trying again may help; answers have it as text, too. */
+#define MD_RETRY_AFTER_S    1
+#define MD_RETRY_AFTER_TEXT "1"
+
 struct md_error {
     enum md_code code;
     enum md_reason reason;
@@ -88,6 +92,10 @@ enum md_code md_reason_code(enum md_reason reason);
 const char *md_code_name(enum md_code code); /* "INVALID_ARGUMENT"; NULL: there is none */
 enum md_failure md_reason_failure(enum md_reason reason);
 const char *md_reason_name(enum md_reason reason); /* lower case, as in logs: "queue_full" */
+
+/* MD_RETRY_AFTER_S where trying again may help: overload, or a server that ends while others go on;
+ * else 0. For all dialects. Any thread. */
+unsigned md_error_retry_after_s(const struct md_error *err);
 
 /* Fills err with the reason, its code and a formatted sentence; returns false so that callers can
  * return it. */

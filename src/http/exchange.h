@@ -45,6 +45,15 @@ struct md_http_header {
     struct md_str value; /* trimmed */
 };
 
+/* Retry-After: MD_RETRY_AFTER_S. */
+static inline const struct md_http_header *md_http_retry_after(void)
+{
+    static const struct md_http_header header = {.name = MD_STR("Retry-After"),
+                                                 .value = MD_STR(MD_RETRY_AFTER_TEXT)};
+
+    return &header;
+}
+
 /* The head of a request; views into memory of the exchange. */
 struct md_http_head {
     enum md_http_method method;

@@ -32,7 +32,8 @@ size_t md_grpc_unsent_bytes(const struct md_exchange *x);
 void md_grpc_add_trailer(struct md_exchange *x, struct md_str name, struct md_str value);
 
 /* The last call: the status, err NULL for OK. Its code is sent as it is, its text
- * percent-encoded, its reason as google.rpc.ErrorInfo in grpc-status-details-bin. */
+ * percent-encoded, its reason as google.rpc.ErrorInfo in grpc-status-details-bin, where there may
+ * be a google.rpc.RetryInfo too. */
 void md_grpc_end(struct md_exchange *x, const struct md_error *err);
 
 /* No on_message (and no on_request) until md_grpc_resume; what the client sends meanwhile waits in

@@ -52,21 +52,61 @@ static void put_message(struct md_bytes *block, struct md_str text)
     md_hpack_put(block, MD_STR("grpc-message"), md_str_make(encoded, len));
 }
 
-/* google.rpc.Status {code 1, message 2, details 3}, its one detail google.rpc.ErrorInfo {reason 1,
- * domain 2} in an Any {type_url 1, value 2}. */
+/* A detail is an Any {type_url 1, value 2}. */
+struct detail {
+    size_t any, value;
+};
+
+static struct detail begin_detail(struct md_bytes *status, struct md_str type_url)
+{
+    struct detail detail = {.any = md_pb_begin(status, 3)};
+
+    md_pb_put_bytes(status, 1, type_url);
+    detail.value = md_pb_begin(status, 2);
+    return detail;
+}
+
+static void end_detail(struct md_bytes *status, struct detail detail)
+{
+    md_pb_end(status, detail.value);
+    md_pb_end(status, detail.any);
+}
+
+/* google.rpc.ErrorInfo {reason 1, domain 2} */
+static void put_error_info(struct md_bytes *status, const struct md_error *err)
+{
+    const struct detail detail =
+        begin_detail(status, MD_STR("type.googleapis.com/google.rpc.ErrorInfo"));
+
+    md_pb_put_bytes(status, 1, md_str_of(md_reason_name(err->reason)));
+    md_pb_put_bytes(status, 2, MD_STR("modeld"));
+    end_detail(status, detail);
+}
+
+/* google.rpc.RetryInfo {retry_delay 1 {seconds 1}} */
+static void put_retry_info(struct md_bytes *status, unsigned seconds)
+{
+    const struct detail detail =
+        begin_detail(status, MD_STR("type.googleapis.com/google.rpc.RetryInfo"));
+    const size_t delay = md_pb_begin(status, 1);
+
+    md_pb_put_varint(status, 1, seconds);
+    md_pb_end(status, delay);
+    end_detail(status, detail);
+}
+
+/* google.rpc.Status {code 1, message 2, details 3} */
 static void put_details(struct md_bytes *block, const struct md_error *err)
 {
+    const unsigned retry_after_s = md_error_retry_after_s(err);
     struct md_bytes status = {0}, text = {0};
 
     md_pb_put_varint(&status, 1, err->code);
     md_pb_put_bytes(&status, 2, md_str_of(err->text));
-    size_t any = md_pb_begin(&status, 3);
-    md_pb_put_bytes(&status, 1, MD_STR("type.googleapis.com/google.rpc.ErrorInfo"));
-    size_t info = md_pb_begin(&status, 2);
-    md_pb_put_bytes(&status, 1, md_str_of(md_reason_name(err->reason)));
-    md_pb_put_bytes(&status, 2, MD_STR("modeld"));
-    md_pb_end(&status, info);
-    md_pb_end(&status, any);
+    put_error_info(&status, err);
+    if (retry_after_s) {
+        put_retry_info(&status, retry_after_s);
+    }
     md_base64_encode(md_bytes_view(&status), &text);
     if (!status.failed && !text.failed) { /* without memory the status goes without it */
         struct md_str value = md_bytes_view(&text);

@@ -69,9 +69,8 @@ static void drained(struct md_exchange *x)
 void md_page_respond(struct md_exchange *x, const struct md_http_response *response,
                      bool (*fill_slice)(void *arg, struct md_bytes *out), void *arg)
 {
-    static const struct md_http_header retry = {.name = MD_STR("Retry-After"),
-                                                .value = MD_STR("1")};
-    const struct md_http_response failed = {.status = 503, .headers = &retry, .header_count = 1};
+    const struct md_http_response failed = {
+        .status = 503, .headers = md_http_retry_after(), .header_count = 1};
     struct md_http_response whole = *response;
     struct page *page = md_arena_calloc(&x->arena, 1, sizeof *page);
 

@@ -17,8 +17,6 @@ struct md_http_response md_session_refusal(struct md_arena *arena, unsigned stat
 {
     static const struct md_http_header accepted = {.name = MD_STR("Accept-Encoding"),
                                                    .value = MD_STR("gzip, deflate")};
-    static const struct md_http_header retry = {.name = MD_STR("Retry-After"),
-                                                .value = MD_STR("1")};
     struct md_http_response response = {
         .status = status, .content_type = "application/json", .close = true};
     struct md_bytes text = {0};
@@ -31,7 +29,7 @@ struct md_http_response md_session_refusal(struct md_arena *arena, unsigned stat
     copy = text.failed ? MD_STR("") : md_arena_copy(arena, md_bytes_view(&text));
     md_bytes_deinit(&text);
     if (cause == MD_REFUSAL_ENCODING || cause == MD_REFUSAL_MEMORY) {
-        response.headers = cause == MD_REFUSAL_ENCODING ? &accepted : &retry;
+        response.headers = cause == MD_REFUSAL_ENCODING ? &accepted : md_http_retry_after();
         response.header_count = 1;
     }
     if (part && copy.len) {

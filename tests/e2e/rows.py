@@ -8,6 +8,7 @@ import struct, threading, time
 import grpc as grpc_library
 from tritonclient.grpc import service_pb2 as pb
 
+import rpc_status
 from conftest import BUILD, request, write_model
 
 ANSWER, FAIL, FAIL_BATCH, POISON, HANG, YIELD, FORGET, ANSWER_FAIL = range(8)  # what
@@ -49,7 +50,7 @@ class Call(threading.Thread):
         super().__init__()
         self.arguments = server, model, [float(value), float(ms), float(what)] + [0.0] * (columns - 3), rows, columns
         self.grpc, self.headers, self.deadline, self.parameters = grpc, headers, deadline, parameters
-        self.status = self.error = self.values = self.turn = None
+        self.status = self.error = self.values = self.turn = self.details = None
         self.start()
 
     def run(self):
@@ -86,7 +87,7 @@ class Call(threading.Thread):
                                            pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
                 m = call(m, timeout=self.deadline)
         except grpc_library.RpcError as error:
-            self.status, self.error = error.code().name, error.details()
+            self.status, self.error, self.details = error.code().name, error.details(), rpc_status.details(error)
         else:
             self.status = "OK"
             outputs = {o.name: memoryview(raw).cast("fi"[o.name == "turn"]).tolist()

@@ -1,5 +1,5 @@
 """Scheduling of the real server: what waits, in which order and in which batches it runs, and what is given up."""
-import concurrent.futures, json, random, signal, struct, threading, time
+import concurrent.futures, datetime, json, random, signal, struct, threading, time
 
 import pytest
 from tritonclient.grpc import service_pb2 as pb
@@ -252,8 +252,11 @@ def test_a_full_queue_refuses(server, grpc):
     assert [call.error for call in calls[:3]] == [None] * 3
     assert calls[3].status == ("UNAVAILABLE" if grpc else 503) and calls[3].error == FULL
     assert calls[3].seconds < 0.2 * SLOWNESS
-    if not grpc:
-        assert int(calls[3].response.headers["retry-after"]) >= 1
+    if grpc:
+        assert calls[3].details["ErrorInfo"].reason == "queue_full"
+        assert calls[3].details["RetryInfo"].retry_delay.ToTimedelta() == datetime.timedelta(seconds=1)
+    else:
+        assert calls[3].response.headers["retry-after"] == "1"
 
 
 def test_the_queue_is_bounded_in_bytes(server):

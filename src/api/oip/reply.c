@@ -10,17 +10,16 @@
 static const struct {
     enum md_reason reason;
     unsigned status;
-    bool retry;
 } reason_table[] = {
-    {MD_REASON_DEADLINE, 504, false},
-    {MD_REASON_RESTRICTED, 403, false},
-    {MD_REASON_TOO_LARGE, 413, false},
-    {MD_REASON_QUEUE_FULL, 503, true},
-    {MD_REASON_INFLIGHT_BYTES, 503, true},
-    {MD_REASON_OUT_OF_MEMORY, 503, true},
-    {MD_REASON_DEADLINE_UNREACHABLE, 503, true},
-    {MD_REASON_LOAD_WAIT, 503, true},
-    {MD_REASON_EXITING, 503, true},
+    {MD_REASON_DEADLINE, 504},
+    {MD_REASON_RESTRICTED, 403},
+    {MD_REASON_TOO_LARGE, 413},
+    {MD_REASON_QUEUE_FULL, 503},
+    {MD_REASON_INFLIGHT_BYTES, 503},
+    {MD_REASON_OUT_OF_MEMORY, 503},
+    {MD_REASON_DEADLINE_UNREACHABLE, 503},
+    {MD_REASON_LOAD_WAIT, 503},
+    {MD_REASON_EXITING, 503},
 };
 
 static const unsigned code_table[] = {
@@ -43,9 +42,6 @@ static const unsigned code_table[] = {
     [MD_CODE_UNAUTHENTICATED] = 401,
 };
 
-static const struct md_http_header retry_after = {.name = MD_STR("Retry-After"),
-                                                  .value = MD_STR("1")};
-
 unsigned md_oip_status(const struct md_error *err)
 {
     for (size_t i = 0; i < MD_COUNT_OF(reason_table); i++) {
@@ -56,16 +52,6 @@ unsigned md_oip_status(const struct md_error *err)
     return (size_t)err->code < MD_COUNT_OF(code_table) ? code_table[err->code] : 500;
 }
 
-static bool may_retry(const struct md_error *err)
-{
-    for (size_t i = 0; i < MD_COUNT_OF(reason_table); i++) {
-        if (reason_table[i].reason == err->reason) {
-            return reason_table[i].retry;
-        }
-    }
-    return err->code == MD_CODE_RESOURCE_EXHAUSTED;
-}
-
 /* Takes the text over. Without memory for it the answer is an empty 503. The memory of an exchange
  * that is held is somebody else's, and its answer copied. */
 static void reply_text(struct md_exchange *x, unsigned status, struct md_bytes *text,
@@ -74,7 +60,7 @@ static void reply_text(struct md_exchange *x, unsigned status, struct md_bytes *
     struct iovec own, *part = x->holds ? &own : md_arena_alloc(&x->arena, sizeof *part);
     struct md_str copy = text->failed ? MD_STR("") : md_bytes_view(text);
     struct md_http_response response = {
-        .status = 503, .content_type = "application/json", .headers = &retry_after};
+        .status = 503, .content_type = "application/json", .headers = md_http_retry_after()};
 
     if (!x->holds && copy.len) {
         copy = md_arena_copy(&x->arena, copy);
@@ -98,7 +84,7 @@ static void reply_error(struct md_exchange *x, unsigned status, const char *sent
     md_bytes_append_str(&text, MD_STR("{\"error\":"));
     md_json_append_string(&text, md_str_of(sentence));
     md_bytes_append_char(&text, '}');
-    reply_text(x, status, &text, retry ? &retry_after : NULL);
+    reply_text(x, status, &text, retry ? md_http_retry_after() : NULL);
 }
 
 /* What a client gets wrong is its own affair, and could fill a disk; what the server gets wrong is
@@ -118,7 +104,7 @@ void md_oip_log_error(const struct md_exchange *x, const struct md_error *err)
 void md_oip_reply_error(struct md_exchange *x, const struct md_error *err)
 {
     md_oip_log_error(x, err);
-    reply_error(x, md_oip_status(err), err->text, may_retry(err));
+    reply_error(x, md_oip_status(err), err->text, md_error_retry_after_s(err) > 0);
 }
 
 void md_oip_reply_sentence(struct md_exchange *x, unsigned status, const char *sentence)

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -40,6 +41,32 @@ static void test_error_reason_table(void **state)
         assert_int_not_equal(md_reason_code((enum md_reason)reason), MD_CODE_OK);
         assert_true(md_reason_failure((enum md_reason)reason) < MD_FAILURE_COUNT);
     }
+}
+
+static void test_error_retry_after(void **state)
+{
+    static const struct {
+        enum md_reason reason;
+        enum md_code code;
+        unsigned seconds;
+    } rows[] = {
+        {MD_REASON_QUEUE_FULL, MD_CODE_UNAVAILABLE, MD_RETRY_AFTER_S},
+        {MD_REASON_EXITING, MD_CODE_UNAVAILABLE, MD_RETRY_AFTER_S},
+        {MD_REASON_OUT_OF_MEMORY, MD_CODE_RESOURCE_EXHAUSTED, MD_RETRY_AFTER_S},
+        {MD_REASON_BACKEND, MD_CODE_RESOURCE_EXHAUSTED, MD_RETRY_AFTER_S},
+        {MD_REASON_BACKEND, MD_CODE_INTERNAL, 0},
+        {MD_REASON_TOO_LARGE, MD_CODE_RESOURCE_EXHAUSTED, 0},
+        {MD_REASON_NOT_READY, MD_CODE_UNAVAILABLE, 0},
+        {MD_REASON_DEADLINE, MD_CODE_DEADLINE_EXCEEDED, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(rows); i++) {
+        struct md_error err;
+        (void)md_error_set_code(&err, rows[i].reason, rows[i].code, "x");
+        assert_int_equal(md_error_retry_after_s(&err), rows[i].seconds);
+    }
+    assert_int_equal(atoi(MD_RETRY_AFTER_TEXT), MD_RETRY_AFTER_S);
 }
 
 static void test_error_set_and_clear(void **state)
@@ -124,6 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_error_reason_table),
+        cmocka_unit_test(test_error_retry_after),
         cmocka_unit_test(test_error_set_and_clear),
         cmocka_unit_test(test_error_prefix),
         cmocka_unit_test(test_error_long_text_is_cut),

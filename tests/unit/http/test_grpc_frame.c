@@ -90,6 +90,7 @@ static void test_grpc_frame_writes_errors(void **state)
         {MD_REASON_DEADLINE, "", "grpc-status: 4\ngrpc-message: \n"},
         {MD_REASON_NOT_FOUND, "1 %\n\xc3\xa4\x7f~",
          "grpc-status: 5\ngrpc-message: 1 %25%0A%C3%A4%7F~\n"},
+        {MD_REASON_QUEUE_FULL, "full", "grpc-status: 14\ngrpc-message: full\n"},
     };
 
     (void)state;
@@ -113,11 +114,14 @@ static void test_grpc_frame_writes_errors(void **state)
         assert_true(md_base64_decode(md_bytes_view(&details), &status, &ignored));
         struct md_pb_reader reader = md_pb_reader_of(md_bytes_view(&status));
         struct md_pb_field field;
-        unsigned seen = 0;
+        unsigned seen = 0, details_seen = 0;
         while (md_pb_next(&reader, &field)) {
             seen = seen * 10 + (field.tag >> 3);
             if (field.tag == MD_PB_TAG(1, MD_PB_VARINT)) {
                 assert_int_equal(field.value, err.code);
+            } else if (field.tag == MD_PB_TAG(3, MD_PB_BYTES) && ++details_seen == 2) {
+                static const char delay[] = "google.rpc.RetryInfo\x12\x04\x0a\x02\x08\x01";
+                assert_non_null(memmem(field.bytes.ptr, field.bytes.len, delay, sizeof delay - 1));
             } else if (field.tag == MD_PB_TAG(3, MD_PB_BYTES)) {
                 assert_non_null(
                     memmem(field.bytes.ptr, field.bytes.len, "google.rpc.ErrorInfo", 20));
@@ -128,7 +132,7 @@ static void test_grpc_frame_writes_errors(void **state)
             }
         }
         assert_false(reader.failed);
-        assert_true(seen == 123 || (err.text[0] == '\0' && seen == 13));
+        assert_int_equal(seen, md_error_retry_after_s(&err) ? 1233 : 123);
         md_bytes_deinit(&block);
         md_bytes_deinit(&text);
         md_bytes_deinit(&details);
