@@ -195,18 +195,23 @@ static bool wait_for_batches(struct md_device *device, struct md_target *target)
     return true;
 }
 
-static void fail_waiting(const struct md_target *target, struct md_waiter *waiting)
+static size_t fail_waiting(const struct md_target *target, struct md_waiter *waiting,
+                           const char *why)
 {
+    size_t count = 0;
+
     for (struct md_waiter *next; waiting; waiting = next) {
         struct md_request *request = md_request_of_waiter(waiting);
         next = waiting->next;
-        md_error_set(&request->error, MD_REASON_EXITING, "'%s' version %s is being unloaded",
-                     target->model_name.ptr, target->version_text.ptr);
+        md_error_set(&request->error, MD_REASON_EXITING, "'%s' version %s %s",
+                     target->model_name.ptr, target->version_text.ptr, why);
         md_request_reject(request);
+        count++;
     }
+    return count;
 }
 
-bool md_device_detach(struct md_device *device, struct md_target *target)
+static size_t close_target(struct md_device *device, struct md_target *target, const char *why)
 {
     pthread_mutex_lock(&device->mutex);
     target->accepting = false;
@@ -214,8 +219,17 @@ bool md_device_detach(struct md_device *device, struct md_target *target)
     md_dispatch_undefer(device, target);
     md_dispatch_review(device, target);
     pthread_mutex_unlock(&device->mutex);
-    fail_waiting(target, waiting);
+    return fail_waiting(target, waiting, why);
+}
 
+size_t md_device_end(struct md_device *device, struct md_target *target)
+{
+    return close_target(device, target, MD_DEVICE_ENDS);
+}
+
+bool md_device_detach(struct md_device *device, struct md_target *target)
+{
+    (void)close_target(device, target, "is being unloaded");
     pthread_mutex_lock(&device->mutex);
     bool ended = wait_for_batches(device, target);
     md_fair_unreserve(&device->fair, &target->share);
@@ -245,6 +259,17 @@ size_t md_target_recent_batches(struct md_target *target, struct md_batch_record
     }
     pthread_mutex_unlock(&target->device->mutex);
     return count;
+}
+
+bool md_target_is_running(struct md_target *target)
+{
+    if (!target->device) {
+        return false;
+    }
+    pthread_mutex_lock(&target->device->mutex);
+    const bool is_running = target->running > 0;
+    pthread_mutex_unlock(&target->device->mutex);
+    return is_running;
 }
 
 bool md_target_learned(struct md_target *target, size_t instance, struct md_learned_time *out)

@@ -97,6 +97,10 @@ void md_instance_deinit(struct md_instance *instance);
 bool md_device_attach(struct md_device *device, struct md_target *target,
                       struct md_instance *const *instances, size_t count, struct md_error *err)
     MD_MUST_CHECK;
+/* After md_device_hurry, when the server waits no longer: refuses further requests of the target
+ * and fails those that wait, both as EXITING; what runs goes on. Returns how many waited. Any
+ * thread. */
+size_t md_device_end(struct md_device *device, struct md_target *target);
 /* Refuses further requests, fails those that wait (UNAVAILABLE, exiting), and returns when no batch
  * of the target runs any more. False if an instance that is out of service has not come back after
  * a while: its backend still uses the instance, the model and the memory of requests, so that

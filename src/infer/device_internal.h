@@ -115,9 +115,12 @@ void md_dispatch_reject(struct md_waiter *given_up, uint64_t now_ns);
 
 /* --- submit.c -------------------- */
 
+/* Behind model and version: why there are no requests any more once md_device_end was called. */
+#define MD_DEVICE_ENDS "takes no more requests: the server is ending"
+
 /* What the scheduler is told of the request, from what it says of itself; mutex held. */
 void md_submit_fill_waiter(struct md_request *request);
-/* The sentence for a target that takes no requests. Returns false. */
+/* The sentence for a target that takes no requests; mutex held. Returns false. */
 bool md_submit_refuse(const struct md_target *target, struct md_error *err);
 
 /* --- service.c -------------------- */

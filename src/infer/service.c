@@ -133,13 +133,15 @@ enum md_late md_device_expire(struct md_device *device, struct md_request *reque
                (!(state & MD_REQUEST_FINISHED) || (state & MD_REQUEST_AGAIN))) {
         late = expire_running(request, state, now_ns, again_ns);
     }
+    if (rejected) {
+        (void)md_submit_refuse(target, &request->error);
+    }
     if (given_up || rejected) {
         md_dispatch_review(device, target);
     }
     pthread_mutex_unlock(&device->mutex);
     md_dispatch_reject(given_up, now_ns);
     if (rejected) {
-        (void)md_submit_refuse(target, &request->error);
         md_request_reject(request);
     }
     return late;

@@ -86,12 +86,13 @@ static void make_forecast(const struct md_target *target, uint64_t now_ns, struc
 
 bool md_submit_refuse(const struct md_target *target, struct md_error *err)
 {
-    return target->accepting
-               ? md_error_set(err, MD_REASON_NOT_READY,
-                              "'%s' version %s is out of service: an execution does not end",
-                              target->model_name.ptr, target->version_text.ptr)
-               : md_error_set(err, MD_REASON_NOT_READY, "'%s' version %s is not at ready state",
-                              target->model_name.ptr, target->version_text.ptr);
+    const bool ends = !target->accepting && target->device->hurries;
+
+    return md_error_set(err, ends ? MD_REASON_EXITING : MD_REASON_NOT_READY, "'%s' version %s %s",
+                        target->model_name.ptr, target->version_text.ptr,
+                        target->accepting ? "is out of service: an execution does not end"
+                        : ends            ? MD_DEVICE_ENDS
+                                          : "is not at ready state");
 }
 
 static bool may_run_inline(const struct md_device *device, const struct md_request *request)

@@ -182,6 +182,9 @@ bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint
  * mutex. */
 size_t md_target_recent_batches(struct md_target *target, struct md_batch_record *out, size_t max);
 
+/* Whether a batch runs. Any thread; takes the device's mutex. */
+bool md_target_is_running(struct md_target *target);
+
 /* A copy of what an instance has learned, by rows (padding included); false if there is no such
  * instance now. Any thread; takes the device's mutex. */
 bool md_target_learned(struct md_target *target, size_t instance, struct md_learned_time *out);

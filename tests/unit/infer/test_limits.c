@@ -557,6 +557,31 @@ static void test_limit_thousands_wait_at_detach(void **state)
     free(many);
 }
 
+/* The server waits no longer: what waits and what still comes is refused, what runs ends. */
+static void test_limit_those_that_wait_at_the_end(void **state)
+{
+    (void)state;
+    open_world(1, (struct rows_mode){.blocks = true});
+    target_attach(&one);
+    occupy(&calls[0]);
+    for (size_t i = 1; i <= MANY; i++) {
+        row_submit(&calls[i], &one, 1, 0);
+    }
+    md_device_hurry(world.device);
+    assert_int_equal(md_device_end(world.device, &one.target), MANY);
+    for (size_t i = 1; i <= MANY; i++) {
+        row_expect(&calls[i], MD_REASON_EXITING);
+    }
+    row_submit(&calls[1], &one, 1, 0);
+    row_expect(&calls[1], MD_REASON_EXITING);
+    assert_int_equal(md_device_end(world.device, &one.target), 0);
+    assert_true(md_target_is_running(&one.target));
+    gate_set(true);
+    row_expect(&calls[0], MD_REASON_NONE);
+    wait_until(!md_target_is_running(&one.target));
+    close_world();
+}
+
 /* --- by weight -------------------- */
 
 /* What a target's batches took that began before a time. */
@@ -660,6 +685,7 @@ int main(void)
         cmocka_unit_test(test_limit_detach_of_what_hangs),
         cmocka_unit_test(test_limit_device_ends_without_what_hangs),
         cmocka_unit_test(test_limit_thousands_wait_at_detach),
+        cmocka_unit_test(test_limit_those_that_wait_at_the_end),
         cmocka_unit_test(test_limit_device_time_goes_by_weight),
     };
 
