@@ -437,6 +437,36 @@ bool md_models_create(const struct md_models_options *options, struct md_diagnos
     return true;
 }
 
+size_t md_models_refuse_waiting(struct md_models *models)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < models->count; i++) {
+        for (size_t k = 0; k < models->models[i].version_count; k++) {
+            struct md_version *version = &models->models[i].versions[k];
+            if (md_version_is_ready(version)) {
+                count += md_device_end(models->options.device, &version->target);
+            }
+        }
+    }
+    return count;
+}
+
+void md_models_log_running(struct md_models *models)
+{
+    for (size_t i = 0; i < models->count; i++) {
+        for (size_t k = 0; k < models->models[i].version_count; k++) {
+            struct md_version *version = &models->models[i].versions[k];
+            if (md_version_is_ready(version) && md_target_is_running(&version->target)) {
+                md_log(MD_LOG_WARNING,
+                       "model '%s' version %s: an execution has not ended, the server ends without "
+                       "it",
+                       version->model->name.ptr, version->target.version_text.ptr);
+            }
+        }
+    }
+}
+
 /* False: some of it has to stay. */
 static bool unmap_all(struct md_models *models)
 {

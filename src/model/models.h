@@ -86,6 +86,12 @@ void md_models_load_stop(struct md_models *models);
 void md_models_load_join(struct md_models *models);
 /* One line in the log that says how far loading is and what takes long. Any thread. */
 void md_models_log_progress(const struct md_models *models);
+/* At the end of the server: fails all requests that wait and refuses further ones, see
+ * md_device_end; returns how many waited. */
+size_t md_models_refuse_waiting(struct md_models *models);
+/* One line in the log for each version that still executes something: the server ends without it.
+ */
+void md_models_log_running(struct md_models *models);
 /* After all requests have ended: waits for loads, unmaps and frees everything. False: an execution
  * does not end, so that the models stay in memory, and so must the backends, until the process
  * ends. */

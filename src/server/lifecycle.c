@@ -3,9 +3,13 @@
  *
  * Start: loops run and listeners are bound -> HTTP answers (live, not ready) -> models are loaded
  * -> ready. End (SIGTERM, SIGINT, /v2/drain): readiness turns -> after --drain-delay-secs listeners
- * close and connections are told -> requests in flight finish within --exit-timeout-secs ->
- * everything is freed in the reverse order. A second signal ends at once; the one that follows
- * /v2/drain, as in a preStop hook, is the first.
+ * close and connections are told -> requests in flight finish within --exit-timeout-secs; then
+ * those that still wait are refused, and those that run are cut off -> everything is freed in the
+ * reverse order. A second signal ends at once; the one that follows /v2/drain, as in a preStop
+ * hook, is the first.
+ *
+ * Who waits for an answer has a connection. A session without one is kept by an execution whose
+ * client was answered before its end, or has gone: nobody's time is spent on that.
  */
 #include "server/server_internal.h"
 
@@ -20,6 +24,8 @@ enum {
     WAIT_STEP_MS = 20,
     PROGRESS_MS = 3000, /* between lines about loading */
     LOOK_MS = 1000,     /* between looks at certificate files */
+    WRITE_MS = 1000,    /* for the answers to those that waited too long */
+    LET_GO_MS = 1000,   /* for backends, to let go of requests that nobody waits for */
 };
 
 static uint64_t seconds(uint64_t value)
@@ -134,24 +140,51 @@ static size_t open_connections(const struct md_server *server)
     return count;
 }
 
-/* Waits until no session and no connection is left, or the time is over. Every step asks the loops
- * anew: what one of them had accepted before it answered is counted by then. */
-static bool wait_for_sessions(struct md_server *server, uint64_t deadline_ns)
+static bool all_answered(const struct md_server *server)
 {
-    for (;;) {
+    return open_connections(server) == 0;
+}
+
+static bool all_gone(const struct md_server *server)
+{
+    size_t left = open_connections(server);
+
+    for (size_t i = 0; i < server->loop_count; i++) {
+        left += atomic_load(&server->parts[i].sessions);
+    }
+    return left == 0;
+}
+
+/* None of them is inside a backend. */
+static bool loops_turn(const struct md_server *server)
+{
+    (void)server;
+    return true;
+}
+
+static void ask_loops(struct md_server *server)
+{
+    atomic_store(&server->probes, server->loop_count);
+    for (size_t i = 0; i < server->loop_count; i++) {
+        server->parts[i].probe.run = probe_sessions;
+        md_loop_post(server->loops[i], &server->parts[i].probe);
+    }
+}
+
+/* False: the time is over before. Every step asks the loops anew: what one of them had accepted
+ * before it answered is counted by then. */
+static bool wait_until(struct md_server *server, bool (*is_so)(const struct md_server *server),
+                       uint64_t timeout_ns)
+{
+    const uint64_t deadline_ns = md_clock_monotonic_ns() + timeout_ns;
+
+    for (bool asked = false;;) {
         if (atomic_load(&server->probes) == 0) {
-            size_t left = open_connections(server);
-            for (size_t i = 0; i < server->loop_count; i++) {
-                left += atomic_load(&server->parts[i].sessions);
-            }
-            if (left == 0) {
+            if (asked && is_so(server)) {
                 return true;
             }
-            atomic_store(&server->probes, server->loop_count);
-            for (size_t i = 0; i < server->loop_count; i++) {
-                server->parts[i].probe.run = probe_sessions;
-                md_loop_post(server->loops[i], &server->parts[i].probe);
-            }
+            ask_loops(server);
+            asked = true;
         }
         if (md_clock_monotonic_ns() >= deadline_ns) {
             return false;
@@ -169,35 +202,61 @@ static void post_all(struct md_server *server, void (*run)(struct md_loop_task *
     }
 }
 
-/* 0 when every request was answered. */
-static int end_sessions(struct md_server *server)
+static void stop_listening(struct md_server *server)
 {
     struct md_listener *listeners[] = {server->http, server->unix_socket, server->grpc,
                                        server->metrics_listener};
-    uint64_t timeout_ns = seconds(server->options.exit_timeout_secs);
 
-    atomic_store(&server->phase, MD_SERVER_ENDING);
     for (size_t i = 0; i < MD_COUNT_OF(listeners); i++) {
         if (listeners[i]) {
             md_listener_stop(listeners[i]);
         }
     }
+}
+
+/* What waits is told so, while that can still be written; what runs is cut off. */
+static void cut_off(struct md_server *server)
+{
+    const size_t refused = md_models_refuse_waiting(server->models);
+
+    md_log(MD_LOG_WARNING,
+           "--exit-timeout-secs is over: %zu requests that waited are refused, those in flight are "
+           "cut off",
+           refused);
+    if (refused) {
+        (void)wait_until(server, all_answered, WRITE_MS * (uint64_t)MD_NS_PER_MS);
+    }
+    post_all(server, abort_sessions, true);
+}
+
+/* 0 when every request was answered. */
+static int end_sessions(struct md_server *server)
+{
+    int status = 0;
+
+    atomic_store(&server->phase, MD_SERVER_ENDING);
+    stop_listening(server);
     md_device_hurry(server->device);
     post_all(server, drain_sessions, false);
-    for (size_t i = 0; i < server->loop_count; i++) {
-        atomic_store(&server->parts[i].sessions, 1); /* unknown until the first probe */
-    }
-    if (wait_for_sessions(server, md_clock_monotonic_ns() + timeout_ns)) {
+    if (wait_until(server, all_answered, seconds(server->options.exit_timeout_secs))) {
         md_log(MD_LOG_INFO, "ended: every request was answered");
-        return 0;
+    } else {
+        cut_off(server);
+        status = MD_EXIT_FAILED;
     }
-    md_log(MD_LOG_WARNING, "--exit-timeout-secs is over: requests in flight are cut off");
-    post_all(server, abort_sessions, true);
-    if (!wait_for_sessions(server, md_clock_monotonic_ns() + MD_NS_PER_S)) {
-        /* A backend does not let go of a request: nothing can be freed safely. */
-        md_os_process_exit_now(MD_EXIT_FAILED);
+    return status;
+}
+
+/* A backend does not let go of a request: nothing that it may use can be freed. Traces still go
+ * out, unless it keeps a loop from its end. */
+static void leave_behind(struct md_server *server, int status)
+{
+    md_models_log_running(server->models);
+    if (wait_until(server, loops_turn, WRITE_MS * (uint64_t)MD_NS_PER_MS)) {
+        md_server_stop_loops(server);
+        md_tracer_destroy(server->tracer);
     }
-    return MD_EXIT_FAILED;
+    md_os_process_exit_now(status);
 }
 
 /* --- run -------------------- */
@@ -267,6 +326,9 @@ int md_server_run(struct md_server *server)
     status = end_sessions(server);
     if (atomic_load(&server->load_failed)) {
         status = MD_EXIT_FAILED;
+    }
+    if (!wait_until(server, all_gone, LET_GO_MS * (uint64_t)MD_NS_PER_MS)) {
+        leave_behind(server, status);
     }
     if (!md_models_are_loaded(server->models)) {
         md_log(MD_LOG_INFO, "ended before the models were loaded");

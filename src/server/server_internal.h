@@ -62,10 +62,11 @@ struct md_server {
 };
 
 /* wiring.c, main thread: counts CPUs and memory; makes loops, device, backends, models and
- * listeners; lets them run; frees everything, also what is only half made. */
+ * listeners; lets them run; stops the loops; frees everything, also what is only half made. */
 void md_server_make_plan(struct md_server *server);
 bool md_server_wire(struct md_server *server, struct md_error *err) MD_MUST_CHECK;
 bool md_server_start_loops(struct md_server *server, struct md_error *err) MD_MUST_CHECK;
+void md_server_stop_loops(struct md_server *server);
 void md_server_unwire(struct md_server *server);
 /* Part of wiring, alone for --check-config. */
 bool md_server_create_backends(struct md_server *server, struct md_error *err) MD_MUST_CHECK;

@@ -390,7 +390,7 @@ bool md_server_start_loops(struct md_server *server, struct md_error *err)
 
 /* --- end -------------------- */
 
-void md_server_unwire(struct md_server *server)
+void md_server_stop_loops(struct md_server *server)
 {
     if (server->loops_running) {
         for (size_t i = 0; i < server->loop_count; i++) {
@@ -399,7 +399,13 @@ void md_server_unwire(struct md_server *server)
         for (size_t i = 0; i < server->loop_count; i++) {
             md_loop_join(server->loops[i]);
         }
+        server->loops_running = false;
     }
+}
+
+void md_server_unwire(struct md_server *server)
+{
+    md_server_stop_loops(server);
     md_tracer_destroy(server->tracer);
     const bool all_gone = md_models_destroy(server->models);
     md_device_destroy(server->device);

@@ -116,6 +116,7 @@ def test_an_execution_that_never_ends(start, tmp_path):
         time.sleep(0.1)
         for _ in range(20):
             assert s.infer("none", X).status == 200
-    begin = time.time()
-    assert s.stop() == 1
+        begin = time.time()
+        assert s.stop() == 1
     assert time.time() - begin < 5 and "--exit-timeout-secs is over" in s.log()
+    assert "model 'hang' version 1: an execution has not ended" in s.log()

@@ -328,8 +328,8 @@ def test_a_forgotten_request_is_the_only_one_that_fails(server):
 
 # --- those who go
 
-def post(model, value=0.0, ms=0.0):
-    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [value, ms, 0]}]})
+def post(model, value=0.0, ms=0.0, what=0.0):
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [value, ms, what]}]})
     return (f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode()
 
 
@@ -617,14 +617,31 @@ def test_the_log_names_what_hangs(hanging):
     hanging.wait_for("model 'hung' version 1: an execution takes longer than 400 ms")
 
 
-def test_a_server_with_a_hung_engine_ends(tmp_path, start):
-    s = start(write_rows(tmp_path, {"hung": config("", modeld_execution_timeout_ms=300)}), BACKENDS,
-              "--exit-timeout-secs=2")
-    gather([Call(s, "hung", what=HANG)])
+@pytest.mark.parametrize("cause", ["execution timeout", "deadline", "client gone"])
+def test_a_server_whose_clients_are_answered_does_not_wait_for_a_hung_engine(tmp_path, start, cause):
+    limits = {"modeld_execution_timeout_ms": 300} if cause == "execution timeout" else {}
+    s = start(write_rows(tmp_path, {"hung": config("", **limits), "plain": config("")}), BACKENDS, "--exit-timeout-secs=30")
+    if cause == "client gone":
+        with s.connect() as c:
+            c.sendall(post("hung", 0, 0, HANG))
+            settled(lambda: metric(s, "modeld_batch_starts_total", "hung") == 1)
+    else:
+        for grpc in (False, True):
+            (call,) = gather([Call(s, "hung", what=HANG, deadline=0.3 if cause == "deadline" else None, grpc=grpc)])
+            assert call.status in (504, 503, "DEADLINE_EXCEEDED", "UNAVAILABLE")
+    gather([Call(s, "plain")])
     begin = time.monotonic()
-    s.process.send_signal(signal.SIGTERM)
-    s.process.wait(20)
-    assert s.process.returncode in (0, 1) and time.monotonic() - begin < 15
+    assert s.stop() == 0, s.log()
+    assert time.monotonic() - begin < 5 * SLOWNESS
+    log = s.log()
+    assert "model 'hung' version 1: an execution has not ended, the server ends without it" in log
+    assert "every request was answered" in log and "cut off" not in log and "'plain' version 1: an ex" not in log
+
+
+def test_a_late_execution_that_ends_ends_well(tmp_path, start):
+    s = start(write_rows(tmp_path, {"m": config("")}), BACKENDS)
+    assert gather([Call(s, "m", ms=600, deadline=0.2)])[0].status == 504
+    assert s.stop() == 0 and "has not ended" not in s.log()
 
 
 # --- the end
@@ -650,6 +667,33 @@ def test_thousands_that_wait_at_the_end_are_answered(tmp_path):
         assert r.json()["outputs"][0]["data"][0] == i
         one.close()
     assert s.process.wait(30) == 0, s.log()[-3000:]
+
+
+def test_those_that_still_wait_when_the_time_is_over_are_refused(tmp_path):
+    """The one that runs is cut off."""
+    count = 1000
+    s = Server(write_rows(tmp_path, {"one": config("", batch=1)}), BACKENDS, "--exit-timeout-secs=1", files=20000)
+    running = s.connect()
+    running.sendall(post("one", 0, 0, HANG))
+    settled(lambda: metric(s, "modeld_batch_starts_total", "one") == 1)
+    sockets = [s.connect() for _ in range(count)]
+    for i, one in enumerate(sockets):
+        one.sendall(post("one", i, 0))
+    calls = [Call(s, "one", grpc=True) for _ in range(50)]
+    settled(lambda: metric(s, "nv_inference_pending_request_count", "one") == count + 50)
+    begin = time.monotonic()
+    s.process.send_signal(signal.SIGTERM)
+    for i, one in enumerate(sockets):
+        r = read_response(one.makefile("rb"))
+        assert r and (r.status, r.headers.get("retry-after")) == (503, "1"), f"request {i}: {r}"
+        assert r.json() == {"error": "'one' version 1 takes no more requests: the server is ending"}
+        one.close()
+    for call in gather(calls):
+        assert call.status == "UNAVAILABLE" and call.details["ErrorInfo"].reason == "exiting"
+        assert call.details["RetryInfo"].retry_delay.seconds == 1
+    assert running.makefile("rb").read() == b""
+    assert s.process.wait(20) == 1 and time.monotonic() - begin < 6 * SLOWNESS
+    assert f"{count + 50} requests that waited are refused" in s.log()
 
 
 # --- batching by itself, and warm-up
