@@ -234,7 +234,7 @@ bool md_device_detach(struct md_device *device, struct md_target *target)
     bool ended = wait_for_batches(device, target);
     md_fair_unreserve(&device->fair, &target->share);
     atomic_store(&target->in_service, 0);
-    device->is_kept |= !ended;
+    device->is_kept |= !ended && target->instances[0]->asynchronous; /* no executor is inside */
     if (ended) {
         atomic_store(&target->out_of_service, 0);
         target->idle = target->typical = NULL;
