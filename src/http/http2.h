@@ -199,9 +199,10 @@ bool md_http2_took_data(struct md_http2 *h2, size_t count);
 bool md_http2_begins_data(struct md_http2 *h2, const char *head, uint32_t id, size_t count,
                           bool is_last);
 
-/* The stream's bytes have been taken out of its window: it is widened when that is worth a frame.
- */
-void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes);
+/* The stream's bytes have been taken, `held` others are here and have not: its window is widened
+ * when that is worth a frame, so far that no more than its initial size is held at a time. */
+void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes,
+                       size_t held);
 /* The stream is going to get so many bytes more: its window is widened for them at once, and the
  * peer may send them in large frames. */
 void md_http2_expect(struct md_http2 *h2, struct md_http2_stream *stream, uint64_t bytes);

@@ -185,11 +185,12 @@ static void widen(struct md_http2 *h2, struct md_http2_stream *stream, int64_t w
     }
 }
 
-void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes)
+void md_http2_consumed(struct md_http2 *h2, struct md_http2_stream *stream, size_t bytes,
+                       size_t held)
 {
     stream->recv_taken += (int64_t)bytes;
     if (stream->recv_taken > (int64_t)h2->limits->initial_window / 2) {
-        widen(h2, stream, h2->limits->initial_window);
+        widen(h2, stream, (int64_t)h2->limits->initial_window - (int64_t)held);
     }
 }
 

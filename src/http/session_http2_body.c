@@ -198,7 +198,7 @@ static bool accepts(struct md_call *call, size_t bytes)
 
     call->received_bytes += bytes;
     if (call->discards || call->answered) {
-        md_http2_consumed(&call->session->h2, &call->stream, bytes);
+        md_http2_consumed(&call->session->h2, &call->stream, bytes, 0);
         return false;
     }
     if (length >= 0 && call->received_bytes > (uint64_t)length) {
@@ -209,11 +209,12 @@ static bool accepts(struct md_call *call, size_t bytes)
     return true;
 }
 
-static void progress(struct md_call *call, size_t bytes)
+/* left: what came with them and is kept. */
+static void progress(struct md_call *call, size_t bytes, size_t left)
 {
     const bool may_wait = call->x.is_grpc && call->x.handler->on_message && !call->in_message;
 
-    md_http2_consumed(&call->session->h2, &call->stream, bytes);
+    md_http2_consumed(&call->session->h2, &call->stream, bytes, left);
     md_call_set_deadline(call, may_wait ? 0 : call->session->config->body_timeout_ns);
 }
 
@@ -246,7 +247,7 @@ static void take_plain(struct md_call *call, struct md_str bytes)
     } else {
         memcpy(call->data + call->bytes, bytes.ptr, bytes.len);
         call->bytes += bytes.len;
-        progress(call, bytes.len);
+        progress(call, bytes.len, 0);
     }
 }
 
@@ -256,7 +257,7 @@ static void take_messages(struct md_call *call, struct md_str bytes)
 
     if (call->backlog.len == 0) {
         taken = md_grpc_take(call, bytes);
-        progress(call, taken);
+        progress(call, taken, bytes.len - taken);
     }
     if (taken < bytes.len && !call->discards && !call->answered) {
         keep(call, md_str_make(bytes.ptr + taken, bytes.len - taken));
@@ -338,7 +339,7 @@ void md_call_took(struct md_call *call, size_t count, bool ends)
         return;
     }
     const bool was_pinned = md_call_pin(call);
-    progress(call, count);
+    progress(call, count, 0);
     if (call->x.is_grpc) {
         if (call->bytes == call->message_bytes) {
             md_grpc_deliver(call);
@@ -407,7 +408,7 @@ static void take_backlog(struct md_call *call)
     }
     size_t taken = md_grpc_take(call, md_bytes_view(&backlog));
     if (!call->answered && !call->discards && !call->stream.was_reset) {
-        progress(call, taken);
+        progress(call, taken, backlog.len - taken);
         if (taken < backlog.len) {
             keep(call, md_str_make(backlog.data + taken, backlog.len - taken));
         }
@@ -471,7 +472,7 @@ static void begin_body(struct md_call *call, bool ends)
     if (!call->x.is_grpc && length > 0) {
         md_http2_expect(&session->h2, &call->stream, (uint64_t)length);
     }
-    progress(call, 0);
+    progress(call, 0, call->backlog.len);
 }
 
 /* Routes the request and asks its handler. */

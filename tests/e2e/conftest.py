@@ -2,7 +2,7 @@
 
 MODELD_BUILD names the build folder (default build/debug). Every server listens on free loopback ports.
 """
-import json, os, pathlib, random, signal, socket, subprocess, tempfile, time
+import itertools, json, os, pathlib, random, signal, socket, subprocess, tempfile, time
 
 import pytest
 
@@ -11,16 +11,17 @@ BUILD = pathlib.Path(os.environ.get("MODELD_BUILD", ROOT / "build/debug")).resol
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "modeld"
 MODELS = pathlib.Path(os.environ.get("MODELD_TEST_MODELS", ROOT / "build/test-models"))
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORTS = itertools.count(random.randrange(22000 // WORKERS))
 SANITIZED = any(name in BUILD.name for name in ("asan", "tsan"))
 
 
 def free_port():
     """Below the range that clients' own ports are taken from, so that none of them gets it meanwhile; of tests that
-    run beside each other each process has a part of it.
+    run beside each other each process has a part of it, and takes one after the other.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    while True:
-        port = 10000 + WORKERS * random.randrange(22000 // WORKERS) + worker
+    for number in PORTS:
+        port = 10000 + WORKERS * (number % (22000 // WORKERS)) + WORKER
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -655,7 +655,7 @@ def test_thousands_that_wait_at_the_end_are_answered(tmp_path):
     sockets = [s.connect() for _ in range(count)]
     with frames.Client(s) as c:
         for i, one in enumerate(sockets):
-            one.sendall(post("never" if i % 100 == 0 else "eight", i, 2))
+            one.sendall(post("never" if i % 100 == 0 else "eight", i, 5 * SLOWNESS))
         infer = frames.grpc_head("/inference.GRPCInferenceService/ModelInfer")
         streams = [c.ask(infer, infer_message("never" if i % 7 == 0 else "eight")) for i in range(100)]
         settled(lambda: metric(s, "nv_inference_pending_request_count", "eight") > count / 3)

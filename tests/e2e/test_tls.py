@@ -261,7 +261,8 @@ def test_grpc_stream(calls):
             client.async_stream_infer("identity_fp32", [tensor])
         for _ in range(20):
             result, error = answers.get(timeout=60)
-            assert error is None and (result.as_numpy("OUTPUT0") == values).all()
+            assert error is None, (error.status(), error.message())
+            assert (result.as_numpy("OUTPUT0") == values).all()
         client.stop_stream()
 
 

@@ -700,11 +700,16 @@ static void test_http2_widens_windows_as_bodies_are_taken(void **state)
     say_bytes(D, 0, 1, 600);
     assert_int_equal(m.data_bytes, 600);
     assert_int_equal(count_frames(W, 1, &by), 0);
-    md_http2_consumed(&m.h2, last_stream(), 500);
-    assert_int_equal(count_frames(W, 1, &by), 0); /* not worth it */
-    md_http2_consumed(&m.h2, last_stream(), 100);
+    md_http2_consumed(&m.h2, last_stream(), 500, 0);
+    assert_int_equal(count_frames(W, 1, &by), 0);      /* not worth it */
+    md_http2_consumed(&m.h2, last_stream(), 100, 700); /* it was sent more than fits already */
+    assert_int_equal(count_frames(W, 1, &by), 0);
+    md_http2_consumed(&m.h2, last_stream(), 0, 400);
     assert_int_equal(count_frames(W, 1, &by), 1);
-    assert_int_equal(by, 600);
+    assert_int_equal(by, 200);
+    md_http2_consumed(&m.h2, last_stream(), 501, 0);
+    assert_int_equal(count_frames(W, 1, &by), 1);
+    assert_int_equal(by, 400);
     say_bytes(D, 0, 1, 1000);
     assert_int_equal(m.reset, NONE);
     say_bytes(D, 0, 1, 1);
@@ -727,7 +732,7 @@ static void test_http2_counts_padding_against_windows(void **state)
         put_frame(&data, D, PAD, 1, md_str_make(payload, sizeof payload));
         feed(md_bytes_view(&data), true);
         md_bytes_deinit(&data);
-        md_http2_consumed(&m.h2, last_stream(), 99);
+        md_http2_consumed(&m.h2, last_stream(), 99, 0);
     }
     assert_int_equal(m.data_bytes, 198);
     assert_int_equal(count_frames(W, 1, &by), 1);
