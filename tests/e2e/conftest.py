@@ -89,9 +89,9 @@ def request(address, method, path, body=None, headers=None):
 
 
 def until(condition, seconds=10):
-    deadline = time.time() + seconds
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.time() < deadline
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 

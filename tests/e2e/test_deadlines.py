@@ -89,13 +89,6 @@ def is_prompt(begin):
     return time.monotonic() - begin < (DEAF_SECONDS - 0.15) * (1 if not SANITIZED else 3)
 
 
-def settled(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def failures(server, model):
     return {reason: server.metrics()[f'nv_inference_request_failure{{model="{model}",version="1",reason="{reason}"}}']
             for reason in ("REJECTED", "CANCELED", "BACKEND", "OTHER")}
@@ -257,7 +250,7 @@ def test_late_ones_are_counted_as_rejected(server, stub, fresh, is_grpc):
             stub.ModelInfer(message_of(model), metadata=[(HEADER, "100")])
     else:
         assert server.infer(model, inputs_of(model), headers={HEADER: "100"}).status == 504
-    settled(lambda: sum(failures(server, model).values()) == 1)
+    until(lambda: sum(failures(server, model).values()) == 1)
     assert failures(server, model)["REJECTED"] == 1
     time.sleep(DEAF_SECONDS)
     assert sum(failures(server, model).values()) == 1
@@ -276,8 +269,8 @@ def test_nothing_is_left_of_those_who_were_late(tmp_path, start):
             if i % 2:
                 assert read_response(k.makefile("rb")).status == 504
             k.close()
-    settled(lambda: s.metrics()["modeld_inflight_bytes"] < 1 << 20, 30)
-    settled(lambda: not any(value for name, value in s.metrics().items() if name.startswith("modeld_requests_in_flight")), 30)
+    until(lambda: s.metrics()["modeld_inflight_bytes"] < 1 << 20, 30)
+    until(lambda: not any(value for name, value in s.metrics().items() if name.startswith("modeld_requests_in_flight")), 30)
     assert s.infer("deaf", inputs_of("deaf")).status == 200
     assert s.stop() == 0, s.log()
 
@@ -352,7 +345,7 @@ def test_clients_of_all_sorts_with_deadlines_of_all_sorts(tmp_path, start):
         thread.join()
     assert not wrong, wrong[:3]
     is_idle = lambda: not any(value for name, value in s.metrics().items() if name.startswith("modeld_requests_in_flight"))
-    settled(lambda: is_idle() and s.metrics()["modeld_inflight_bytes"] < 1 << 20, 30)
+    until(lambda: is_idle() and s.metrics()["modeld_inflight_bytes"] < 1 << 20, 30)
     for model in ("deaf", "deaf_timeout", "fast_x"):
         r = s.infer(model, [{"name": "x", "datatype": "FP32", "shape": [1], "data": [10]}], headers={HEADER: "20000"})
         assert r.status == 200, r
@@ -394,7 +387,7 @@ def test_an_instance_that_does_not_come_back_shows_in_health(tmp_path, start):
         instances = lambda state: s.metrics()[f'modeld_instances{{model="deaf_timeout",version="1",state="{state}"}}']
         assert (instances("in_service"), instances("out_of_service")) == (0, 1)
         assert s.infer("fast", inputs_of("fast")).status == 200
-        settled(lambda: s.get("/v2/health/ready").status == 200)  # it has come back
+        until(lambda: s.get("/v2/health/ready").status == 200)  # it has come back
         assert is_ready() and s.index()[("deaf_timeout", "1")] == ("READY", None)
         assert instances("out_of_service") == 0
     assert s.stop() == 0, s.log()

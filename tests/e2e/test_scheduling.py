@@ -5,7 +5,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 import frames
-from conftest import SANITIZED, Server, read_response
+from conftest import SANITIZED, Server, read_response, until
 from rows import (ANSWER_FAIL, BACKENDS, FAIL, FAIL_BATCH, FORGET, HANG, POISON, YIELD, Call, batches, config, gather,
                   one_by_one, order, outcomes, policy, write_rows)
 
@@ -68,13 +68,6 @@ def metric(server, name, model, **labels):
     return sum(value for key, value in server.metrics().items()
                if key.startswith(name + "{") and f'model="{model}"' in key
                and all(f'{label}="{text}"' in key for label, text in labels.items()))
-
-
-def settled(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- batches
@@ -181,7 +174,7 @@ def test_why_batches_were_started(server):
     one_by_one(server, "waiting", *[{}] * 4, gap=0.01)
     gather([Call(server, "waiting")])
     gather([Call(server, "waiting", deadline=0.35)])
-    settled(lambda: metric(server, "modeld_batch_starts_total", "waiting", reason="deadline") > before["deadline"])
+    until(lambda: metric(server, "modeld_batch_starts_total", "waiting", reason="deadline") > before["deadline"])
     grown = {reason: metric(server, "modeld_batch_starts_total", "waiting", reason=reason) - count
              for reason, count in before.items()}
     assert grown == {"idle": 0, "full": 1, "delay": 1, "deadline": 1}
@@ -339,11 +332,11 @@ def test_who_vanishes_while_a_batch_forms_takes_no_place(server):
     sockets = [server.connect() for _ in range(6)]
     for s in sockets:
         s.sendall(post("plain"))
-    settled(lambda: metric(server, "nv_inference_pending_request_count", "plain") == 6)
+    until(lambda: metric(server, "nv_inference_pending_request_count", "plain") == 6)
     calls = [Call(server, "plain", value=1)]
     for s in sockets:
         s.close()
-    settled(lambda: metric(server, "nv_inference_pending_request_count", "plain") <= 1)
+    until(lambda: metric(server, "nv_inference_pending_request_count", "plain") <= 1)
     gather([busy, *calls])
     assert calls[0].status == 200 and calls[0].turn[2] == 1
 
@@ -390,7 +383,7 @@ def test_clients_that_come_and_go(server):
         thread.join()
     assert not wrong
     for model in models:
-        settled(lambda: metric(server, "nv_inference_pending_request_count", model) == 0)
+        until(lambda: metric(server, "nv_inference_pending_request_count", model) == 0)
         assert metric(server, "modeld_queue_bytes", model) == 0
         assert gather([Call(server, model, value=3)])[0].values == [3.0]
 
@@ -600,7 +593,7 @@ def test_an_execution_that_hangs_fails_its_requests(hanging, grpc):
     (call,) = gather([Call(hanging, "hung", deadline=0.5)])
     assert call.status in (503, 504) and call.seconds < 1 * SLOWNESS
     hanging.until.touch()
-    settled(lambda: hanging.get("/v2/models/hung/ready").status == 200)
+    until(lambda: hanging.get("/v2/models/hung/ready").status == 200)
     assert metric(hanging, "modeld_instances", "hung", state="out_of_service") == 0
     assert gather([Call(hanging, "hung", value=5)])[0].values == [5.0]
 
@@ -624,7 +617,7 @@ def test_a_server_whose_clients_are_answered_does_not_wait_for_a_hung_engine(tmp
     if cause == "client gone":
         with s.connect() as c:
             c.sendall(post("hung", 0, 0, HANG))
-            settled(lambda: metric(s, "modeld_batch_starts_total", "hung") == 1)
+            until(lambda: metric(s, "modeld_batch_starts_total", "hung") == 1)
     else:
         for grpc in (False, True):
             (call,) = gather([Call(s, "hung", what=HANG, deadline=0.3 if cause == "deadline" else None, grpc=grpc)])
@@ -658,7 +651,7 @@ def test_thousands_that_wait_at_the_end_are_answered(tmp_path):
             one.sendall(post("never" if i % 100 == 0 else "eight", i, 5 * SLOWNESS))
         infer = frames.grpc_head("/inference.GRPCInferenceService/ModelInfer")
         streams = [c.ask(infer, infer_message("never" if i % 7 == 0 else "eight")) for i in range(100)]
-        settled(lambda: metric(s, "nv_inference_pending_request_count", "eight") > count / 3)
+        until(lambda: metric(s, "nv_inference_pending_request_count", "eight") > count / 3)
         s.process.send_signal(signal.SIGTERM)
         assert [c.answer(stream).grpc_status for stream in streams] == [0] * 100
     for i, one in enumerate(sockets):
@@ -675,12 +668,12 @@ def test_those_that_still_wait_when_the_time_is_over_are_refused(tmp_path):
     s = Server(write_rows(tmp_path, {"one": config("", batch=1)}), BACKENDS, "--exit-timeout-secs=1", files=20000)
     running = s.connect()
     running.sendall(post("one", 0, 0, HANG))
-    settled(lambda: metric(s, "modeld_batch_starts_total", "one") == 1)
+    until(lambda: metric(s, "modeld_batch_starts_total", "one") == 1)
     sockets = [s.connect() for _ in range(count)]
     for i, one in enumerate(sockets):
         one.sendall(post("one", i, 0))
     calls = [Call(s, "one", grpc=True) for _ in range(50)]
-    settled(lambda: metric(s, "nv_inference_pending_request_count", "one") == count + 50)
+    until(lambda: metric(s, "nv_inference_pending_request_count", "one") == count + 50)
     begin = time.monotonic()
     s.process.send_signal(signal.SIGTERM)
     for i, one in enumerate(sockets):
