@@ -10,12 +10,13 @@
 struct reason_row {
     enum md_code code;
     enum md_failure failure;
+    bool again;
     const char *name;
 };
 
 static const struct reason_row reason_table[MD_REASON_COUNT] = {
-#define MD_REASON_ROW(suffix, code, failure, name) \
-    [MD_REASON_##suffix] = {MD_CODE_##code, MD_FAILURE_##failure, name},
+#define MD_REASON_ROW(suffix, code, failure, again, name) \
+    [MD_REASON_##suffix] = {MD_CODE_##code, MD_FAILURE_##failure, again, name},
     MD_REASON_LIST(MD_REASON_ROW)
 #undef MD_REASON_ROW
 };
@@ -62,19 +63,11 @@ const char *md_reason_name(enum md_reason reason)
 
 unsigned md_error_retry_after_s(const struct md_error *err)
 {
-    switch (err->reason) {
-    case MD_REASON_QUEUE_FULL:
-    case MD_REASON_INFLIGHT_BYTES:
-    case MD_REASON_OUT_OF_MEMORY:
-    case MD_REASON_DEADLINE_UNREACHABLE:
-    case MD_REASON_LOAD_WAIT:
-    case MD_REASON_EXITING:
-        return MD_RETRY_AFTER_S;
-    case MD_REASON_TOO_LARGE:
-        return 0;
-    default: /* a backend's own status */
-        return err->code == MD_CODE_RESOURCE_EXHAUSTED ? MD_RETRY_AFTER_S : 0;
-    }
+    /* a backend's own status may say so, too */
+    bool is_exhausted =
+        err->code == MD_CODE_RESOURCE_EXHAUSTED && err->reason != MD_REASON_TOO_LARGE;
+
+    return reason_table[err->reason].again || is_exhausted ? MD_RETRY_AFTER_S : 0;
 }
 
 static void set_text(struct md_error *err, enum md_reason reason, enum md_code code,

@@ -42,34 +42,34 @@ enum md_failure {
     MD_FAILURE_COUNT,
 };
 
-/* X(suffix, code, failure class, name in logs) */
-#define MD_REASON_LIST(X)                                                  \
-    X(NONE, OK, OTHER, "none")                                             \
-    X(CANCELLED, CANCELLED, CANCELED, "cancelled")                         \
-    X(INVALID_ARGUMENT, INVALID_ARGUMENT, OTHER, "invalid_argument")       \
-    X(MALFORMED, INVALID_ARGUMENT, OTHER, "malformed")                     \
-    X(DEADLINE, DEADLINE_EXCEEDED, REJECTED, "deadline")                   \
-    X(UNKNOWN_MODEL, NOT_FOUND, OTHER, "unknown_model")                    \
-    X(NOT_FOUND, NOT_FOUND, OTHER, "not_found")                            \
-    X(NOT_READY, UNAVAILABLE, REJECTED, "not_ready")                       \
-    X(ALREADY_EXISTS, ALREADY_EXISTS, OTHER, "already_exists")             \
-    X(RESTRICTED, PERMISSION_DENIED, REJECTED, "restricted")               \
-    X(TOO_LARGE, RESOURCE_EXHAUSTED, REJECTED, "too_large")                \
-    X(QUEUE_FULL, UNAVAILABLE, REJECTED, "queue_full")                     \
-    X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, "queue_timeout")               \
-    X(INFLIGHT_BYTES, UNAVAILABLE, REJECTED, "inflight_bytes")             \
-    X(DEADLINE_UNREACHABLE, UNAVAILABLE, REJECTED, "deadline_unreachable") \
-    X(LOAD_WAIT, UNAVAILABLE, REJECTED, "load_wait")                       \
-    X(EXITING, UNAVAILABLE, REJECTED, "exiting")                           \
-    X(UNSUPPORTED, UNIMPLEMENTED, OTHER, "unsupported")                    \
-    X(BACKEND, INTERNAL, BACKEND, "backend")                               \
-    X(OUT_OF_MEMORY, RESOURCE_EXHAUSTED, REJECTED, "out_of_memory")        \
-    X(IO, INTERNAL, OTHER, "io")                                           \
-    X(CONFLICT, FAILED_PRECONDITION, OTHER, "conflict")                    \
-    X(INTERNAL, INTERNAL, OTHER, "internal")
+/* X(suffix, code, failure class, whether trying again may help, name in logs) */
+#define MD_REASON_LIST(X)                                                        \
+    X(NONE, OK, OTHER, false, "none")                                            \
+    X(CANCELLED, CANCELLED, CANCELED, false, "cancelled")                        \
+    X(INVALID_ARGUMENT, INVALID_ARGUMENT, OTHER, false, "invalid_argument")      \
+    X(MALFORMED, INVALID_ARGUMENT, OTHER, false, "malformed")                    \
+    X(DEADLINE, DEADLINE_EXCEEDED, REJECTED, false, "deadline")                  \
+    X(UNKNOWN_MODEL, NOT_FOUND, OTHER, false, "unknown_model")                   \
+    X(NOT_FOUND, NOT_FOUND, OTHER, false, "not_found")                           \
+    X(NOT_READY, UNAVAILABLE, REJECTED, false, "not_ready")                      \
+    X(ALREADY_EXISTS, ALREADY_EXISTS, OTHER, false, "already_exists")            \
+    X(RESTRICTED, PERMISSION_DENIED, REJECTED, false, "restricted")              \
+    X(TOO_LARGE, RESOURCE_EXHAUSTED, REJECTED, false, "too_large")               \
+    X(QUEUE_FULL, UNAVAILABLE, REJECTED, true, "queue_full")                     \
+    X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, false, "queue_timeout")              \
+    X(INFLIGHT_BYTES, UNAVAILABLE, REJECTED, true, "inflight_bytes")             \
+    X(DEADLINE_UNREACHABLE, UNAVAILABLE, REJECTED, true, "deadline_unreachable") \
+    X(LOAD_WAIT, UNAVAILABLE, REJECTED, true, "load_wait")                       \
+    X(EXITING, UNAVAILABLE, REJECTED, true, "exiting")                           \
+    X(UNSUPPORTED, UNIMPLEMENTED, OTHER, false, "unsupported")                   \
+    X(BACKEND, INTERNAL, BACKEND, false, "backend")                              \
+    X(OUT_OF_MEMORY, RESOURCE_EXHAUSTED, REJECTED, true, "out_of_memory")        \
+    X(IO, INTERNAL, OTHER, false, "io")                                          \
+    X(CONFLICT, FAILED_PRECONDITION, OTHER, false, "conflict")                   \
+    X(INTERNAL, INTERNAL, OTHER, false, "internal")
 
 enum md_reason {
-#define MD_REASON_ENUM(suffix, code, failure, name) MD_REASON_##suffix,
+#define MD_REASON_ENUM(suffix, code, failure, again, name) MD_REASON_##suffix,
     MD_REASON_LIST(MD_REASON_ENUM)
 #undef MD_REASON_ENUM
         MD_REASON_COUNT,
