@@ -22,13 +22,6 @@ const char *md_start_name(enum md_start start)
     return names[start];
 }
 
-/* In or out of the sums. */
-static void count_in(struct md_batcher *batcher, const struct md_waiter *waiter)
-{
-    batcher->length++;
-    batcher->bytes += waiter->bytes;
-}
-
 static struct md_waiter_list *list_of(struct md_batcher *batcher, const struct md_waiter *waiter)
 {
     return &md_batcher_level(batcher, waiter->level)->lists[waiter->is_delayed];
@@ -244,7 +237,8 @@ bool md_batcher_submit(struct md_batcher *batcher, struct md_waiter *waiter,
     waiter->expiry_ns = timeout_ns ? md_clock_later(now_ns, timeout_ns) : UINT64_MAX;
     list_append(list_of(batcher, waiter), waiter);
     batcher->filled |= 1ULL << level;
-    count_in(batcher, waiter);
+    batcher->length++;
+    batcher->bytes += waiter->bytes;
     set_limit(batcher, waiter);
     return true;
 }

@@ -9,7 +9,7 @@ enum {
     SPREADS_MAX = 16,
     LOW_PARTS = 32,
     SPREAD_MAX_PERMILLE = 4000,
-    FIRST_SPREAD_PERMILLE = 125, /* until there are two runs of a size */
+    FIRST_SPREAD_PERMILLE = 125, /* until there are three runs of a size */
 };
 
 /* value * factor / divisor, saturating; divisor and the smaller of factor and divisor < 2^32. */
@@ -95,7 +95,7 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     uint64_t distance = spent_ns > *mean ? spent_ns - *mean : *mean - spent_ns;
     uint32_t parts = seen < MD_LEARNED_SETTLED ? seen : MD_LEARNED_SETTLED;
     add_spread(time, distance, *mean);
-    move(deviation, distance, parts); /* of which there is one less than of runs */
+    move(deviation, distance, parts); /* of the first two there is none: that counts as one of 0 */
     move(mean, spent_ns, seen < MD_LEARNED_SETTLED ? seen + 1 : MD_LEARNED_SETTLED);
 }
 
