@@ -36,10 +36,16 @@ void *md_realloc(void *ptr, size_t size)
 
 void *md_alloc_aligned(size_t alignment, size_t size)
 {
+    void *block;
+
     if (size > SIZE_MAX - alignment || md_fault_hit(MD_FAULT_ALLOC)) {
         return NULL;
     }
-    return aligned_alloc(alignment, md_size_align(size ? size : 1, alignment));
+    /* Not aligned_alloc(), which os/memory.h has for engines: a body that never comes whole, in a
+     * block for all of it, is to take what came and no huge page. */
+    alignment = md_size_max(alignment, sizeof(void *));
+    return posix_memalign(&block, alignment, md_size_align(size ? size : 1, alignment)) == 0 ? block
+                                                                                             : NULL;
 }
 
 char *md_strndup(const char *text, size_t len)

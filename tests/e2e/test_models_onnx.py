@@ -1,5 +1,5 @@
 """ONNX models through the server: types, shapes, configurations, answers equal to those of the engine itself."""
-import json, math, pathlib, shutil, struct, subprocess, threading, time
+import json, math, pathlib, re, shutil, struct, subprocess, threading, time
 
 import pytest
 from conftest import CACHE, MODELS, ROOT, SANITIZED, write_model
@@ -305,6 +305,18 @@ def test_a_parameter_changes_the_session(start, tmp_path):
         threads[count] = s.status("Threads")
         assert s.stop() == 0
     assert threads["4"] - threads["1"] == 3
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has a heap of its own")
+def test_weights_lie_on_huge_pages(onnx_server):
+    """16 MiB of them, where a page of 2 MiB and of 4 KiB can be told apart: the mappings that were advised."""
+    if not pathlib.Path("/sys/kernel/mm/transparent_hugepage").is_dir():
+        pytest.skip("this kernel has no transparent huge pages")
+    onnx_server.infer_binary("heavy", {"x": ("FP32", [1, 2048], bytes(4 * 2048))})
+    maps = pathlib.Path(f"/proc/{onnx_server.process.pid}/smaps").read_text().split("VmFlags:")
+    sizes = [int(re.search(r"^Size: +(\d+) kB", fields, re.M)[1])
+             for fields, flags in zip(maps, maps[1:]) if " hg" in flags.split("\n")[0]]
+    assert sum(sizes) >= 16 * 1024, sizes
 
 
 # Answers of the engine

@@ -195,6 +195,50 @@ static void test_memory_large_blocks_go_back(void **state)
 #endif
 }
 
+/* Whether the mapping of an address was advised to use huge pages (proc(5), smaps: VmFlags). */
+static bool advised(const void *address)
+{
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    unsigned long begin, end;
+    bool inside = false, found = false;
+    char line[512];
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) {
+            inside = (uintptr_t)address >= begin && (uintptr_t)address < end;
+        } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+            found = strstr(line, " hg ");
+        }
+    }
+    (void)fclose(maps);
+    return found;
+}
+
+static void test_memory_large_blocks_are_huge_pages(void **state)
+{
+    const size_t page = (size_t)2 << 20;
+    char *large = aligned_alloc(64, 3 * page + page / 2), *small = aligned_alloc(64, page - 64);
+
+    (void)state;
+    assert_non_null(large);
+    assert_non_null(small);
+    assert_int_equal((uintptr_t)large % page, 0);
+    assert_int_equal((uintptr_t)small % 64, 0);
+    memset(large, 1, 3 * page + page / 2);
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0) {
+        assert_true(advised(large) && advised(large + 3 * page - 1));
+        assert_false(advised(large + 3 * page)); /* half of it would be beyond the block */
+        assert_false(advised(small));
+    }
+    free(large);
+    free(small);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* there it ends the program \
+                                                                     */
+    assert_null(aligned_alloc(64, SIZE_MAX / 2));
+#endif
+}
+
 static void test_clock_runs(void **state)
 {
     (void)state;
@@ -247,6 +291,7 @@ int main(void)
         cmocka_unit_test(test_process_cpus_and_memory),
         cmocka_unit_test(test_process_writes_and_exits),
         cmocka_unit_test(test_memory_large_blocks_go_back),
+        cmocka_unit_test(test_memory_large_blocks_are_huge_pages),
         cmocka_unit_test(test_clock_runs),
         cmocka_unit_test(test_library_opens_and_finds),
         cmocka_unit_test(test_process_machine_usage_is_sane),
