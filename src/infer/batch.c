@@ -312,11 +312,11 @@ static bool find_next(struct md_instance *instance)
         if (slot->turn != MD_SLOT_ALONE && !again) {
             continue;
         }
-        instance->record.retried += again;
         if (again && !md_request_begin_again(slot->request, slot)) {
             slot->turn = MD_SLOT_CANCELLED;
             continue;
         }
+        instance->record.retried += again;
         slot->turn = MD_SLOT_RUNS;
         return true;
     }

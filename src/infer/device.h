@@ -3,8 +3,9 @@
  *
  * Created by server/ with as many executors as the CPU plan grants. Targets are attached with their
  * instances by model/ on a loader thread and detached before their mapping is destroyed. The mutex
- * guards the queues of all its targets and is never held across a system call or a backend call. An
- * idle executor asks for (target, instance, batch); there is no batcher thread between.
+ * guards the queues of all its targets and is never held across a backend call or a system call,
+ * but for memory that is taken once. An idle executor asks for (target, instance, batch); there is
+ * no batcher thread between.
  *
  * An execution that takes longer than its target allows takes its instance out of service until the
  * backend returns. The executor in it is replaced meanwhile.

@@ -91,6 +91,9 @@ struct md_instance *md_dispatch_next(struct md_device *device, struct md_waiter 
  * next, if nothing is to run. */
 bool md_dispatch_take(struct md_device *device, struct md_instance *instance, uint64_t now_ns,
                       struct md_waiter **given_up, uint64_t *again_ns);
+/* The learned times of the instance in service that is the fastest: who cannot be in time with
+ * these cannot be at all. */
+const struct md_learned_time *md_dispatch_fastest(const struct md_target *target);
 /* The target's queue or idle instances have changed: it takes part in turns, or not. */
 void md_dispatch_review(struct md_device *device, struct md_target *target);
 void md_dispatch_undefer(struct md_device *device, struct md_target *target);

@@ -246,6 +246,21 @@ static void append(struct md_waiter **list, struct md_waiter *waiters)
     *list = waiters;
 }
 
+const struct md_learned_time *md_dispatch_fastest(const struct md_target *target)
+{
+    const struct md_instance *fastest = target->instances[0];
+
+    for (size_t i = 1; i < target->instance_count; i++) {
+        const struct md_instance *instance = target->instances[i];
+        if (fastest->is_suspended ||
+            (!instance->is_suspended &&
+             md_learned_time_mean(&instance->time, 1) < md_learned_time_mean(&fastest->time, 1))) {
+            fastest = instance;
+        }
+    }
+    return &fastest->time;
+}
+
 bool md_dispatch_take(struct md_device *device, struct md_instance *instance, uint64_t now_ns,
                       struct md_waiter **given_up, uint64_t *again_ns)
 {
@@ -255,7 +270,8 @@ bool md_dispatch_take(struct md_device *device, struct md_instance *instance, ui
     if (device->hurries) {
         scheduler->batcher.config.delay_ns = 0;
     }
-    append(given_up, scheduler->ops->expire(scheduler, &instance->time, now_ns));
+    append(given_up,
+           scheduler->ops->expire(scheduler, md_dispatch_fastest(instance->target), now_ns));
     scheduler->ops->pick(scheduler, &instance->time, now_ns, &choice);
     if (choice.first) {
         begin_batch(device, instance, &choice, now_ns);
@@ -447,10 +463,10 @@ static void end_batch(struct md_device *device, struct md_instance *instance)
     char name[128];
 
     pthread_mutex_lock(&device->mutex);
-    if (instance->learn_rows && !instance->is_tried) {
+    bool resumed = instance->is_suspended;
+    if (instance->learn_rows && !instance->is_tried && !resumed) { /* a hang is no measure */
         md_learned_time_add(&instance->time, instance->learn_rows, instance->learn_ns);
     }
-    bool resumed = instance->is_suspended;
     if (resumed) {
         md_service_resume(device, instance);
         (void)snprintf(name, sizeof name, "'%s' version %s", target->model_name.ptr,

@@ -104,7 +104,7 @@ static void executor_loop(struct md_executor *executor)
         struct md_instance *instance = NULL;
         if (count_active(device) > device->executor_count) {
             wake_another(device); /* it may have been woken for something */
-            if (count_active(device) <= device->executor_count) {
+            if (device->stop || count_active(device) <= device->executor_count) {
                 continue; /* one was blocked meanwhile */
             }
             device->resting++;

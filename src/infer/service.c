@@ -23,8 +23,8 @@ bool md_service_suspend(struct md_device *device, struct md_instance *instance)
 {
     struct md_target *target = instance->target;
 
-    if (instance->is_suspended) {
-        return false;
+    if (instance->is_suspended) { /* by another run of its batch */
+        return md_executors_block(device, instance);
     }
     instance->is_suspended = true;
     target->suspended++;
@@ -41,6 +41,7 @@ void md_service_resume(struct md_device *device, struct md_instance *instance)
     struct md_target *target = instance->target;
 
     instance->is_suspended = false;
+    target->backlog.picked_ns = 0; /* what waited meanwhile waited for no execution */
     target->suspended--;
     target->suspended_ns = 0;
     atomic_store(&target->in_service, (uint32_t)target->instance_count - target->suspended);
@@ -124,7 +125,7 @@ enum md_late md_device_expire(struct md_device *device, struct md_request *reque
     struct md_waiter *given_up = NULL;
     if (target->scheduler.length) { /* else it may have been detached since */
         given_up =
-            target->scheduler.ops->expire(&target->scheduler, &target->typical->time, now_ns);
+            target->scheduler.ops->expire(&target->scheduler, md_dispatch_fastest(target), now_ns);
     }
     unsigned state = atomic_load(&request->state);
     if (request->waiter.waits) {

@@ -23,14 +23,14 @@ static uint64_t mix_name(uint64_t hash, struct md_str name)
 }
 
 /* Equal for requests that may run together: names, types, shapes but for the rows, wanted outputs.
- * Of one whose inputs do not have the same rows: its own. */
+ * Of one whose inputs do not have the same rows, or nothing in them: its own. */
 static uint64_t shape_key(const struct md_request *request, uint32_t *rows)
 {
     uint64_t key = request->input_count;
 
     for (size_t i = 0; i < request->input_count; i++) {
         const struct md_tensor *input = &request->inputs[i];
-        if (input->rank == 0 || input->shape[0] < 1 || input->shape[0] > UINT32_MAX ||
+        if (input->rank == 0 || input->bytes == 0 || input->shape[0] > UINT32_MAX ||
             input->shape[0] != request->inputs[0].shape[0]) {
             *rows = 1;
             return mix(1, (uintptr_t)request);

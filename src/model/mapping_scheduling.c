@@ -276,6 +276,20 @@ static void take_delay(const struct md_mapping_build *b, struct md_batcher_confi
            b->version->model->name.ptr, (unsigned long long)us);
 }
 
+static bool take_order(const struct md_mapping_build *b)
+{
+    const bool keeps = md_message_get(dynamic_of(b), "preserve_ordering", 0).as.boolean;
+
+    if (keeps && b->version->target.decoupled) {
+        md_log(
+            MD_LOG_WARNING,
+            "model '%s': it is decoupled, so preserve_ordering holds for the ends of its streams "
+            "alone; responses leave when they are there",
+            b->version->model->name.ptr);
+    }
+    return keeps;
+}
+
 /* --- the target -------------------- */
 
 static uint64_t milliseconds(const struct md_mapping_build *b, struct md_str key)
@@ -311,7 +325,7 @@ bool md_mapping_make_scheduling(struct md_mapping_build *b)
     if (!take_levels(b, dynamic, &target->scheduler.batcher)) {
         return false;
     }
-    target->scheduler.keeps_order = md_message_get(dynamic, "preserve_ordering", 0).as.boolean;
+    target->scheduler.keeps_order = take_order(b);
     target->deadline_default_ns = milliseconds(b, MD_STR("modeld_deadline_ms"));
     target->execution_timeout_ns = milliseconds(b, MD_STR("modeld_execution_timeout_ms"));
     target->share.weight =

@@ -175,7 +175,8 @@ static bool has_room(const struct md_batcher *batcher, const struct md_waiter *w
 static bool is_tried(struct md_batcher *batcher, struct md_waiter *waiter,
                      const struct md_learned_time *time, uint64_t now_ns)
 {
-    uint64_t low_ns = time ? md_learned_time_low(time, waiter->rows) : 0;
+    uint32_t rows = md_batcher_padded(&batcher->config, waiter->rows);
+    uint64_t low_ns = time ? md_learned_time_low(time, rows) : 0;
 
     if (low_ns && md_clock_later(now_ns, low_ns) <= waiter->deadline_ns) {
         waiter->is_tried = true;
@@ -280,10 +281,10 @@ struct md_waiter *md_batcher_expire(struct md_batcher *batcher, const struct md_
     struct md_waiter *first = NULL, **end = &first, *waiter;
 
     while ((waiter = batcher->earliest) && waiter->heap.limit_ns <= now_ns) {
-        if (waiter->expiry_ns <= now_ns && md_batcher_deadline(waiter) > now_ns &&
+        if (waiter->expiry_ns <= now_ns &&
             md_batcher_level(batcher, waiter->level)->policy.delays) {
             delay(batcher, waiter);
-            continue;
+            continue; /* its deadline may be over, too */
         }
         md_batcher_unlink(batcher, waiter);
         *end = waiter;
@@ -309,9 +310,4 @@ enum md_reason md_batcher_verdict(const struct md_waiter *waiter, uint64_t now_n
         return MD_REASON_QUEUE_TIMEOUT;
     }
     return deadline_ns <= now_ns ? MD_REASON_DEADLINE : MD_REASON_DEADLINE_UNREACHABLE;
-}
-
-uint64_t md_batcher_next_expiry(const struct md_batcher *batcher)
-{
-    return batcher->earliest ? batcher->earliest->heap.limit_ns : UINT64_MAX;
 }

@@ -192,8 +192,4 @@ enum md_reason md_batcher_verdict(const struct md_waiter *waiter, uint64_t now_n
 void md_batcher_pick(struct md_batcher *batcher, const struct md_learned_time *time,
                      uint64_t now_ns, struct md_batch_choice *choice);
 
-/* The earliest time at which a limit in the queue or a deadline of those that wait ends, so that
- * md_batcher_expire has something to do; UINT64_MAX: never. */
-uint64_t md_batcher_next_expiry(const struct md_batcher *batcher);
-
 #endif

@@ -159,12 +159,27 @@ static void subtract(struct md_fair_share *share, uint64_t spent)
     share->used = share->used > whole ? share->used - whole : 0;
 }
 
+/* What was expected, and comes back, may have moved the band's `used` on with it: so what is left
+ * to claim is bounded as where one joins. */
+static void give_back(const struct md_fair_band *band, struct md_fair_share *share, uint64_t spent)
+{
+    uint64_t before = share->used, claim = MD_FAIR_CLAIM_NS / share->weight;
+    uint64_t least = band->used > claim ? band->used - claim : 0;
+
+    subtract(share, spent);
+    least = least < before ? least : before;
+    if (share->used < least) {
+        share->used = least;
+        share->rest = 0;
+    }
+}
+
 void md_fair_charge(struct md_fair *fair, struct md_fair_share *share, int64_t spent_ns)
 {
     struct md_fair_band *band = &fair->bands[share->band];
 
     if (spent_ns < 0) {
-        subtract(share, -(uint64_t)spent_ns);
+        give_back(band, share, -(uint64_t)spent_ns);
         if (share->position) {
             sift_up(band, share);
         }

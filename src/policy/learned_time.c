@@ -70,6 +70,9 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     uint64_t *mean = &time->sizes[rows].mean_ns, *deviation = &time->sizes[rows].deviation_ns;
     uint32_t *count = &time->sizes[rows].count, seen = *count;
 
+    if (seen > 1 && spent_ns / MD_LEARNED_OUTLIER > *mean) {
+        spent_ns = *mean * MD_LEARNED_OUTLIER;
+    }
     *count += *count < UINT32_MAX;
     time->sizes[rows].last_run = ++time->runs;
     note_low(&time->sizes[rows].low_ns, spent_ns);
@@ -88,9 +91,6 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
         *deviation = 0;
         *count = 1;
         return;
-    }
-    if (seen >= MD_LEARNED_SETTLED && spent_ns / MD_LEARNED_OUTLIER > *mean) {
-        spent_ns = *mean * MD_LEARNED_OUTLIER;
     }
     uint64_t distance = spent_ns > *mean ? spent_ns - *mean : *mean - spent_ns;
     uint32_t parts = seen < MD_LEARNED_SETTLED ? seen : MD_LEARNED_SETTLED;

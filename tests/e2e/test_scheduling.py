@@ -5,7 +5,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 import frames
-from conftest import SANITIZED, Server, read_response, until
+from conftest import SANITIZED, Server, read_response, until, write_model
 from rows import (ANSWER_FAIL, BACKENDS, FAIL, FAIL_BATCH, FORGET, HANG, POISON, YIELD, Call, batches, config, gather,
                   one_by_one, order, outcomes, policy, write_rows)
 
@@ -199,6 +199,13 @@ def test_order_of_answers_is_kept_where_asked(server):
     assert all(call.seconds > 0.3 for call in calls)
     calls = one_by_one(server, "two_instances", {"ms": 500}, {}, {})
     assert [call.seconds > 0.3 for call in calls] == [True, False, False]
+
+
+def test_order_of_a_decoupled_model_is_warned_of(tmp_path, start):
+    write_model(tmp_path, "stream", 'backend: "repeat" model_transaction_policy { decoupled: true } '
+                                    'dynamic_batching { preserve_ordering: true }')
+    s = start(tmp_path)
+    s.wait_for("model 'stream': it is decoupled, so preserve_ordering holds for the ends of its streams alone")
 
 
 def test_order_is_kept_when_some_fail_or_vanish(server):

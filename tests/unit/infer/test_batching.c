@@ -59,6 +59,22 @@ static void test_batch_needs_the_same_shape(void **state)
     close_world();
 }
 
+/* A shape says as many rows as it likes where there is nothing in them. */
+static void test_batch_of_nothing_has_one_row(void **state)
+{
+    (void)state;
+    open_world((struct rows_mode){0}, 1, 8);
+    row_make(&calls[0], &one, 1, 0);
+    calls[0].shape[0] = UINT32_MAX;
+    calls[0].shape[1] = 0;
+    calls[0].input.bytes = 0;
+    md_submit_fill_waiter(&calls[0].request);
+    assert_int_equal(calls[0].request.waiter.rows, 1);
+    md_arena_deinit(&calls[0].arena);
+    target_attach(&one);
+    close_world();
+}
+
 static void test_batch_agreement_is_compared(void **state)
 {
     static const int64_t plain[] = {1, 3}, wide[] = {1, 4}, more[] = {2, 3}, deep[] = {1, 3, 1};
@@ -370,6 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_gives_each_its_own_rows),
         cmocka_unit_test(test_batch_needs_the_same_shape),
+        cmocka_unit_test(test_batch_of_nothing_has_one_row),
         cmocka_unit_test(test_batch_agreement_is_compared),
         cmocka_unit_test(test_batch_of_unlike_requests_is_taken_apart),
         cmocka_unit_test(test_batch_backlog_of_others_is_forgotten),

@@ -5,6 +5,7 @@
 #include "unit/infer/fake_rows.h"
 
 #include "base/fault.h"
+#include "infer/device_internal.h"
 
 /* What begins before LONG_MS are over begins in time, on a busy machine, too. */
 enum { MANY = 64, SHORT_MS = 30, LONG_MS = 500 };
@@ -344,6 +345,7 @@ static void test_limit_execution_takes_too_long(void **state)
     wait_until(one.target.in_service == 1);
     assert_int_equal(totals_of(&one).out_of_service, 0);
     md_arena_deinit(&calls[0].arena);
+    assert_int_equal(one.fakes[0].instance.time.known, 0); /* a hang is no measure */
     for (int round = 0; round < 3;
          round++) { /* with one executor too many, which rests, or comes */
         row_submit(&calls[0], &one, 1, 0);
@@ -386,6 +388,62 @@ static void test_limit_execution_of_a_batch(void **state)
         wait_until(calls[i].ends);
         md_arena_deinit(&calls[i].arena);
     }
+    close_world();
+}
+
+/* A batch's run hangs and fails; run alone, one of it hangs, too: again another executor comes. */
+static void test_limit_execution_again_takes_too_long(void **state)
+{
+    (void)state;
+    open_world(1, (struct rows_mode){.blocks = true, .fails_joint = true});
+    target_init(&other, 1, FAKE_ANSWERS);
+    target_attach(&other);
+    one.target.scheduler.batcher.config.max_rows = 2;
+    one.target.scheduler.batcher.config.delay_ns = LONG_MS * (uint64_t)MD_NS_PER_MS;
+    target_attach(&one);
+    row_submit(&calls[1], &one, 1, 1); /* without a limit, for it is to be there afterwards */
+    set_timeout(SHORT_MS);
+    row_submit(&calls[0], &one, 1, 0);
+    wait_until(calls[0].lates);
+    assert_int_equal(rows.runs[0].requests, 2);
+    md_os_sleep_ms(LONG_MS);
+    rows.mode.busy_us = LONG_MS * 1000; /* from where a run began: the first ends at once */
+    gate_set(true);
+    wait_until(rows_count() == 2);
+    md_device_suspend(calls[1].request.instance);
+    for (int i = 0; i < 3; i++) {
+        struct call call;
+        call_submit(&call, &other);
+        call_expect(&call, MD_REASON_NONE);
+    }
+    assert_int_equal(calls[1].ends, 0);
+    row_expect(&calls[1], MD_REASON_NONE);
+    wait_until(calls[0].ends && one.target.in_service == 1);
+    md_arena_deinit(&calls[0].arena);
+    target_remove(&other);
+    close_world();
+}
+
+/* Whether a request can be in time is asked of the fastest instance that is in service. */
+static void test_limit_deadline_for_the_fastest_instance(void **state)
+{
+    struct md_instance *instances[3];
+
+    (void)state;
+    world_open(1, 0);
+    rows_reset((struct rows_mode){0});
+    rows_init(&one, 3, 8);
+    target_attach(&one);
+    for (unsigned i = 0; i < 3; i++) {
+        instances[i] = one.target.instances[i];
+        md_learned_time_add(&instances[i]->time, 1, (3 - i) * (uint64_t)MD_NS_PER_MS);
+    }
+    assert_ptr_equal(md_dispatch_fastest(&one.target), &instances[2]->time);
+    instances[2]->is_suspended = true;
+    assert_ptr_equal(md_dispatch_fastest(&one.target), &instances[1]->time);
+    instances[0]->is_suspended = true;
+    assert_ptr_equal(md_dispatch_fastest(&one.target), &instances[1]->time);
+    instances[0]->is_suspended = instances[2]->is_suspended = false;
     close_world();
 }
 
@@ -679,6 +737,8 @@ int main(void)
         cmocka_unit_test(test_limit_late_member_does_not_count_the_run),
         cmocka_unit_test(test_limit_execution_takes_too_long),
         cmocka_unit_test(test_limit_execution_of_a_batch),
+        cmocka_unit_test(test_limit_execution_again_takes_too_long),
+        cmocka_unit_test(test_limit_deadline_for_the_fastest_instance),
         cmocka_unit_test(test_limit_execution_of_who_is_gone),
         cmocka_unit_test(test_limit_without_memory_for_timers),
         cmocka_unit_test(test_limit_detach_waits_for_what_comes_back),

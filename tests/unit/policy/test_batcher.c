@@ -10,6 +10,11 @@
 
 #include "policy/batcher.h"
 
+static uint64_t next_limit(const struct md_batcher *batcher)
+{
+    return batcher->earliest ? batcher->earliest->heap.limit_ns : UINT64_MAX;
+}
+
 enum { WAITERS = 600, US = 1000, MS = 1000 * US };
 
 struct queue {
@@ -124,7 +129,7 @@ static void test_batcher_empty_has_nothing(void **state)
     (void)state;
     assert_deferred(queue, UINT64_MAX);
     assert_none_expired(queue);
-    assert_true(md_batcher_next_expiry(&queue->batcher) == UINT64_MAX);
+    assert_true(next_limit(&queue->batcher) == UINT64_MAX);
     assert_false(md_batcher_cancel(&queue->batcher, &queue->waiters[0]));
 }
 
@@ -336,7 +341,7 @@ static void test_batcher_timeouts_only_shorten_where_allowed(void **state)
             assert_none_expired(queue);
             queue->now_ns++;
         }
-        assert_true(md_batcher_next_expiry(&queue->batcher) == expected_ns);
+        assert_true(next_limit(&queue->batcher) == expected_ns);
         if (expected_ns != UINT64_MAX) {
             EXPIRED(queue, QUEUE_TIMEOUT, 0);
         }
@@ -355,9 +360,9 @@ static void test_batcher_expires_in_order_of_the_limits(void **state)
     submit_all(queue, 0, 3);
     queue->now_ns += 200;
     EXPIRED(queue, QUEUE_TIMEOUT, 1, 3);
-    assert_true(md_batcher_next_expiry(&queue->batcher) == queue->now_ns + 100);
+    assert_true(next_limit(&queue->batcher) == queue->now_ns + 100);
     PICK(queue, IDLE, 0, 2);
-    assert_true(md_batcher_next_expiry(&queue->batcher) == UINT64_MAX);
+    assert_true(next_limit(&queue->batcher) == UINT64_MAX);
 }
 
 static void test_batcher_delay_moves_behind_those_in_time(void **state)
@@ -377,13 +382,17 @@ static void test_batcher_delay_moves_behind_those_in_time(void **state)
     submit_all(queue, 5, 5);
     queue->now_ns += 50;
     assert_none_expired(queue);
-    assert_true(md_batcher_next_expiry(&queue->batcher) == queue->now_ns + 50);
+    assert_true(next_limit(&queue->batcher) == queue->now_ns + 50);
     queue->batcher.config.max_requests = 4;
     PICK(queue, FULL, 5, 1, 0, 2);
-    assert_true(md_batcher_next_expiry(&queue->batcher) == queue->now_ns + 100);
+    assert_true(next_limit(&queue->batcher) == queue->now_ns + 100);
     queue->now_ns += 100; /* delayed, but it still has a deadline */
     EXPIRED(queue, DEADLINE, 4);
     PICK(queue, IDLE, 3);
+    queue->waiters[6].deadline_ns = queue->now_ns + 200;
+    submit_all(queue, 6, 6);
+    queue->now_ns += 200; /* nobody has looked since, else it would have been delayed */
+    EXPIRED(queue, DEADLINE, 6);
 }
 
 static void test_batcher_cancel_takes_any_out(void **state)
@@ -399,7 +408,7 @@ static void test_batcher_cancel_takes_any_out(void **state)
     assert_true(md_batcher_cancel(&queue->batcher, &queue->waiters[4]));
     PICK(queue, IDLE, 1, 3);
     assert_false(md_batcher_cancel(&queue->batcher, &queue->waiters[1]));
-    assert_true(md_batcher_next_expiry(&queue->batcher) == UINT64_MAX);
+    assert_true(next_limit(&queue->batcher) == UINT64_MAX);
 }
 
 static void test_batcher_drain_takes_all_in_order(void **state)
@@ -800,6 +809,24 @@ static void test_batcher_tries_what_has_been_fast_enough(void **state)
     assert_false(submit(queue, 3));
 }
 
+/* What has been possible for the size that it is padded to. */
+static void test_batcher_tries_what_has_been_fast_enough_padded(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    queue->batcher.config.allowed[0] = 4;
+    queue->batcher.config.allowed[1] = 8;
+    queue->batcher.config.allowed_count = 2;
+    learn(queue, 4, 70 * MS);
+    md_learned_time_add(&queue->time, 4, 4 * MS);
+    md_learned_time_add(&queue->time, 4, 70 * MS);
+    queue->waiters[0].deadline_ns = queue->now_ns + 40 * MS;
+    submit_all(queue, 0, 0);
+    assert_none_expired(queue);
+    PICK(queue, IDLE, 0);
+}
+
 /* Who could never be answered in time has not made others wait. */
 static void test_batcher_counts_no_rows_that_are_lost_alone(void **state)
 {
@@ -934,6 +961,7 @@ int main(void)
         cmocka_unit_test(test_batcher_gives_up_in_the_queue_as_long_as_others_wait),
         cmocka_unit_test(test_batcher_lets_one_through_after_many_refusals),
         cmocka_unit_test(test_batcher_tries_what_has_been_fast_enough),
+        cmocka_unit_test(test_batcher_tries_what_has_been_fast_enough_padded),
         cmocka_unit_test(test_batcher_counts_no_rows_that_are_lost_alone),
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
         cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),

@@ -12,6 +12,11 @@
 
 #include "policy/batcher.h"
 
+static uint64_t next_limit(const struct md_batcher *batcher)
+{
+    return batcher->earliest ? batcher->earliest->heap.limit_ns : UINT64_MAX;
+}
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +191,7 @@ static void assert_consistent(const struct world *world)
             world->batcher.levels[i].lists[0].rows + world->batcher.levels[i].lists[1].rows;
     }
     assert_true(world->batcher.bytes == bytes && level_rows == rows);
-    assert_true(md_batcher_next_expiry(&world->batcher) == limit_ns);
+    assert_true(next_limit(&world->batcher) == limit_ns);
     assert_true(!config->max_bytes || bytes <= config->max_bytes || length == 1);
     for (uint32_t i = 0; i < config->level_count; i++) {
         assert_true(!world->levels[i].policy.max_size ||
@@ -295,7 +300,6 @@ static void delay_expired(struct world *world)
         for (size_t i = 0; i < WAITERS; i++) {
             const struct seen *seen = &world->seen[i];
             if (seen->place == WAITS && seen->expiry_ns <= world->now_ns &&
-                deadline_of(&world->waiters[i]) > world->now_ns &&
                 world->levels[seen->level].policy.delays &&
                 (next == WAITERS || seen->limit_ns < world->seen[next].limit_ns ||
                  (seen->limit_ns == world->seen[next].limit_ns &&
@@ -342,7 +346,7 @@ static void expire(struct world *world)
         seen->place = FREE;
         world->expired++;
     }
-    assert_true(md_batcher_next_expiry(&world->batcher) > world->now_ns);
+    assert_true(next_limit(&world->batcher) > world->now_ns);
     if (sort_waiting(world, numbers)) {
         const struct md_waiter *first = &world->waiters[numbers[0]];
         assert_true(first->is_tried ||
@@ -489,7 +493,7 @@ static void end(struct world *world, size_t instance)
 static void step(struct world *world)
 {
     uint64_t next_ns = world->now_ns + draw(world, 20 * US);
-    uint64_t expiry_ns = md_batcher_next_expiry(&world->batcher);
+    uint64_t expiry_ns = next_limit(&world->batcher);
 
     if (chance(world, 20) && expiry_ns != UINT64_MAX && expiry_ns > world->now_ns) {
         next_ns = expiry_ns - draw(world, 2);

@@ -427,6 +427,28 @@ static void test_fair_hold_keeps_a_bounded_claim(void **state)
     md_fair_deinit(&load.fair);
 }
 
+/* Two batches at once of who is alone, believed to take hours, end soon: who comes then does not
+ * wait for hours. */
+static void test_fair_what_was_expected_in_vain_starves_nobody(void **state)
+{
+    const int64_t expected_ns = 3600LL * 1000 * MS;
+    struct load load = {0};
+
+    (void)state;
+    load_add(&load, 1, 1, 5 * MS);
+    load_add(&load, 1, 1, 5 * MS);
+    md_fair_join(&load.fair, &load.shares[0]);
+    for (int i = 0; i < 2; i++) {
+        md_fair_charge(&load.fair, &load.shares[0], expected_ns);
+    }
+    for (int i = 0; i < 2; i++) {
+        md_fair_charge(&load.fair, &load.shares[0], 5 * (int64_t)MS - expected_ns);
+    }
+    md_fair_join(&load.fair, &load.shares[1]);
+    assert_true(load.shares[1].used - load.shares[0].used <= MD_FAIR_CLAIM_NS);
+    md_fair_deinit(&load.fair);
+}
+
 static void test_fair_reserve_failure_changes_nothing(void **state)
 {
     static struct md_fair_share shares[300];
@@ -469,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_fair_weights_hold_among_others_that_come_and_go),
         cmocka_unit_test(test_fair_weights_hold_where_instances_are_busy),
         cmocka_unit_test(test_fair_hold_keeps_a_bounded_claim),
+        cmocka_unit_test(test_fair_what_was_expected_in_vain_starves_nobody),
         cmocka_unit_test(test_fair_reserve_failure_changes_nothing),
     };
 

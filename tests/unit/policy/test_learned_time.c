@@ -78,6 +78,17 @@ static void test_learned_time_one_outlier_counts_little(void **state)
     assert_in_range(md_learned_time_high(&time, 1), 1000001, 3000000);
 }
 
+static void test_learned_time_outlier_among_the_first_counts_little(void **state)
+{
+    struct md_learned_time time = {0};
+
+    (void)state;
+    learn(&time, 1, 5000000, 3);
+    learn(&time, 1, 60000000000, 1);
+    assert_in_range(md_learned_time_mean(&time, 1), 5000001, 10000000);
+    assert_in_range(md_learned_time_low(&time, 1), 5000000, 5500000);
+}
+
 static void test_learned_time_forgets_a_cold_start(void **state)
 {
     struct md_learned_time time = {0};
@@ -245,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_learned_time_averages_the_first_runs),
         cmocka_unit_test(test_learned_time_follows_a_change),
         cmocka_unit_test(test_learned_time_one_outlier_counts_little),
+        cmocka_unit_test(test_learned_time_outlier_among_the_first_counts_little),
         cmocka_unit_test(test_learned_time_forgets_a_cold_start),
         cmocka_unit_test(test_learned_time_high_is_above_nearly_all_runs),
         cmocka_unit_test(test_learned_time_of_unseen_sizes),
