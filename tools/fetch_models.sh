@@ -38,7 +38,7 @@ make_set() { # PACKAGE_LIST REPOSITORY MODEL...     "samples" goes beside the re
         rm -rf "$work"
     fi
     for model in "$@"; do
-        local config=$root/models/$model/config.pbtxt copy=$cache/$repository/$model/config.pbtxt
+        local config=$root/tools/models/$model/config.pbtxt copy=$cache/$repository/$model/config.pbtxt
         [ ! -f "$config" ] || cmp -s "$config" "$copy" || cp "$config" "$copy"
     done
 }

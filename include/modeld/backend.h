@@ -232,7 +232,8 @@ struct modeld_model_args {
     uint32_t op_library_count; /* model_operations; only when the operator allowed them */
     uint32_t reserved;
     const char *const *op_libraries; /* absolute paths */
-    int32_t optimization_level; /* optimization.graph.level; 0 = default, -1 = off, 1.. = more */
+    int32_t
+        optimization_level; /* optimization.graph.level: 0 = all, -1 = basic, 1.. = less than all */
     uint32_t accelerator_count; /* optimization.execution_accelerators, CPU then GPU */
     const char *const *accelerators;
     const char
@@ -333,8 +334,7 @@ struct modeld_backend_api {
 MODELD_EXPORT const struct modeld_backend_api *modeld_backend_entry(
     const struct modeld_host_api *host);
 
-/* Optional symbol: how well this library runs on this machine; 0 = not at all. Of several files the
- * best is used. */
+/* Optional symbol, called before the other one: 0 = this library cannot run on this machine. */
 MODELD_EXPORT int32_t modeld_backend_score(void);
 
 #ifdef __cplusplus

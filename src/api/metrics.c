@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/counter.h"
 #include "base/log.h"
 #include "codec/json.h"
 #include "http/page.h"
@@ -115,34 +116,28 @@ static double device_seconds(const struct md_version *v, const struct md_target_
     return (double)t->device_ns / MD_NS_PER_S;
 }
 
-static uint64_t peek(const _Atomic uint64_t *value)
-{
-    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)value,
-                                memory_order_relaxed); /* relaxed: for people */
-}
-
 static double load_seconds(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)t;
-    return v ? (double)peek(&v->load_ns) / MD_NS_PER_S : 0;
+    return v ? (double)md_counter_read(&v->load_ns) / MD_NS_PER_S : 0;
 }
 
 static double loads(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)t;
-    return v ? (double)peek(&v->load_count) : 0;
+    return v ? (double)md_counter_read(&v->load_count) : 0;
 }
 
 static double load_failures(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)t;
-    return v ? (double)peek(&v->load_failure_count) : 0;
+    return v ? (double)md_counter_read(&v->load_failure_count) : 0;
 }
 
 static double memory_bytes(const struct md_version *v, const struct md_target_totals *t)
 {
     (void)t;
-    return v ? (double)peek(&v->memory_bytes) : 0;
+    return v ? (double)md_counter_read(&v->memory_bytes) : 0;
 }
 
 static const struct family families[] = {
@@ -509,7 +504,7 @@ static uint64_t sum_http(const struct md_metrics *metrics, size_t offset)
     uint64_t sum = 0;
 
     for (size_t i = 0; i < metrics->loop_count; i++) {
-        sum += peek(
+        sum += md_counter_read(
             (const _Atomic uint64_t *)(const void *)((const char *)&metrics->http[i] + offset));
     }
     return sum;

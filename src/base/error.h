@@ -59,7 +59,6 @@ enum md_failure {
     X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, false, "queue_timeout")              \
     X(INFLIGHT_BYTES, UNAVAILABLE, REJECTED, true, "inflight_bytes")             \
     X(DEADLINE_UNREACHABLE, UNAVAILABLE, REJECTED, true, "deadline_unreachable") \
-    X(LOAD_WAIT, UNAVAILABLE, REJECTED, true, "load_wait")                       \
     X(EXITING, UNAVAILABLE, REJECTED, true, "exiting")                           \
     X(UNSUPPORTED, UNIMPLEMENTED, OTHER, false, "unsupported")                   \
     X(BACKEND, INTERNAL, BACKEND, false, "backend")                              \

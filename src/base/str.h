@@ -60,6 +60,15 @@ bool md_str_to_i64(struct md_str s, int64_t *out) MD_MUST_CHECK;
 enum { MD_STR_U64_MAX = 20 };
 struct md_str md_str_of_u64(uint64_t value, char digits[MD_STR_U64_MAX]);
 
+/* 0 to 15; -1: it is no hexadecimal digit. */
+static inline int md_hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
 /* Shell-style pattern with * and ? over the whole string; at most len x pattern length steps. */
 bool md_str_glob(struct md_str s, struct md_str pattern);
 

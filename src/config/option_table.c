@@ -71,7 +71,7 @@ const struct md_option md_option_table[] = {
     OPTION("drain-delay-secs", NUMBER, drain_delay_secs, "0", "0..3600",
            "How long to go on accepting after SIGTERM or /v2/drain while readiness says no."),
     DIFFERS("management", CHOICE, management, "unix", "open", "unix|key|open",
-            "How what changes the server is reached (/v2/drain, POST /v2/logging): over "
+            "How what changes the server is reached (/v2/drain, settings of log and trace): over "
             "--http-unix-socket alone, with the key of --management-key-file, or by everybody."),
     OPTION("management-key-file", TEXT, management_key_file, NULL, NULL,
            "File with the key that --management=key expects: Authorization: Bearer KEY."),
@@ -90,7 +90,7 @@ const struct md_option md_option_table[] = {
     OPTION("load-model", LIST, load_model, NULL, NULL,
            "Model to load in explicit mode, * for all."),
     OPTION("model-load-thread-count", NUMBER, model_load_thread_count, "4", "1..1024",
-           "Models loaded at the same time."),
+           "Models loaded at the same time, 64 at most."),
     DIFFERS("default-max-batch-size", NUMBER, default_max_batch_size, "0", "4", "0..2147483647",
             "max_batch_size of a model whose configuration has none and whose tensors can be "
             "batched. Also as --backend-config default-max-batch-size=N."),
@@ -121,7 +121,8 @@ const struct md_option md_option_table[] = {
 
     GROUP("Backends"),
     OPTION("backend-directory", TEXT, backend_directory, NULL, NULL,
-           "Folder with one folder for each backend; otherwise beside the program."),
+           "Folder with one folder for each backend; otherwise backends/ beside the program or "
+           "../lib/modeld/backends/."),
     OPTION("backend-config", SETTINGS, backend_config, NULL, NULL,
            "NAME,key=value for one backend, or key=value for all."),
 
@@ -134,7 +135,7 @@ const struct md_option md_option_table[] = {
     OPTION("http-unix-socket", TEXT, http_unix_socket, NULL, NULL,
            "Path of a unix socket to listen on too."),
     OPTION("reuse-http-port", BOOL, reuse_http_port, "false", NULL,
-           "Let several processes share the port."),
+           "Let several processes share the port, and that of metrics."),
     OPTION("http-thread-count", NUMBER, http_thread_count, "0", "0..256",
            "Event loops; 0: as the CPU plan says."),
     OPTION("http-max-input-size", SIZE, http_max_input_size, "64M", "1..1T",
@@ -152,9 +153,10 @@ const struct md_option md_option_table[] = {
     OPTION("json-max-depth", NUMBER, json_max_depth, "100", "4..512",
            "Most nested levels of a request's JSON."),
     OPTION("max-connections", NUMBER, max_connections, "10000", "1..1000000",
-           "Most connections at the same time."),
+           "Most connections of each listener at the same time (metrics: 64)."),
     OPTION("inflight-bytes", SIZE, inflight_bytes, "0", "0..1T",
-           "Bound on all bodies and answers in memory; 0: an eighth of the memory limit."),
+           "Bound on all bodies and answers in memory; 0: an eighth of the memory limit, at least "
+           "64 MiB."),
     OPTION("http-cors-allow-origin", LIST, http_cors_allow_origin, NULL, NULL,
            "Origin whose pages may call this server, * for all."),
     TLS_OPTIONS("http", http_tls, "HTTP", ""),
@@ -219,9 +221,10 @@ const struct md_option md_option_table[] = {
            "Address of /metrics; auto: that of --http-address."),
     OPTION("metrics-port", NUMBER, metrics_port, "8002", "0..65535",
            "Port of /metrics; 0: any free one."),
-    OPTION("metrics-config", SETTINGS, metrics_config, NULL, NULL,
-           "max_models=N: further models share the series of model=\"other\"; detail=PATTERN: "
-           "histograms for these models alone; counter_latencies=false: no nv_*_duration_us."),
+    OPTION(
+        "metrics-config", SETTINGS, metrics_config, NULL, NULL,
+        "max_models=N (10000): further models share the series of model=\"other\"; detail=PATTERN: "
+        "histograms for these models alone; counter_latencies=false: no nv_*_duration_us."),
     TLS_OPTIONS("metrics", metrics_tls, "/metrics", " Otherwise HTTP's."),
     NO_EFFECT("allow-gpu-metrics", BOOL, "false", NO_GPU),
     NO_EFFECT("metrics-interval-ms", NUMBER, NULL, "metrics are read when they are asked for"),

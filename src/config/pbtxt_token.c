@@ -113,14 +113,6 @@ bool md_pbtxt_is(const struct md_pbtxt_cursor *in, const char *marks)
 
 /* --- strings -------------------- */
 
-static int digit_value(char c)
-{
-    return is_digit(c)            ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* Reads `least` to `most` digits of a base at *i. */
 static bool take_digits(struct md_str s, size_t *i, int base, size_t least, size_t most,
                         uint32_t *out)
@@ -128,7 +120,7 @@ static bool take_digits(struct md_str s, size_t *i, int base, size_t least, size
     size_t n = 0;
 
     for (*out = 0; n < most && *i < s.len; n++, (*i)++) {
-        int digit = digit_value(s.ptr[*i]);
+        int digit = md_hex_digit(s.ptr[*i]);
         if (digit < 0 || digit >= base) {
             break;
         }

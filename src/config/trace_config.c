@@ -58,14 +58,6 @@ static bool put_resource(struct reading *r, struct md_str key, struct md_str val
     return put_pair(r, r->resource, &r->out->resource.count, key, value);
 }
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* Percent-decoded, as in W3C Baggage. */
 static struct md_str decode(struct reading *r, struct md_str text)
 {
@@ -73,10 +65,12 @@ static struct md_str decode(struct reading *r, struct md_str text)
     size_t len = 0;
 
     for (size_t i = 0; out && i < text.len; i++) {
-        const bool is_code = text.ptr[i] == '%' && i + 2 < text.len && hex(text.ptr[i + 1]) >= 0 &&
-                             hex(text.ptr[i + 2]) >= 0;
+        const bool is_code = text.ptr[i] == '%' && i + 2 < text.len &&
+                             md_hex_digit(text.ptr[i + 1]) >= 0 &&
+                             md_hex_digit(text.ptr[i + 2]) >= 0;
         out[len++] =
-            (char)(is_code ? hex(text.ptr[i + 1]) << 4 | hex(text.ptr[i + 2]) : text.ptr[i]);
+            (char)(is_code ? md_hex_digit(text.ptr[i + 1]) << 4 | md_hex_digit(text.ptr[i + 2])
+                           : text.ptr[i]);
         i += is_code ? 2 : 0;
     }
     return md_str_make(out ? out : "", len);

@@ -28,18 +28,9 @@ static bool malformed(struct md_error *err, const char *sentence)
     return md_error_set(err, MD_REASON_MALFORMED, "%s", sentence);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool size_byte(struct md_http1_chunked *chunked, char c, struct md_error *err)
 {
-    int digit = hex_digit(c);
+    int digit = md_hex_digit(c);
 
     if (digit >= 0) {
         if (++chunked->digits > SIZE_DIGITS_MAX) {

@@ -3,14 +3,6 @@
  */
 #include "http/router.h"
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 static bool decode(struct md_arena *arena, struct md_str raw, struct md_str *out)
 {
     char *text = md_arena_alloc(arena, raw.len + 1);
@@ -19,8 +11,8 @@ static bool decode(struct md_arena *arena, struct md_str raw, struct md_str *out
     for (size_t i = 0; text && i < raw.len; i++) {
         char c = raw.ptr[i];
         if (c == '%') {
-            int high = i + 2 < raw.len ? hex(raw.ptr[i + 1]) : -1;
-            int low = i + 2 < raw.len ? hex(raw.ptr[i + 2]) : -1;
+            int high = i + 2 < raw.len ? md_hex_digit(raw.ptr[i + 1]) : -1;
+            int low = i + 2 < raw.len ? md_hex_digit(raw.ptr[i + 2]) : -1;
             if (high < 0 || low < 0 || (high == 0 && low == 0)) {
                 return false;
             }

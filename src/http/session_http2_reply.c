@@ -7,9 +7,7 @@
 #include "base/alloc.h"
 
 enum {
-    COMPRESS_FROM_BYTES = 1024,
-    COPY_MAX = 4096,                     /* of a body that waits: more is left where it lies */
-    STREAM_MAX_BYTES = 16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
+    COPY_MAX = 4096, /* of a body that waits: more is left where it lies */
 };
 
 /* --- heads -------------------- */
@@ -276,7 +274,8 @@ static void respond(struct md_exchange *x, const struct md_http_response *respon
     if (!call->stream.was_reset && !call->answered) {
         call->answered = true;
         note(call, response);
-        if (md_http_parts_bytes(response->parts, response->part_count) > COMPRESS_FROM_BYTES &&
+        if (md_http_parts_bytes(response->parts, response->part_count) >
+                MD_SESSION_COMPRESS_FROM_BYTES &&
             begin_pack(call)) {
             call->state = MD_CALL_PACKING;
             md_call_work_soon(call);
@@ -365,7 +364,7 @@ static void stream_begin(struct md_exchange *x, const struct md_http_response *r
 /* A part of the body; compressed it goes out at once, too, so that its reader waits for nothing. */
 static bool append(struct md_call *call, struct md_str bytes, bool last)
 {
-    struct md_bytes deflated = {.max = STREAM_MAX_BYTES};
+    struct md_bytes deflated = {.max = MD_SESSION_STREAM_MAX_BYTES};
     bool ok = true;
 
     if (call->pack.deflate) {
@@ -373,7 +372,7 @@ static bool append(struct md_call *call, struct md_str bytes, bool last)
         bytes = md_bytes_view(&deflated);
     }
     const struct iovec part = {(void *)(uintptr_t)bytes.ptr, bytes.len};
-    ok = ok && call->stream.queued_bytes + bytes.len <= STREAM_MAX_BYTES &&
+    ok = ok && call->stream.queued_bytes + bytes.len <= MD_SESSION_STREAM_MAX_BYTES &&
          (!bytes.len || md_call_send(call, &part, 1, true, NULL, NULL));
     md_bytes_deinit(&deflated);
     return ok;

@@ -26,9 +26,12 @@ enum {
     MD_SESSION_IN_BYTES = 16 * 1024, /* read buffer; a larger head takes a larger block */
     MD_SESSION_DISCARD_MAX =
         1024 * 1024, /* unread body that is worth reading to keep the connection */
-    MD_SESSION_TURN_BYTES = 1024 * 1024, /* received and sent between them: the kernel copies that
-                                           in a fifth of a millisecond */
-    MD_SESSION_BULK_BYTES = 32 * 1024,   /* of a turn: more is part of something large */
+    MD_SESSION_TURN_BYTES = 1024 * 1024,   /* received and sent between them: the kernel copies that
+                                             in a fifth of a millisecond */
+    MD_SESSION_BULK_BYTES = 32 * 1024,     /* of a turn: more is part of something large */
+    MD_SESSION_COMPRESS_FROM_BYTES = 1024, /* an answer of less would grow */
+    MD_SESSION_STREAM_MAX_BYTES =
+        16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
 };
 
 #define MD_SESSION_TOO_LATE "Deadline Exceeded" /* as gRPC says it */

@@ -7,9 +7,7 @@
 #include "base/clock.h"
 
 enum {
-    COMPRESS_FROM_BYTES = 1024,
     PARTS_A_SEND = 64,
-    STREAM_MAX_BYTES = 16 * 1024 * 1024, /* written ahead of a slow reader; then it is given up */
 };
 
 struct md_http_response md_session_refusal(struct md_arena *arena, unsigned status, unsigned cause,
@@ -105,7 +103,7 @@ static void stream_begin(struct md_exchange *x, const struct md_http_response *r
     session->streaming = true;
     session->stream_ended = false;
     session->stream_chunked = session->request.minor_version > 0;
-    session->stream.max = STREAM_MAX_BYTES;
+    session->stream.max = MD_SESSION_STREAM_MAX_BYTES;
     session->drained = drained;
     session->stream_at = 0;
     md_bytes_clear(&session->stream);
@@ -144,7 +142,7 @@ static void append_piece(struct md_session *session, struct md_str piece)
 /* A part of the body; compressed it goes out at once, too, so that its reader waits for nothing. */
 static void append_body(struct md_session *session, struct md_str bytes, bool last)
 {
-    struct md_bytes deflated = {.max = STREAM_MAX_BYTES};
+    struct md_bytes deflated = {.max = MD_SESSION_STREAM_MAX_BYTES};
 
     if (session->pack.deflate) {
         if (!md_deflate_append(session->pack.deflate, bytes, last, &deflated)) {
@@ -362,7 +360,7 @@ void md_session_begin_reply(struct md_session *session)
         return;
     }
     if (md_http_parts_bytes(session->response.parts, session->response.part_count) >
-            COMPRESS_FROM_BYTES &&
+            MD_SESSION_COMPRESS_FROM_BYTES &&
         begin_deflate(session)) {
         session->state = MD_SESSION_DEFLATE;
         session->deadline_ns = 0;

@@ -4,6 +4,7 @@
 #include "infer/target.h"
 
 #include "base/alloc.h"
+#include "base/counter.h"
 
 #define US 1000ULL
 #define MS (1000 * US)
@@ -98,12 +99,6 @@ void md_target_unref(struct md_target *target, unsigned loop_index)
     atomic_store_explicit(&shard->in_flight, shard->refs, memory_order_relaxed);
 }
 
-/* relaxed: counters of one writer, read for people */
-static uint64_t peek(const _Atomic uint64_t *counter)
-{
-    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)counter, memory_order_relaxed);
-}
-
 void md_target_sum(const struct md_target *target, struct md_target_totals *out)
 {
     /* relaxed: gauges */
@@ -112,31 +107,31 @@ void md_target_sum(const struct md_target *target, struct md_target_totals *out)
     uint32_t out_of_service = atomic_load_explicit(
         (_Atomic uint32_t *)(uintptr_t)&target->out_of_service, memory_order_relaxed);
 
-    *out = (struct md_target_totals){.pending = peek(&target->pending),
-                                     .queue_bytes = peek(&target->pending_bytes),
-                                     .device_ns = peek(&target->device_ns),
+    *out = (struct md_target_totals){.pending = md_counter_read(&target->pending),
+                                     .queue_bytes = md_counter_read(&target->pending_bytes),
+                                     .device_ns = md_counter_read(&target->device_ns),
                                      .instances = in_service + out_of_service,
                                      .out_of_service = out_of_service};
     for (int start = 0; start < MD_START_COUNT; start++) {
-        out->starts[start] = peek(&target->starts[start]);
+        out->starts[start] = md_counter_read(&target->starts[start]);
     }
     for (size_t i = 0; i < target->shard_count; i++) {
         const struct md_target_shard *shard = &target->shards[i];
-        out->in_flight += peek(&shard->in_flight);
-        out->success.count += peek(&shard->success.count);
-        out->success.ns += peek(&shard->success.ns);
-        out->fail.count += peek(&shard->fail.count);
-        out->fail.ns += peek(&shard->fail.ns);
-        out->queue_ns += peek(&shard->queue_ns);
-        out->compute_input_ns += peek(&shard->compute_input_ns);
-        out->compute_infer_ns += peek(&shard->compute_infer_ns);
-        out->compute_output_ns += peek(&shard->compute_output_ns);
+        out->in_flight += md_counter_read(&shard->in_flight);
+        out->success.count += md_counter_read(&shard->success.count);
+        out->success.ns += md_counter_read(&shard->success.ns);
+        out->fail.count += md_counter_read(&shard->fail.count);
+        out->fail.ns += md_counter_read(&shard->fail.ns);
+        out->queue_ns += md_counter_read(&shard->queue_ns);
+        out->compute_input_ns += md_counter_read(&shard->compute_input_ns);
+        out->compute_infer_ns += md_counter_read(&shard->compute_infer_ns);
+        out->compute_output_ns += md_counter_read(&shard->compute_output_ns);
         for (int k = 0; k < MD_FAILURE_COUNT; k++) {
-            out->failures[k] += peek(&shard->failures[k]);
+            out->failures[k] += md_counter_read(&shard->failures[k]);
         }
-        out->inference_count += peek(&shard->inference_count);
-        out->execution_count += peek(&shard->execution_count);
-        uint64_t last_ns = peek(&shard->last_inference_ns);
+        out->inference_count += md_counter_read(&shard->inference_count);
+        out->execution_count += md_counter_read(&shard->execution_count);
+        uint64_t last_ns = md_counter_read(&shard->last_inference_ns);
         out->last_inference_ns =
             last_ns > out->last_inference_ns ? last_ns : out->last_inference_ns;
     }
@@ -149,13 +144,14 @@ void md_target_sum_phases(const struct md_target *target, struct md_phase_totals
         const struct md_target_shard *shard = &target->shards[i];
         for (int phase = 0; phase < MD_PHASE_COUNT; phase++) {
             for (int k = 0; k <= MD_HISTOGRAM_BUCKETS; k++) {
-                out->buckets[phase][k] += peek(&shard->phases[phase][k]);
+                out->buckets[phase][k] += md_counter_read(&shard->phases[phase][k]);
             }
         }
-        out->sum_ns[MD_PHASE_QUEUE] += peek(&shard->queue_ns);
+        out->sum_ns[MD_PHASE_QUEUE] += md_counter_read(&shard->queue_ns);
         out->sum_ns[MD_PHASE_COMPUTE] +=
-            peek(&shard->compute_input_ns) + peek(&shard->compute_infer_ns);
-        out->sum_ns[MD_PHASE_TOTAL] += peek(&shard->success.ns) + peek(&shard->fail_built_ns);
+            md_counter_read(&shard->compute_input_ns) + md_counter_read(&shard->compute_infer_ns);
+        out->sum_ns[MD_PHASE_TOTAL] +=
+            md_counter_read(&shard->success.ns) + md_counter_read(&shard->fail_built_ns);
     }
 }
 
@@ -167,15 +163,15 @@ bool md_target_sum_batch(const struct md_target *target, size_t batch_size, uint
         const struct md_target_shard *shard = &target->shards[i];
         if (shard->batches) {
             const struct md_batch_counters *batch = &shard->batches[batch_size];
-            *count += peek(&batch->count);
-            *input_ns += peek(&batch->input_ns);
-            *infer_ns += peek(&batch->infer_ns);
-            *output_ns += peek(&batch->output_ns);
+            *count += md_counter_read(&batch->count);
+            *input_ns += md_counter_read(&batch->input_ns);
+            *infer_ns += md_counter_read(&batch->infer_ns);
+            *output_ns += md_counter_read(&batch->output_ns);
         } else if (batch_size == 1) {
-            *count += peek(&shard->execution_count);
-            *input_ns += peek(&shard->compute_input_ns);
-            *infer_ns += peek(&shard->compute_infer_ns);
-            *output_ns += peek(&shard->compute_output_ns);
+            *count += md_counter_read(&shard->execution_count);
+            *input_ns += md_counter_read(&shard->compute_input_ns);
+            *infer_ns += md_counter_read(&shard->compute_infer_ns);
+            *output_ns += md_counter_read(&shard->compute_output_ns);
         }
     }
     return *count > 0;

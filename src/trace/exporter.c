@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/counter.h"
 #include "base/log.h"
 #include "os/poll.h"
 #include "os/thread.h"
@@ -61,18 +62,13 @@ static void add(_Atomic uint64_t *counter, uint64_t amount)
     atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
 }
 
-static uint64_t peek(const _Atomic uint64_t *counter)
-{
-    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)counter, memory_order_relaxed);
-}
-
 void md_trace_exporter_count(const struct md_trace_exporter *exporter,
                              struct md_trace_counters *out)
 {
-    *out = (struct md_trace_counters){.exported = peek(&exporter->exported),
-                                      .dropped_full = peek(&exporter->dropped_full),
-                                      .dropped_failed = peek(&exporter->dropped_failed),
-                                      .failures = peek(&exporter->failures)};
+    *out = (struct md_trace_counters){.exported = md_counter_read(&exporter->exported),
+                                      .dropped_full = md_counter_read(&exporter->dropped_full),
+                                      .dropped_failed = md_counter_read(&exporter->dropped_failed),
+                                      .failures = md_counter_read(&exporter->failures)};
 }
 
 static void drop(struct md_trace_exporter *exporter, size_t span_count)
