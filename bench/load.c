@@ -4,7 +4,8 @@
  *
  * Closed loop (default): the next request follows the answer. Open loop (--rate R): requests have
  * scheduled arrivals, spread evenly; latency counts from the scheduled arrival where no connection
- * was free, so that a stalled server cannot hide its queue. What this program itself is late with,
+ * was free, so that a stalled server cannot hide its queue. Connections are made, and the server
+ * had time to take them, before the clock starts. What this program itself is late with,
  * where one was free, is not the server's: it is told apart as "late".
  *
  * Deadlines (--deadline-ms D): the server is told of them (header modeld-timeout-ms). An answer is
@@ -32,7 +33,7 @@
 #include <unistd.h>
 
 enum { CONNECTIONS_MAX = 4096, HEAD_MAX = 16384, SAMPLES_MAX = 1 << 24 };
-enum { SLEEP_MIN_NS = 100000, SLEEP_MAX_NS = 100000000 };
+enum { SLEEP_MIN_NS = 100000, SLEEP_MAX_NS = 100000000, ACCEPT_US = 200 };
 
 struct connection {
     int fd;
@@ -388,6 +389,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < options.connections; i++) {
         open_connection(&connections[i]);
     }
+    usleep((unsigned)options.connections * ACCEPT_US);
     uint64_t start = now_ns();
     run();
     double seconds = (double)(now_ns() - start) / 1e9;

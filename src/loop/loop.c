@@ -329,14 +329,14 @@ static int block(struct md_loop *loop, struct md_os_event *events, int timeout_m
     return n;
 }
 
-/* Sleeps deaf to all but tasks and timers. */
+/* Sleeps deaf to all but tasks: where there is too much to do, some deadline is always near. */
 static void coalesce(struct md_loop *loop)
 {
     loop->coalesces = false;
     md_os_wakeup_clear(loop->wakeup);
     atomic_store(&loop->sleeping, true);
     if (!has_tasks(loop) && !atomic_load(&loop->stop)) {
-        md_os_wakeup_wait(loop->wakeup, md_size_min(timer_ns(loop), MD_LOOP_COALESCE_NS));
+        md_os_wakeup_wait(loop->wakeup, MD_LOOP_COALESCE_NS);
     }
     atomic_store(&loop->sleeping, false);
 }

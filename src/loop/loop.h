@@ -84,10 +84,11 @@ void md_loop_finish(struct md_loop *loop, struct md_loop_task *task);
  * waits without sleeping. */
 void md_loop_note_bulk(struct md_loop *loop);
 
-/* What comes in the next MD_LOOP_COALESCE_NS is looked at together, after them; posted tasks and
- * timers do not wait for that. For who has refused something because there is too much to do: each
- * wake-up takes the CPU from an engine, and what comes now is mostly to be refused as well. */
-enum { MD_LOOP_COALESCE_NS = 500000 };
+/* What comes in the next MD_LOOP_COALESCE_NS is looked at together, after them, and timers are as
+ * much late; posted tasks do not wait for that. For who has refused something because there is too
+ * much to do: each wake-up takes the CPU from an engine, and what comes now is mostly to be refused
+ * as well. */
+enum { MD_LOOP_COALESCE_NS = 1000000 };
 void md_loop_coalesce(struct md_loop *loop);
 
 void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer,
