@@ -76,7 +76,7 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     *count += *count < UINT32_MAX;
     time->sizes[rows].last_run = ++time->runs;
     note_low(&time->sizes[rows].low_ns, spent_ns);
-    if (*mean == 0) {
+    if (seen == 0 || *mean == 0) { /* either says so */
         time->known |= 1ULL << (rows - 1);
         *mean = spent_ns;
         *deviation = 0;
