@@ -5,6 +5,7 @@
 
 #include "base/fault.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,16 +37,12 @@ void *md_realloc(void *ptr, size_t size)
 
 void *md_alloc_aligned(size_t alignment, size_t size)
 {
-    void *block;
-
     if (size > SIZE_MAX - alignment || md_fault_hit(MD_FAULT_ALLOC)) {
         return NULL;
     }
     /* Not aligned_alloc(), which os/memory.h has for engines: a body that never comes whole, in a
      * block for all of it, is to take what came and no huge page. */
-    alignment = md_size_max(alignment, sizeof(void *));
-    return posix_memalign(&block, alignment, md_size_align(size ? size : 1, alignment)) == 0 ? block
-                                                                                             : NULL;
+    return memalign(alignment, md_size_align(size ? size : 1, alignment));
 }
 
 char *md_strndup(const char *text, size_t len)

@@ -87,6 +87,22 @@ static void sift_down(struct md_fair_band *band, struct md_fair_share *share)
     place(band, at, share);
 }
 
+/* From where on a share may claim what it has not had. */
+static uint64_t claim_begin(const struct md_fair_band *band, const struct md_fair_share *share)
+{
+    uint64_t claim = MD_FAIR_CLAIM_NS / share->weight;
+
+    return band->used > claim ? band->used - claim : 0;
+}
+
+static void lift(struct md_fair_share *share, uint64_t least)
+{
+    if (share->used < least) {
+        share->used = least;
+        share->rest = 0;
+    }
+}
+
 void md_fair_join(struct md_fair *fair, struct md_fair_share *share)
 {
     struct md_fair_band *band = &fair->bands[share->band];
@@ -94,12 +110,7 @@ void md_fair_join(struct md_fair *fair, struct md_fair_share *share)
     if (share->position) {
         return;
     }
-    uint64_t claim = share->is_held ? MD_FAIR_CLAIM_NS / share->weight : 0;
-    uint64_t least = band->used > claim ? band->used - claim : 0;
-    if (share->used < least) {
-        share->used = least;
-        share->rest = 0;
-    }
+    lift(share, share->is_held ? claim_begin(band, share) : band->used);
     place(band, ++band->count, share);
     sift_up(band, share);
 }
@@ -163,15 +174,10 @@ static void subtract(struct md_fair_share *share, uint64_t spent)
  * to claim is bounded as where one joins. */
 static void give_back(const struct md_fair_band *band, struct md_fair_share *share, uint64_t spent)
 {
-    uint64_t before = share->used, claim = MD_FAIR_CLAIM_NS / share->weight;
-    uint64_t least = band->used > claim ? band->used - claim : 0;
+    uint64_t before = share->used, least = claim_begin(band, share);
 
     subtract(share, spent);
-    least = least < before ? least : before;
-    if (share->used < least) {
-        share->used = least;
-        share->rest = 0;
-    }
+    lift(share, least < before ? least : before);
 }
 
 void md_fair_charge(struct md_fair *fair, struct md_fair_share *share, int64_t spent_ns)

@@ -233,8 +233,8 @@ static void test_memory_large_blocks_are_huge_pages(void **state)
     }
     free(large);
     free(small);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* there it ends the program \
-                                                                     */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    /* under those it ends the program */
     assert_null(aligned_alloc(64, SIZE_MAX / 2));
 #endif
 }

@@ -9,11 +9,7 @@
 #include <cmocka.h>
 
 #include "policy/batcher.h"
-
-static uint64_t next_limit(const struct md_batcher *batcher)
-{
-    return batcher->earliest ? batcher->earliest->heap.limit_ns : UINT64_MAX;
-}
+#include "unit/policy/next_limit.h"
 
 enum { WAITERS = 600, US = 1000, MS = 1000 * US };
 

@@ -11,11 +11,7 @@
 #include <cmocka.h>
 
 #include "policy/batcher.h"
-
-static uint64_t next_limit(const struct md_batcher *batcher)
-{
-    return batcher->earliest ? batcher->earliest->heap.limit_ns : UINT64_MAX;
-}
+#include "unit/policy/next_limit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
