@@ -92,7 +92,7 @@ def memory_bound(bench):
 
 
 def classifier_batched(bench):
-    """Batches gain it nothing, and are not to cost anything. Long rounds: what the end finds half done, up to a whole
+    """Large batches gain it nothing, and are not to cost anything. Long rounds: what the end finds half done, up to a whole
     batch, is lost."""
     repository, seconds = bench.folder / "batched", max(8.0, bench.options.seconds)
     shutil.copytree(CACHE / "repository/efficientnet_lite0", repository / "efficientnet_lite0")

@@ -43,13 +43,15 @@ def is_ready(port, path, tls=False):
         return False
 
 
-def wait_until_ready(port, path, seconds=20.0, pause=0.02, process=None, tls=False):
-    """False when nothing answers for so long, or the process has ended."""
-    deadline = time.monotonic() + seconds
+def wait_until_ready(port, path, seconds=20.0, process=None, tls=False):
+    """False when nothing answers for so long, or the process has ended. Asks more and more rarely: a server that takes
+    long loads and measures its models, which is not to be disturbed."""
+    begin = time.monotonic()
     while not is_ready(port, path, tls):
-        if time.monotonic() > deadline or (process and process.poll() is not None):
+        spent = time.monotonic() - begin
+        if spent > seconds or (process and process.poll() is not None):
             return False
-        time.sleep(pause)
+        time.sleep(max(0.001, spent / 20))
     return True
 
 
@@ -62,7 +64,7 @@ class Server:
         self.log = tempfile.TemporaryFile()
         pinned = ["taskset", "-c", cpus] if cpus else []
         self.process = subprocess.Popen([*pinned, *map(str, command)], stdout=self.log, stderr=self.log)
-        if ready and not wait_until_ready(port, ready, pause=0.001, process=self.process, tls=tls):
+        if ready and not wait_until_ready(port, ready, process=self.process, tls=tls):
             self.stop()
             self.log.seek(0)
             sys.exit(f"{command[0]} does not answer:\n{self.log.read().decode(errors='replace')[-3000:]}")

@@ -130,9 +130,9 @@ struct md_batcher {
 
 /* Why a batch was started when it was. */
 #define MD_START_LIST(X)                                                                        \
-    X(IDLE, "idle")   /* an instance was free, and nothing else waited that could join */       \
-    X(FULL, "full")   /* no more rows or requests fit, or it has a preferred or allowed size */ \
-    X(DELAY, "delay") /* the explicit delay was over */                                         \
+    X(IDLE, "idle")         /* an instance was free, and nothing else waited that could join */ \
+    X(FULL, "full")         /* no more fit or gain, or it has a preferred or allowed size */    \
+    X(DELAY, "delay")       /* the explicit delay was over */                                   \
     X(DEADLINE, "deadline") /* a member would miss its deadline in a larger one, or later */
 
 enum md_start {

@@ -58,6 +58,12 @@ static inline uint64_t md_batcher_high(const struct md_batcher_config *config,
     return time ? md_learned_time_high(time, md_batcher_padded(config, rows)) : 0;
 }
 
+static inline bool md_batcher_is_settled(const struct md_batcher_config *config,
+                                         const struct md_learned_time *time, uint32_t rows)
+{
+    return time && md_learned_time_is_settled(time, md_batcher_padded(config, rows));
+}
+
 /* It would be late even if it ran alone, from now on, no longer than on average. */
 static inline bool md_batcher_is_lost(const struct md_batcher *batcher,
                                       const struct md_waiter *waiter,

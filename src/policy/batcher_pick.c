@@ -214,24 +214,43 @@ static bool decide(const struct md_batcher_config *config, const struct md_learn
     return choice->again_ns <= now_ns;
 }
 
-/* Where two batches with less padding take less together than one, the first of them is taken. */
-static void cut_padding(const struct md_batcher_config *config, const struct md_learned_time *time,
-                        struct forming *batch, struct md_batch_choice *choice)
+/* Whether the batch gains nothing from running together instead of as two parts, and nobody would
+ * be late in the second. A first part that is not known well is tried, to find out. */
+static bool gains_nothing(const struct md_batcher_config *config,
+                          const struct md_learned_time *time, uint64_t now_ns,
+                          const struct forming *batch, uint32_t first_rows)
 {
-    uint32_t size = 0, rows = 0, count = 0;
+    uint32_t second_rows = batch->rows - first_rows;
+    uint64_t high_ns = md_clock_later(md_batcher_high(config, time, first_rows),
+                                      md_batcher_high(config, time, second_rows));
 
-    if (!time || md_batcher_padded(config, batch->rows) == batch->rows) {
-        return;
-    }
-    for (uint32_t i = 0; i < config->allowed_count && config->allowed[i] < batch->rows; i++) {
-        size = config->allowed[i];
-    }
-    while (rows + batch->members[count]->rows <= size) {
-        rows += batch->members[count++]->rows;
-    }
-    if (count && md_clock_later(md_batcher_mean(config, time, rows),
-                                md_batcher_mean(config, time, batch->rows - rows)) <
-                     md_batcher_mean(config, time, batch->rows)) {
+    return md_clock_later(now_ns, high_ns) <= batch->deadline_ns &&
+           (!md_batcher_is_settled(config, time, first_rows) ||
+            md_clock_later(md_batcher_mean(config, time, first_rows),
+                           md_batcher_mean(config, time, second_rows)) <=
+                md_batcher_mean(config, time, batch->rows));
+}
+
+/*
+ * Where all of them together, with their padding, take as long as in two parts, the first part
+ * runs: it has its answers sooner, and the others no later. Parts are powers of two of requests, so
+ * that few sizes are to be known. Who says which batches are to be made, by a delay or preferred
+ * sizes, has them, but for padding.
+ */
+static void cut_in_vain(const struct md_batcher_config *config, const struct md_learned_time *time,
+                        uint64_t now_ns, struct forming *batch, struct md_batch_choice *choice)
+{
+    bool is_explicit = config->delay_ns || config->preferred_count;
+
+    while (batch->count > 1 && md_batcher_is_settled(config, time, batch->rows) &&
+           !(is_explicit && md_batcher_padded(config, batch->rows) == batch->rows)) {
+        uint32_t count = 1U << (31 - __builtin_clz(batch->count - 1)), rows = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            rows += batch->members[i]->rows;
+        }
+        if (!gains_nothing(config, time, now_ns, batch, rows)) {
+            return;
+        }
         batch->count = count;
         batch->rows = rows;
         choice->start = MD_START_FULL;
@@ -288,7 +307,7 @@ static void gather_and_take(struct md_batcher *batcher, struct md_waiter *first,
         consider_larger(batcher, time, now_ns, &batch);
     }
     if (decide(&batcher->config, time, now_ns, &batch, choice)) {
-        cut_padding(&batcher->config, time, &batch, choice);
+        cut_in_vain(&batcher->config, time, now_ns, &batch, choice);
         take(batcher, batch.members, batch.count, batch.rows, choice);
     }
 }

@@ -8,6 +8,7 @@ enum {
     HIGH_DEVIATIONS = 3, /* mean ones: 99 % of runs that are spread normally are below */
     SPREADS_MAX = 16,
     LOW_PARTS = 32,
+    COLD_PART = 8, /* a run that takes so much less shows that those before were cold */
     SPREAD_MAX_PERMILLE = 4000,
     FIRST_SPREAD_PERMILLE = 125, /* until there are three runs of a size */
 };
@@ -70,38 +71,33 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     uint64_t *mean = &time->sizes[rows].mean_ns, *deviation = &time->sizes[rows].deviation_ns;
     uint32_t *count = &time->sizes[rows].count, seen = *count;
 
-    if (seen > 1 && spent_ns / MD_LEARNED_OUTLIER > *mean) {
+    if (seen && spent_ns / MD_LEARNED_OUTLIER > *mean) {
         spent_ns = *mean * MD_LEARNED_OUTLIER;
     }
     *count += *count < UINT32_MAX;
     time->sizes[rows].last_run = ++time->runs;
     note_low(&time->sizes[rows].low_ns, spent_ns);
-    if (seen == 0 || *mean == 0) { /* either says so */
+    bool is_first = seen < MD_LEARNED_SETTLED && spent_ns < *mean - *mean / COLD_PART;
+    if (seen == 0 || is_first || *mean == 0) { /* the last says what the first does */
         time->known |= 1ULL << (rows - 1);
-        *mean = spent_ns;
-        *deviation = 0;
-        return;
-    }
-    if (seen == 1) { /* the first may have been cold */
-        *mean = spent_ns < *mean ? spent_ns : *mean;
-        return;
-    }
-    if (seen < MD_LEARNED_SETTLED && spent_ns < *mean / MD_LEARNED_OUTLIER) {
         *mean = spent_ns;
         *deviation = 0;
         *count = 1;
         return;
     }
     uint64_t distance = spent_ns > *mean ? spent_ns - *mean : *mean - spent_ns;
-    uint32_t parts = seen < MD_LEARNED_SETTLED ? seen : MD_LEARNED_SETTLED;
     add_spread(time, distance, *mean);
-    move(deviation, distance, parts); /* of the first two there is none: that counts as one of 0 */
-    move(mean, spent_ns, seen < MD_LEARNED_SETTLED ? seen + 1 : MD_LEARNED_SETTLED);
+    move(deviation, distance, seen < MD_LEARNED_SETTLED ? seen : MD_LEARNED_SETTLED);
+    if (seen >= MD_LEARNED_SETTLED) {
+        move(mean, spent_ns, MD_LEARNED_SETTLED);
+    } else if (spent_ns < *mean) {
+        *mean = spent_ns;
+    }
 }
 
-static bool is_settled(const struct md_learned_time *time, uint32_t rows)
+bool md_learned_time_is_settled(const struct md_learned_time *time, uint32_t rows)
 {
-    return time->sizes[rows].count >= MD_LEARNED_SETTLED &&
+    return rows <= MD_LEARNED_SIZES && time->sizes[rows].count >= MD_LEARNED_SETTLED &&
            time->runs - time->sizes[rows].last_run < MD_LEARNED_STALE;
 }
 
@@ -111,7 +107,7 @@ static uint64_t own_time(const struct md_learned_time *time, uint32_t rows, uint
     uint64_t mean_ns = time->sizes[rows].mean_ns, high_ns;
     uint64_t deviation_ns = time->sizes[rows].deviation_ns;
 
-    if (!is_settled(time, rows)) {
+    if (!md_learned_time_is_settled(time, rows)) {
         uint64_t permille = time->spreads ? time->spread_permille : FIRST_SPREAD_PERMILLE;
         deviation_ns = scale(mean_ns, permille, 1000);
     }
@@ -149,7 +145,7 @@ static uint64_t bounded_time(const struct md_learned_time *time, uint32_t rows, 
     uint64_t spent_ns = own_time(time, rows, deviations), bound_ns = UINT64_MAX;
 
     for (uint64_t sizes = larger_ones(time, rows); sizes; sizes &= sizes - 1) {
-        if (is_settled(time, smallest_of(sizes))) {
+        if (md_learned_time_is_settled(time, smallest_of(sizes))) {
             bound_ns = own_time(time, smallest_of(sizes), deviations);
             break;
         }
@@ -158,7 +154,7 @@ static uint64_t bounded_time(const struct md_learned_time *time, uint32_t rows, 
     for (uint64_t sizes = smaller_ones(time, rows); sizes;
          sizes &= (1ULL << (largest_of(sizes) - 1)) - 1) {
         uint32_t size = largest_of(sizes);
-        if (is_settled(time, size)) {
+        if (md_learned_time_is_settled(time, size)) {
             bound_ns = scale(own_time(time, size, deviations), rows, size);
             break;
         }
@@ -168,8 +164,8 @@ static uint64_t bounded_time(const struct md_learned_time *time, uint32_t rows, 
 
 static uint64_t known_time(const struct md_learned_time *time, uint32_t rows, uint64_t deviations)
 {
-    return MD_LIKELY(is_settled(time, rows)) ? own_time(time, rows, deviations)
-                                             : bounded_time(time, rows, deviations);
+    return MD_LIKELY(md_learned_time_is_settled(time, rows)) ? own_time(time, rows, deviations)
+                                                             : bounded_time(time, rows, deviations);
 }
 
 static uint64_t between(const struct md_learned_time *time, uint32_t below, uint32_t rows,

@@ -2,11 +2,11 @@
  * Learned time: how long an instance takes for a batch of n rows, from what it took.
  *
  * Pure; zeroed: nothing is known. Embedded in an instance, written and read under its device's
- * mutex. Of the first two runs of a size the faster counts, since the first may have been cold; the
- * next are averaged, later ones move the average by an eighth; one that
- * took much longer than usual counts no more than MD_LEARNED_OUTLIER times the average. Where one
- * of the first runs takes less than that part of it, those before were no measure (an engine that
- * was cold): it is the first again. `high` is what nearly all runs of the size stay below.
+ * mutex. Of the first runs of a size (MD_LEARNED_SETTLED of them) the fastest counts: an engine is
+ * cold at first, and whatever else loads wants the CPU too. Where one takes much less than those
+ * before, they were no measure, and it is the first again. Later ones move the average by an
+ * eighth; one that took much longer than usual counts no more than MD_LEARNED_OUTLIER times the
+ * average. `high` is what nearly all runs of the size stay below.
  *
  * A size that has not been seen is interpolated between its neighbours; a larger one than all that
  * were seen is scaled from the largest; a smaller one takes no longer than the smallest.
@@ -47,6 +47,8 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
 /* 0: nothing is known of any size; otherwise >= 1 and at most UINT64_MAX. rows 0 is taken as 1. */
 uint64_t md_learned_time_mean(const struct md_learned_time *time, uint32_t rows);
 uint64_t md_learned_time_high(const struct md_learned_time *time, uint32_t rows);
+/* Its runs are many enough and not long ago: they say what it takes, without its neighbours. */
+bool md_learned_time_is_settled(const struct md_learned_time *time, uint32_t rows);
 /* What a run takes at least, for all that is known: the shortest of that size, or of the largest
  * one below, since more rows take no less. 0: nothing is known of such sizes. */
 uint64_t md_learned_time_low(const struct md_learned_time *time, uint32_t rows);

@@ -862,6 +862,107 @@ static void test_batcher_pads_to_allowed_sizes(void **state)
     }
 }
 
+struct lesson {
+    uint32_t rows;
+    uint64_t spent_ns;
+};
+
+/* Of several sizes in turn, so that none is known from long ago; and of no others. */
+static void learn_all(struct queue *queue, const struct lesson *lessons, size_t count)
+{
+    queue->time = (struct md_learned_time){0};
+    for (unsigned i = 0; i < 100; i++) {
+        for (size_t k = 0; k < count; k++) {
+            md_learned_time_add(&queue->time, lessons[k].rows, lessons[k].spent_ns);
+        }
+    }
+}
+
+#define LEARN_ALL(queue, ...)                              \
+    learn_all(queue, (const struct lesson[]){__VA_ARGS__}, \
+              sizeof((const struct lesson[]){__VA_ARGS__}) / sizeof(struct lesson))
+
+static void test_batcher_makes_no_batch_in_vain(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    LEARN_ALL(queue, {1, 10 * MS}, {2, 19 * MS}, {4, 38 * MS}, {8, 75 * MS});
+    submit_all(queue, 0, 7);
+    PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
+    LEARN_ALL(queue, {1, 10 * MS}, {2, 19 * MS}, {4, 39 * MS}, {8, 79 * MS});
+    submit_all(queue, 0, 7);
+    PICK(queue, FULL, 0, 1); /* eight are two times four, four two times two */
+    LEARN_ALL(queue, {1, 9 * MS}, {2, 18 * MS}, {4, 39 * MS}, {8, 79 * MS});
+    PICK(queue, IDLE, 2, 3, 4, 5, 6, 7); /* six are not known */
+    submit_all(queue, 0, 3);
+    PICK(queue, FULL, 0);
+    queue->waiters[3].deadline_ns = queue->now_ns + 39 * MS;
+    PICK(queue, IDLE, 1, 2, 3);
+}
+
+static void test_batcher_makes_the_batches_that_are_asked_for(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    LEARN_ALL(queue, {1, 5 * MS}, {4, 20 * MS}, {8, 79 * MS});
+    queue->batcher.config.delay_ns = 1;
+    submit_all(queue, 0, 7);
+    PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
+    queue->batcher.config.delay_ns = 0;
+    queue->batcher.config.preferred[0] = 8;
+    queue->batcher.config.preferred_count = 1;
+    submit_all(queue, 0, 7);
+    PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+/* All are in time in the whole; those of the second part would not be. */
+static void test_batcher_cuts_nobody_off_from_its_deadline(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    LEARN_ALL(queue, {1, 9 * MS}, {1, 11 * MS}, {2, 21 * MS}); /* two are 26 with their spread */
+    queue->waiters[1].deadline_ns = queue->now_ns + 27 * MS;
+    submit_all(queue, 0, 1);
+    PICK(queue, FULL, 0);
+    PICK(queue, IDLE, 1);
+    queue->waiters[1].deadline_ns = queue->now_ns + 24 * MS;
+    submit_all(queue, 0, 1);
+    PICK(queue, IDLE, 0, 1);
+}
+
+static void test_batcher_tries_sizes_that_are_not_known_well(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    md_learned_time_add(&queue->time, 1, 10 * MS);
+    for (int i = 0; i < MD_LEARNED_SETTLED; i++) {
+        submit_all(queue, 0, 1);
+        PICK(queue, IDLE, 0, 1); /* two are not known */
+        md_learned_time_add(&queue->time, 2, 11 * MS);
+    }
+    for (int i = 1; i < MD_LEARNED_SETTLED; i++) {
+        submit_all(queue, 0, 1);
+        PICK(queue, FULL, 0);
+        PICK(queue, IDLE, 1);
+        md_learned_time_add(&queue->time, 1, 10 * MS);
+    }
+    for (int i = 0; i < MD_LEARNED_STALE; i++) {
+        submit_all(queue, 0, 1);
+        PICK(queue, IDLE, 0, 1);
+        md_learned_time_add(&queue->time, 2, 11 * MS);
+    }
+    submit_all(queue, 0, 1);
+    PICK(queue, FULL, 0); /* it was long ago that one took that long */
+    PICK(queue, IDLE, 1);
+    learn(queue, 1, 5 * MS);
+    submit_all(queue, 0, 1);
+    PICK(queue, IDLE, 0, 1); /* it was long ago that two took longer */
+}
+
 static void test_batcher_cuts_where_padding_costs_more(void **state)
 {
     struct queue *queue = queue_new();
@@ -871,9 +972,13 @@ static void test_batcher_cuts_where_padding_costs_more(void **state)
     queue->batcher.config.allowed[1] = 4;
     queue->batcher.config.allowed[2] = 8;
     queue->batcher.config.allowed_count = 3;
-    learn(queue, 1, 2 * MS);
-    learn(queue, 4, 8 * MS);
-    learn(queue, 8, 16 * MS);
+    queue->batcher.config.preferred[0] = 3;
+    queue->batcher.config.preferred_count = 1;
+    LEARN_ALL(queue, {1, 3 * MS}, {4, 9 * MS}, {8, 16 * MS});
+    submit_all(queue, 0, 2);
+    PICK(queue, FULL, 0, 1, 2);
+    assert_int_equal(queue->choice.padding, 1);
+    queue->batcher.config.preferred[0] = 8;
     submit_all(queue, 0, 4);
     PICK(queue, FULL, 0, 1, 2, 3);
     assert_int_equal(queue->choice.padding, 0);
@@ -881,11 +986,11 @@ static void test_batcher_cuts_where_padding_costs_more(void **state)
     submit_all(queue, 5, 10); /* 2 would have to be padded to 4 */
     PICK(queue, IDLE, 5, 6, 7, 8, 9, 10);
     assert_int_equal(queue->choice.padding, 2);
-    learn(queue, 8, 9 * MS);
+    LEARN_ALL(queue, {1, 3 * MS}, {4, 9 * MS}, {8, 11 * MS});
     submit_all(queue, 11, 15);
     PICK(queue, IDLE, 11, 12, 13, 14, 15);
     assert_int_equal(queue->choice.padding, 3);
-    learn(queue, 8, 16 * MS);
+    LEARN_ALL(queue, {1, 3 * MS}, {4, 8 * MS}, {8, 16 * MS});
     queue->waiters[16].rows = 5; /* cannot be cut */
     submit_all(queue, 16, 16);
     PICK(queue, IDLE, 16);
@@ -960,6 +1065,10 @@ int main(void)
         cmocka_unit_test(test_batcher_tries_what_has_been_fast_enough_padded),
         cmocka_unit_test(test_batcher_counts_no_rows_that_are_lost_alone),
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
+        cmocka_unit_test(test_batcher_makes_no_batch_in_vain),
+        cmocka_unit_test(test_batcher_makes_the_batches_that_are_asked_for),
+        cmocka_unit_test(test_batcher_cuts_nobody_off_from_its_deadline),
+        cmocka_unit_test(test_batcher_tries_sizes_that_are_not_known_well),
         cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),
         cmocka_unit_test(test_batcher_counts_padding_in_times),
         cmocka_unit_test(test_batcher_names_its_starts),

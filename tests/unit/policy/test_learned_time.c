@@ -38,19 +38,36 @@ static void test_learned_time_of_equal_runs_is_what_they_took(void **state)
     assert_in_range(md_learned_time_high(&time, 3), 1000000, 1000100);
 }
 
-static void test_learned_time_averages_the_first_runs(void **state)
+static void test_learned_time_is_the_fastest_of_the_first_runs(void **state)
+{
+    static const uint64_t runs[] = {800, 820, 500, 490, 600, 700, 480, 900, 510, 520};
+    static const uint64_t means[] = {800, 800, 500, 490, 490, 490, 480, 480, 480, 480};
+    struct md_learned_time time = {0};
+
+    (void)state;
+    for (size_t i = 0; i < MD_COUNT_OF(runs); i++) {
+        assert_int_equal(md_learned_time_is_settled(&time, 1), false);
+        learn(&time, 1, runs[i], 1);
+        assert_int_equal(md_learned_time_mean(&time, 1), means[i]);
+    }
+    assert_true(md_learned_time_is_settled(&time, 1)); /* the first two were no measure */
+    assert_in_range(md_learned_time_high(&time, 1), 600, 900);
+    learn(&time, 1, 560, 1);
+    assert_int_equal(md_learned_time_mean(&time, 1), 490);
+}
+
+static void test_learned_time_is_settled_by_runs_of_late(void **state)
 {
     struct md_learned_time time = {0};
 
     (void)state;
-    learn(&time, 1, 100, 1);
-    assert_int_equal(md_learned_time_mean(&time, 1), 100);
-    learn(&time, 1, 300, 1);
-    assert_int_equal(md_learned_time_mean(&time, 1), 100); /* one of the two was cold */
-    learn(&time, 1, 400, 1);
-    assert_int_equal(md_learned_time_mean(&time, 1), 200);
-    learn(&time, 1, 600, 1);
-    assert_int_equal(md_learned_time_mean(&time, 1), 300);
+    assert_false(md_learned_time_is_settled(&time, UINT32_MAX));
+    learn(&time, 2, 1000, MD_LEARNED_SETTLED);
+    assert_true(md_learned_time_is_settled(&time, 2));
+    learn(&time, 3, 1000, MD_LEARNED_STALE);
+    assert_false(md_learned_time_is_settled(&time, 2));
+    learn(&time, 2, 1000, 1);
+    assert_true(md_learned_time_is_settled(&time, 2));
 }
 
 static void test_learned_time_follows_a_change(void **state)
@@ -85,7 +102,8 @@ static void test_learned_time_outlier_among_the_first_counts_little(void **state
     (void)state;
     learn(&time, 1, 5000000, 3);
     learn(&time, 1, 60000000000, 1);
-    assert_in_range(md_learned_time_mean(&time, 1), 5000001, 10000000);
+    assert_int_equal(md_learned_time_mean(&time, 1), 5000000);
+    assert_in_range(md_learned_time_high(&time, 1), 5000000, 25000000);
     assert_in_range(md_learned_time_low(&time, 1), 5000000, 5500000);
 }
 
@@ -99,7 +117,8 @@ static void test_learned_time_forgets_a_cold_start(void **state)
     assert_int_equal(md_learned_time_mean(&time, 1), 10000000);
     assert_in_range(md_learned_time_high(&time, 1), 10000000, 20000000);
     md_learned_time_add(&time, 1, 12000000); /* as usual */
-    assert_in_range(md_learned_time_mean(&time, 1), 10600000, 10700000);
+    assert_int_equal(md_learned_time_mean(&time, 1), 10000000);
+    assert_in_range(md_learned_time_high(&time, 1), 10000001, 20000000);
 }
 
 static void test_learned_time_high_is_above_nearly_all_runs(void **state)
@@ -253,7 +272,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learned_time_knows_nothing_at_first),
         cmocka_unit_test(test_learned_time_of_equal_runs_is_what_they_took),
-        cmocka_unit_test(test_learned_time_averages_the_first_runs),
+        cmocka_unit_test(test_learned_time_is_the_fastest_of_the_first_runs),
+        cmocka_unit_test(test_learned_time_is_settled_by_runs_of_late),
         cmocka_unit_test(test_learned_time_follows_a_change),
         cmocka_unit_test(test_learned_time_one_outlier_counts_little),
         cmocka_unit_test(test_learned_time_outlier_among_the_first_counts_little),
