@@ -111,7 +111,7 @@ struct md_exchange {
     struct md_block *body_block;
     struct md_str body;
 
-    uint64_t begin_ns; /* first byte of the request seen */
+    uint64_t begin_ns; /* the earliest time its first byte may have come */
     uint64_t body_ns;  /* last byte of the body seen */
     const char *peer;  /* who asks: "127.0.0.1:4711", "[::1]:4711", "unix:"; "" once it has gone */
     bool over_unix_socket; /* as the listener knows */

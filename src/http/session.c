@@ -468,7 +468,7 @@ static bool step_head(struct md_session *session)
         }
     }
     if (session->scan.at == 0) {
-        session->x.begin_ns = md_loop_now_ns(session->x.loop);
+        session->x.begin_ns = md_loop_since_ns(session->x.loop);
         md_session_set_deadline(session, session->config->header_timeout_ns);
     }
     if (!session->has_begun) {

@@ -62,7 +62,7 @@ struct md_http2_stream *md_call_open(void *arg)
     call->x.peer = md_conn_peer(session->conn);
     call->x.over_unix_socket = md_conn_is_unix(session->conn);
     call->x.body = MD_STR("");
-    call->x.begin_ns = md_loop_now_ns(session->loop);
+    call->x.begin_ns = md_loop_since_ns(session->loop);
     call->stream.arena = &call->x.arena;
     call->session = session;
     md_call_set_deadline(call, session->config->header_timeout_ns);

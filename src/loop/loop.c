@@ -16,7 +16,8 @@
  *
  * Coalescing. Where requests are refused because the engines are busy, each wake-up by the next of
  * them takes the CPU, and its caches, from an engine. So the loop sleeps deaf to sockets for a
- * moment, on its wake-up descriptor alone.
+ * moment, on its wake-up descriptor alone. What has come meanwhile is taken to have come at once,
+ * so that no answer is late by what the loop has slept.
  */
 #include "loop/loop.h"
 
@@ -49,6 +50,7 @@ struct md_loop {
 
     /* owner: the loop's thread */
     uint64_t now_ns;
+    uint64_t since_ns; /* what this turn finds came since then; now_ns unless it slept deaf */
     struct md_timer_heap timers;
     struct md_arena_cache arenas;
     struct md_loop_task *deferred_first, *deferred_last;
@@ -360,9 +362,11 @@ static void learn(struct md_loop *loop, int n, const struct md_os_event *events)
 
 static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms)
 {
+    const uint64_t looked_ns = loop->now_ns;
+    const bool sleeps_deaf = loop->coalesces && timeout_ms;
     int n;
 
-    if (loop->coalesces && timeout_ms) {
+    if (sleeps_deaf) {
         coalesce(loop);
         n = md_os_poll_wait(loop->poller, events, EVENTS_A_TURN, 0);
     } else if (has_tasks(loop)) {
@@ -377,6 +381,7 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
         n = block(loop, events, timeout_ms);
     }
     loop->now_ns = md_clock_monotonic_ns();
+    loop->since_ns = sleeps_deaf ? looked_ns : loop->now_ns;
     learn(loop, n, events);
     return n;
 }
@@ -506,6 +511,11 @@ void md_loop_destroy(struct md_loop *loop)
 uint64_t md_loop_now_ns(const struct md_loop *loop)
 {
     return loop->now_ns;
+}
+
+uint64_t md_loop_since_ns(const struct md_loop *loop)
+{
+    return loop->since_ns;
 }
 
 unsigned md_loop_index(const struct md_loop *loop)

@@ -88,7 +88,7 @@ void md_loop_note_bulk(struct md_loop *loop);
  * much late; posted tasks do not wait for that. For who has refused something because there is too
  * much to do: each wake-up takes the CPU from an engine, and what comes now is mostly to be refused
  * as well. */
-enum { MD_LOOP_COALESCE_NS = 1000000 };
+enum { MD_LOOP_COALESCE_NS = 2000000 };
 void md_loop_coalesce(struct md_loop *loop);
 
 void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer,
@@ -106,6 +106,9 @@ void md_loop_fd_remove(struct md_loop *loop,
                        struct md_loop_fd *fd); /* `ready` is not called after this */
 
 uint64_t md_loop_now_ns(const struct md_loop *loop); /* monotonic time of this turn */
+/* The earliest time at which what this turn finds may have come: now_ns, but after
+ * md_loop_coalesce. Who counts a peer's time from here is never late by that. */
+uint64_t md_loop_since_ns(const struct md_loop *loop);
 unsigned md_loop_index(const struct md_loop *loop);
 struct md_pool *md_loop_pool(struct md_loop *loop);
 /* Chunks for arenas of the loop's requests. Those that are made for chunks of this size share them:

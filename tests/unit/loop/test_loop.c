@@ -469,11 +469,16 @@ static void test_loop_coalesces_events_and_timers_but_no_tasks(void **state)
 
     assert_true(md_loop_fd_add(fixture->loop, &fd.fd, MD_LOOP_READ, &err));
     assert_int_equal(write(fixture->pair[1], "x", 1), 1);
+    clock_step_ns = 1000;
+    const uint64_t looked_ns = md_loop_now_ns(fixture->loop);
     assert_true(coalesced_ns(fixture) >= MD_LOOP_COALESCE_NS);
     assert_ran("r");
+    assert_true(md_loop_now_ns(fixture->loop) > looked_ns);
+    assert_int_equal(md_loop_since_ns(fixture->loop), looked_ns);
     assert_int_equal(write(fixture->pair[1], "x", 1), 1);
     assert_true(md_loop_run_once(fixture->loop, -1, &err)); /* once only: at once again */
     assert_ran("r");
+    assert_int_equal(md_loop_since_ns(fixture->loop), md_loop_now_ns(fixture->loop));
     md_loop_post(fixture->loop, &task.task);
     (void)coalesced_ns(fixture); /* does not wait, though nothing is to be read */
     assert_ran("t");
