@@ -56,7 +56,7 @@ enum md_failure {
     X(RESTRICTED, PERMISSION_DENIED, REJECTED, false, "restricted")              \
     X(TOO_LARGE, RESOURCE_EXHAUSTED, REJECTED, false, "too_large")               \
     X(QUEUE_FULL, UNAVAILABLE, REJECTED, true, "queue_full")                     \
-    X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, false, "queue_timeout")              \
+    X(QUEUE_TIMEOUT, UNAVAILABLE, REJECTED, true, "queue_timeout")               \
     X(INFLIGHT_BYTES, UNAVAILABLE, REJECTED, true, "inflight_bytes")             \
     X(DEADLINE_UNREACHABLE, UNAVAILABLE, REJECTED, true, "deadline_unreachable") \
     X(EXITING, UNAVAILABLE, REJECTED, true, "exiting")                           \

@@ -136,8 +136,8 @@ void md_grpc_deliver(struct md_call *call)
     if (is_unary(call)) {
         return; /* asked for when the client has ended the call */
     }
-    x->body_ns = md_loop_now_ns(x->loop);
-    call->deadline_ns = 0; /* the next one may be long in coming */
+    x->body_ns = md_loop_since_ns(x->loop); /* its time is counted from here */
+    call->deadline_ns = 0;                  /* the next one may be long in coming */
     call->handler_has_it = true;
     const bool was_pinned = md_call_pin(call);
     x->handler->on_message(x);

@@ -112,12 +112,14 @@ static size_t least_capacity(struct md_instance *const *instances, size_t count)
 }
 
 /* Streamed responses take the mailbox: the end must not overtake them. What needs padding, a limit
- * for the execution, or its place in the order goes the long way. */
+ * for the execution, its place in the order, or is to wait for others goes the long way. */
 static bool may_inline(const struct md_target *target)
 {
+    const struct md_batcher_config *config = &target->scheduler.batcher.config;
+
     return target->inline_safe && target->inline_mode != MD_INLINE_OFF && !target->decoupled &&
            !target->execution_timeout_ns && !target->scheduler.keeps_order &&
-           !target->scheduler.batcher.config.allowed_count;
+           !config->allowed_count && !config->delay_ns;
 }
 
 /* mutex held */
@@ -142,6 +144,7 @@ static void open_target(struct md_device *device, struct md_target *target,
     target->accepting = true;
     atomic_store(&target->in_service, (uint32_t)count);
     atomic_store(&target->out_of_service, 0);
+    atomic_store(&target->shown_until_ns, 0);
 }
 
 bool md_device_attach(struct md_device *device, struct md_target *target,

@@ -42,8 +42,7 @@ static bool same_but_rows(const struct md_tensor *a, const struct md_tensor *b)
 
 bool md_gather_agrees(const struct md_request *a, const struct md_request *b)
 {
-    if (a->input_count != b->input_count || !md_gather_has_rows(a) || !md_gather_has_rows(b) ||
-        !same_outputs(a, b)) {
+    if (a->input_count != b->input_count || !md_gather_has_rows(a) || !md_gather_has_rows(b)) {
         return false;
     }
     for (size_t i = 0; i < a->input_count; i++) {
@@ -153,15 +152,17 @@ static void carve_batch(struct carver *carver, struct md_instance *instance, uin
 {
     uint32_t at = 0;
     int64_t rows = padding;
-    struct md_request *first = next_of_run(instance, &at);
+    const struct md_request *first = next_of_run(instance, &at);
+    size_t output_count = first->output_count; /* 0: all, also where they want different ones */
     struct modeld_tensor *inputs =
         carve(carver, first->input_count * sizeof *inputs, sizeof(uint64_t));
-    const char **names = carve(carver, first->output_count * sizeof *names, sizeof(uint64_t));
 
     for (const struct md_request *request = first; request; request = next_of_run(instance, &at)) {
+        output_count = same_outputs(request, first) ? output_count : 0;
         rows += request->waiter.rows;
         instance->batch.request_count++;
     }
+    const char **names = carve(carver, output_count * sizeof *names, sizeof(uint64_t));
     for (size_t i = 0; i < first->input_count; i++) {
         const struct md_tensor *input = &first->inputs[i];
         int64_t *shape = carve(carver, input->rank * sizeof *shape, sizeof(uint64_t));
@@ -178,7 +179,7 @@ static void carve_batch(struct carver *carver, struct md_instance *instance, uin
             inputs[i].name = name;
         }
     }
-    for (size_t i = 0; i < first->output_count; i++) {
+    for (size_t i = 0; i < output_count; i++) {
         const char *name = carve_name(carver, first->outputs[i]);
         if (names) {
             names[i] = name;
@@ -189,7 +190,7 @@ static void carve_batch(struct carver *carver, struct md_instance *instance, uin
     }
     instance->batch.input_count = (uint32_t)first->input_count;
     instance->batch.inputs = inputs;
-    instance->batch.output_count = (uint32_t)first->output_count;
+    instance->batch.output_count = (uint32_t)output_count;
     instance->batch.output_names = names;
 }
 
@@ -247,6 +248,7 @@ bool md_gather_inputs(struct md_instance *instance, uint32_t padding)
     carve_batch(&carver, instance, padding);
     for (uint32_t at = 0; (request = next_of_run(instance, &at));) {
         request->gather_block = block;
+        request->chooses_outputs = request->output_count && !instance->batch.output_count;
     }
     instance->gathered = block;
     return true;

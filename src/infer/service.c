@@ -40,6 +40,10 @@ void md_service_resume(struct md_device *device, struct md_instance *instance)
 {
     struct md_target *target = instance->target;
 
+    if (target->suspended == target->instance_count) {
+        atomic_store(&target->shown_until_ns,
+                     md_clock_later(md_clock_monotonic_ns(), MD_TARGET_SHOWN_NS));
+    }
     instance->is_suspended = false;
     target->backlog.picked_ns = 0; /* what waited meanwhile waited for no execution */
     target->suspended--;
@@ -137,10 +141,12 @@ enum md_late md_device_expire(struct md_device *device, struct md_request *reque
     if (rejected) {
         (void)md_submit_refuse(target, &request->error);
     }
-    if (given_up || rejected) {
-        md_dispatch_review(device, target);
-    }
+    /* one that was delayed has moved, which nobody says */
+    const enum md_wake wake = given_up || rejected || target->is_deferred
+                                  ? md_dispatch_reconsider(device, target)
+                                  : MD_WAKE_NOBODY;
     pthread_mutex_unlock(&device->mutex);
+    md_dispatch_wake(device, wake);
     md_dispatch_reject(given_up, now_ns);
     if (rejected) {
         md_request_reject(request);

@@ -22,8 +22,8 @@ static uint64_t mix_name(uint64_t hash, struct md_str name)
     return mix(hash, name.len);
 }
 
-/* Equal for requests that may run together: names, types, shapes but for the rows, wanted outputs.
- * Of one whose inputs do not have the same rows, or nothing in them: its own. */
+/* Equal for requests that may run together: names, types, shapes but for the rows. Of one whose
+ * inputs do not have the same rows, or nothing in them: its own. */
 static uint64_t shape_key(const struct md_request *request, uint32_t *rows)
 {
     uint64_t key = request->input_count;
@@ -39,9 +39,6 @@ static uint64_t shape_key(const struct md_request *request, uint32_t *rows)
         for (uint32_t k = 1; k < input->rank; k++) {
             key = mix(key, (uint64_t)input->shape[k]);
         }
-    }
-    for (size_t i = 0; i < request->output_count; i++) {
-        key = mix_name(key, request->outputs[i]);
     }
     *rows = request->input_count ? (uint32_t)request->inputs[0].shape[0] : 1;
     return key;
@@ -157,6 +154,9 @@ uint64_t md_device_submit(struct md_device *device, struct md_request *request)
     struct md_target *target = request->target;
 
     request->queued_ns = md_clock_monotonic_ns();
+    if (request->deadline_ns > request->begin_ns) {
+        md_loop_note_patience(request->loop, request->deadline_ns - request->begin_ns);
+    }
     pthread_mutex_lock(&device->mutex);
     if (target->accepting && may_run_inline(device, request)) {
         struct md_instance *instance = md_dispatch_idle_pop(target);
@@ -185,9 +185,8 @@ bool md_device_withdraw(struct md_device *device, struct md_request *request)
     pthread_mutex_lock(&device->mutex);
     bool withdrawn = !(atomic_load(&request->state) & MD_REQUEST_RUNNING) &&
                      target->scheduler.ops->cancel(&target->scheduler, &request->waiter);
-    if (withdrawn) {
-        md_dispatch_review(device, target);
-    }
+    const enum md_wake wake = withdrawn ? md_dispatch_reconsider(device, target) : MD_WAKE_NOBODY;
     pthread_mutex_unlock(&device->mutex);
+    md_dispatch_wake(device, wake);
     return withdrawn;
 }

@@ -58,7 +58,7 @@ struct md_target_shard {
     char padding[MD_CACHE_LINE];
 };
 
-enum { MD_TARGET_BATCHES_KEPT = 64 };
+enum { MD_TARGET_BATCHES_KEPT = 64, MD_TARGET_SHOWN_NS = 1000000000 };
 
 /* One of a target's last batches. */
 struct md_batch_record {
@@ -127,6 +127,7 @@ struct md_target {
     _Atomic uint64_t starts[MD_START_COUNT];          /* batches, by why they were started */
     _Atomic uint64_t device_ns; /* time that its batches have taken, on executors and loops */
     _Atomic uint32_t in_service, out_of_service; /* instances; both 0: not attached */
+    _Atomic uint64_t shown_until_ns; /* that none was in service, which may have been short */
     _Atomic uint64_t
         inline_ns; /* moving average of an inline execution; above the bound it goes to executors */
     size_t batch_sizes;              /* immutable after init: sizes that are counted */

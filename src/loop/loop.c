@@ -16,8 +16,8 @@
  *
  * Coalescing. Where requests are refused because the engines are busy, each wake-up by the next of
  * them takes the CPU, and its caches, from an engine. So the loop sleeps deaf to sockets for a
- * moment, on its wake-up descriptor alone. What has come meanwhile is taken to have come at once,
- * so that no answer is late by what the loop has slept.
+ * moment, on its wake-up descriptor alone, shorter where somebody is in a hurry. What has come
+ * meanwhile is taken to have come at its beginning, so that no answer is late by it.
  */
 #include "loop/loop.h"
 
@@ -37,6 +37,9 @@ enum {
     ARENA_CHUNKS_MAX = 64,
     SPIN_AFTER = 4, /* waits with a single event each, in a row */
     SPIN_AFTER_MAX = 1024,
+    PATIENCE_PARTS = 8, /* so much of a patience the loop may sleep deaf */
+    COALESCE_MIN_NS = 50000,
+    COALESCE_GROWTH = 16, /* by this part with each sleep, until somebody is in a hurry again */
 };
 
 struct md_loop {
@@ -65,6 +68,8 @@ struct md_loop {
     const void *single_owner; /* of the last event that came alone; compared, never followed */
     unsigned spin_after;      /* that many earn a spin; doubles with each spin in vain */
     bool coalesces;           /* the next events come together */
+    uint64_t coalesce_ns;     /* for so long, at most MD_LOOP_COALESCE_NS */
+    bool is_behind;           /* there were more events than a turn takes */
     struct md_loop_fd wakeup_fd;
 
     /* shared */
@@ -291,6 +296,12 @@ void md_loop_coalesce(struct md_loop *loop)
     loop->coalesces = true;
 }
 
+void md_loop_note_patience(struct md_loop *loop, uint64_t patience_ns)
+{
+    loop->coalesce_ns =
+        md_size_min(loop->coalesce_ns, md_size_max(patience_ns / PATIENCE_PARTS, COALESCE_MIN_NS));
+}
+
 void md_loop_note_bulk(struct md_loop *loop)
 {
     loop->single_waits = 0;
@@ -338,9 +349,11 @@ static void coalesce(struct md_loop *loop)
     md_os_wakeup_clear(loop->wakeup);
     atomic_store(&loop->sleeping, true);
     if (!has_tasks(loop) && !atomic_load(&loop->stop)) {
-        md_os_wakeup_wait(loop->wakeup, MD_LOOP_COALESCE_NS);
+        md_os_wakeup_wait(loop->wakeup, loop->coalesce_ns);
     }
     atomic_store(&loop->sleeping, false);
+    loop->coalesce_ns =
+        md_size_min(loop->coalesce_ns + loop->coalesce_ns / COALESCE_GROWTH, MD_LOOP_COALESCE_NS);
 }
 
 /* Who polls instead of sleeping serves one busy connection sooner; several keep a loop awake
@@ -363,7 +376,7 @@ static void learn(struct md_loop *loop, int n, const struct md_os_event *events)
 static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms)
 {
     const uint64_t looked_ns = loop->now_ns;
-    const bool sleeps_deaf = loop->coalesces && timeout_ms;
+    const bool sleeps_deaf = loop->coalesces && timeout_ms && !loop->is_behind;
     int n;
 
     if (sleeps_deaf) {
@@ -381,7 +394,10 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
         n = block(loop, events, timeout_ms);
     }
     loop->now_ns = md_clock_monotonic_ns();
-    loop->since_ns = sleeps_deaf ? looked_ns : loop->now_ns;
+    if (!loop->is_behind) {
+        loop->since_ns = sleeps_deaf ? looked_ns : loop->now_ns;
+    }
+    loop->is_behind = n == EVENTS_A_TURN;
     learn(loop, n, events);
     return n;
 }
@@ -452,6 +468,7 @@ bool md_loop_create(const struct md_loop_options *options, struct md_loop **out,
                              .poller = -1,
                              .wakeup = -1,
                              .now_ns = md_clock_monotonic_ns(),
+                             .coalesce_ns = MD_LOOP_COALESCE_NS,
                              .spin_after = SPIN_AFTER,
                              .arenas.max_count = ARENA_CHUNKS_MAX};
     loop->trim_timer.fire = trim_idle;

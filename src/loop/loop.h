@@ -91,6 +91,10 @@ void md_loop_note_bulk(struct md_loop *loop);
 enum { MD_LOOP_COALESCE_NS = 2000000 };
 void md_loop_coalesce(struct md_loop *loop);
 
+/* Somebody wants an answer within so long: the loop coalesces for a small part of that at most, and
+ * little by little for longer again. */
+void md_loop_note_patience(struct md_loop *loop, uint64_t patience_ns);
+
 void md_loop_timer_set(struct md_loop *loop, struct md_loop_timer *timer,
                        uint64_t deadline_ns); /* moves one that is set */
 void md_loop_timer_cancel(struct md_loop *loop, struct md_loop_timer *timer); /* fine if not set */
@@ -106,8 +110,8 @@ void md_loop_fd_remove(struct md_loop *loop,
                        struct md_loop_fd *fd); /* `ready` is not called after this */
 
 uint64_t md_loop_now_ns(const struct md_loop *loop); /* monotonic time of this turn */
-/* The earliest time at which what this turn finds may have come: now_ns, but after
- * md_loop_coalesce. Who counts a peer's time from here is never late by that. */
+/* The earliest time at which what this turn finds may have come on a connection that was there:
+ * now, but after md_loop_coalesce. For times that a peer counts from when it has sent something. */
 uint64_t md_loop_since_ns(const struct md_loop *loop);
 unsigned md_loop_index(const struct md_loop *loop);
 struct md_pool *md_loop_pool(struct md_loop *loop);

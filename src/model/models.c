@@ -4,6 +4,7 @@
 #include "model/models_internal.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "codec/utf8.h"
 #include "model/model_check.h"
@@ -549,9 +550,11 @@ bool md_version_is_out_of_service(const struct md_version *version)
 {
     struct md_target *target = &((struct md_version *)(uintptr_t)version)->target;
 
-    /* the second: one that is not attached has none at all */
-    return md_version_is_ready(version) && atomic_load(&target->in_service) == 0 &&
-           atomic_load(&target->out_of_service) > 0;
+    /* one that is not attached has no instances at all */
+    const bool is_out =
+        atomic_load(&target->in_service) == 0 && atomic_load(&target->out_of_service) > 0;
+    return md_version_is_ready(version) &&
+           (is_out || md_clock_monotonic_ns() < atomic_load(&target->shown_until_ns));
 }
 
 size_t md_models_wanted_count(const struct md_models *models)

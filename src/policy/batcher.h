@@ -11,7 +11,11 @@
  * Order: levels (1 first), in a level first those that were not delayed, each in order of arrival.
  * A batch begins with the first of all and takes those behind it that have its shape, as long as
  * they fit; no more than MD_BATCHER_LOOK_AHEAD are looked at. Of one level and shape nobody is
- * overtaken but who would be late if it were in the batch.
+ * overtaken but who would be late if it were in the batch. A batch grows no larger than gains
+ * something: where learned times of batches that were alike say that two parts take no longer than
+ * all together, the first of them runs, unless a delay or preferred sizes say which batches to
+ * make. Parts that are not well known are tried now and then, in one of MD_BATCHER_TRIALS batches
+ * at most.
  *
  * Work-conserving: whoever asks has an idle instance, so a batch starts at once. Only an explicit
  * delay defers it, and no longer than every member can still meet its deadline, nor while others
@@ -42,6 +46,8 @@ enum {
     MD_BATCHER_MARGIN_NS = 2000000,
     MD_BATCHER_MARGIN_PART = 16,
     MD_BATCHER_REFUSALS = 32,
+    MD_BATCHER_ALIKE = 16, /* batches in a row of one shape: their times are those of the shape */
+    MD_BATCHER_TRIALS = 8,
 };
 
 /* ModelQueuePolicy of the field's configuration. */
@@ -59,8 +65,8 @@ struct md_batcher_config {
     uint32_t max_requests; /* in a batch; >= 1 */
     uint32_t preferred[MD_BATCHER_PREFERRED_MAX], preferred_count; /* rows, ascending */
     uint32_t allowed[MD_BATCHER_ALLOWED_MAX], allowed_count; /* rows, ascending: batches, and single
-                           requests, are padded to the next, or cut where two batches with less
-                           padding take less time; none: any; above max_rows: not used */
+                           requests, are padded to the next, or cut where two with less padding
+                           take less; none: any; above max_rows: not used */
     uint64_t delay_ns; /* since the oldest member came, while the batch can still grow; 0: none */
     uint32_t level_count;   /* >= 1 */
     uint32_t default_level; /* 1..level_count: of priority 0, or of one that there is not */
@@ -126,12 +132,15 @@ struct md_batcher {
     uint64_t arrivals;     /* numbers that were given */
     uint64_t refused_rows; /* by the prediction, since a batch was started */
     uint32_t refusals;     /* because of learned times alone, since a batch was started */
+    uint32_t since_trial;  /* batches since a part was tried; wraps, as the next */
+    uint32_t alike;        /* batches in a row with the shape of the last */
+    uint64_t last_shape;
 };
 
 /* Why a batch was started when it was. */
 #define MD_START_LIST(X)                                                                        \
     X(IDLE, "idle")         /* an instance was free, and nothing else waited that could join */ \
-    X(FULL, "full")         /* no more fit or gain, or it has a preferred or allowed size */    \
+    X(FULL, "full")         /* no more fit, or gain something, or it has a preferred size */    \
     X(DELAY, "delay")       /* the explicit delay was over */                                   \
     X(DEADLINE, "deadline") /* a member would miss its deadline in a larger one, or later */
 

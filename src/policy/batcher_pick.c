@@ -7,6 +7,8 @@
  */
 #include "policy/batcher_internal.h"
 
+enum { GATHERING_PART = 64 }; /* of what a batch takes: gathering it, where that matters */
+
 enum stop {
     STOP_END,      /* nobody else could join */
     STOP_FULL,     /* the next one of the shape does not fit, or nobody would */
@@ -214,43 +216,91 @@ static bool decide(const struct md_batcher_config *config, const struct md_learn
     return choice->again_ns <= now_ns;
 }
 
-/* Whether the batch gains nothing from running together instead of as two parts, and nobody would
- * be late in the second. A first part that is not known well is tried, to find out. */
-static bool gains_nothing(const struct md_batcher_config *config,
-                          const struct md_learned_time *time, uint64_t now_ns,
-                          const struct forming *batch, uint32_t first_rows)
+/* The members and rows of the first of two parts: what fills the largest allowed size below; where
+ * all are allowed a power of two of members, so that few sizes are to be known. 0: there is none.
+ */
+static uint32_t first_part(const struct md_batcher_config *config, const struct forming *batch,
+                           uint32_t *rows)
 {
-    uint32_t second_rows = batch->rows - first_rows;
-    uint64_t high_ns = md_clock_later(md_batcher_high(config, time, first_rows),
-                                      md_batcher_high(config, time, second_rows));
+    uint32_t most = batch->count - 1, size = batch->rows, count = 0;
 
-    return md_clock_later(now_ns, high_ns) <= batch->deadline_ns &&
-           (!md_batcher_is_settled(config, time, first_rows) ||
-            md_clock_later(md_batcher_mean(config, time, first_rows),
-                           md_batcher_mean(config, time, second_rows)) <=
-                md_batcher_mean(config, time, batch->rows));
+    if (config->allowed_count) {
+        size = 0;
+        for (uint32_t i = 0; i < config->allowed_count && config->allowed[i] < batch->rows; i++) {
+            size = config->allowed[i];
+        }
+    } else {
+        most = 1U << (31 - __builtin_clz(most));
+    }
+    *rows = 0;
+    while (count < most && *rows + batch->members[count]->rows <= size) {
+        *rows += batch->members[count++]->rows;
+    }
+    return count;
+}
+
+static bool is_padded(const struct md_batcher_config *config, const struct forming *batch)
+{
+    return md_batcher_padded(config, batch->rows) != batch->rows;
+}
+
+/* Whether what batches took says whether to cut this one: they were alike, and nobody has said
+ * which batches to make. */
+static bool goes_by_times(const struct md_batcher *batcher, const struct md_learned_time *time,
+                          const struct forming *batch)
+{
+    const struct md_batcher_config *config = &batcher->config;
+
+    return batcher->alike >= MD_BATCHER_ALIKE && batch->members[0]->shape == batcher->last_shape &&
+           !config->delay_ns &&
+           (!config->preferred_count || config->preferred[0] == config->max_rows) &&
+           md_batcher_is_settled(config, time, batch->rows);
+}
+
+/* Whether two parts take no longer than all together, and the gathering. Where the time of the
+ * first is not well known that is tried now and then, unless even less has never taken much less.
+ */
+static bool parts_are_as_fast(struct md_batcher *batcher, const struct md_learned_time *time,
+                              const struct forming *batch, uint32_t first_rows)
+{
+    const struct md_batcher_config *config = &batcher->config;
+    uint64_t whole_ns = md_batcher_mean(config, time, batch->rows);
+    uint64_t parts_ns = md_clock_later(md_batcher_mean(config, time, first_rows),
+                                       md_batcher_mean(config, time, batch->rows - first_rows));
+
+    if (is_padded(config, batch)) {
+        return parts_ns < whole_ns;
+    }
+    if (md_batcher_is_settled(config, time, first_rows)) {
+        return parts_ns <= md_clock_later(whole_ns, whole_ns / GATHERING_PART);
+    }
+    if (batcher->since_trial < MD_BATCHER_TRIALS ||
+        md_learned_time_low(time, first_rows > 1 ? first_rows - 1 : 1) > whole_ns / 8 * 7) {
+        return false;
+    }
+    batcher->since_trial = 0;
+    return true;
 }
 
 /*
- * Where all of them together, with their padding, take as long as in two parts, the first part
- * runs: it has its answers sooner, and the others no later. Parts are powers of two of requests, so
- * that few sizes are to be known. Who says which batches are to be made, by a delay or preferred
- * sizes, has them, but for padding.
+ * Where two parts take no longer than all of them together, or less than what is padded, the first
+ * runs: it has its answers sooner, and the others, if nobody comes between, no later. Deadlines are
+ * not risked for that: there is to be time enough for others between, or for a trial that takes
+ * longer.
  */
-static void cut_in_vain(const struct md_batcher_config *config, const struct md_learned_time *time,
+static void cut_to_part(struct md_batcher *batcher, const struct md_learned_time *time,
                         uint64_t now_ns, struct forming *batch, struct md_batch_choice *choice)
 {
-    bool is_explicit = config->delay_ns || config->preferred_count;
+    const struct md_batcher_config *config = &batcher->config;
+    uint64_t high_ns = md_batcher_high(config, time, batch->rows);
+    uint32_t count, rows;
 
-    while (batch->count > 1 && md_batcher_is_settled(config, time, batch->rows) &&
-           !(is_explicit && md_batcher_padded(config, batch->rows) == batch->rows)) {
-        uint32_t count = 1U << (31 - __builtin_clz(batch->count - 1)), rows = 0;
-        for (uint32_t i = 0; i < count; i++) {
-            rows += batch->members[i]->rows;
-        }
-        if (!gains_nothing(config, time, now_ns, batch, rows)) {
-            return;
-        }
+    if (md_clock_later(now_ns, md_clock_later(high_ns, high_ns)) > batch->deadline_ns) {
+        return;
+    }
+    while (batch->count > 1 && (is_padded(config, batch) || goes_by_times(batcher, time, batch)) &&
+           (count = first_part(config, batch, &rows)) &&
+           parts_are_as_fast(batcher, time, batch, rows)) {
         batch->count = count;
         batch->rows = rows;
         choice->start = MD_START_FULL;
@@ -270,6 +320,9 @@ static void take(struct md_batcher *batcher, struct md_waiter *const *members, u
     choice->count = count;
     choice->rows = rows;
     choice->padding = md_batcher_padded(&batcher->config, rows) - rows;
+    batcher->alike = members[0]->shape == batcher->last_shape ? batcher->alike + 1 : 0;
+    batcher->last_shape = members[0]->shape;
+    batcher->since_trial++;
     choice->again_ns = UINT64_MAX;
     batcher->refusals = 0;
     batcher->refused_rows = 0;
@@ -303,11 +356,14 @@ static void gather_and_take(struct md_batcher *batcher, struct md_waiter *first,
     begin(&batch);
     join(&batch, first);
     gather(batcher, time, now_ns, &batch);
-    if (batch.stop == STOP_DEADLINE) {
+    const bool is_limited = batch.stop == STOP_DEADLINE;
+    if (is_limited) {
         consider_larger(batcher, time, now_ns, &batch);
     }
     if (decide(&batcher->config, time, now_ns, &batch, choice)) {
-        cut_in_vain(&batcher->config, time, now_ns, &batch, choice);
+        if (!is_limited) {
+            cut_to_part(batcher, time, now_ns, &batch, choice);
+        }
         take(batcher, batch.members, batch.count, batch.rows, choice);
     }
 }

@@ -10,7 +10,7 @@ enum {
     LOW_PARTS = 32,
     COLD_PART = 8, /* a run that takes so much less shows that those before were cold */
     SPREAD_MAX_PERMILLE = 4000,
-    FIRST_SPREAD_PERMILLE = 125, /* until there are three runs of a size */
+    FIRST_SPREAD_PERMILLE = 125, /* until there are two runs of a size */
 };
 
 /* value * factor / divisor, saturating; divisor and the smaller of factor and divisor < 2^32. */
@@ -70,28 +70,29 @@ void md_learned_time_add(struct md_learned_time *time, uint32_t rows, uint64_t s
     }
     uint64_t *mean = &time->sizes[rows].mean_ns, *deviation = &time->sizes[rows].deviation_ns;
     uint32_t *count = &time->sizes[rows].count, seen = *count;
+    const bool was_settled = md_learned_time_is_settled(time, rows);
 
     if (seen && spent_ns / MD_LEARNED_OUTLIER > *mean) {
         spent_ns = *mean * MD_LEARNED_OUTLIER;
     }
-    *count += *count < UINT32_MAX;
     time->sizes[rows].last_run = ++time->runs;
     note_low(&time->sizes[rows].low_ns, spent_ns);
-    bool is_first = seen < MD_LEARNED_SETTLED && spent_ns < *mean - *mean / COLD_PART;
-    if (seen == 0 || is_first || *mean == 0) { /* the last says what the first does */
+    bool were_cold = seen < MD_LEARNED_SETTLED && spent_ns < *mean - *mean / COLD_PART;
+    if (seen == 0 || were_cold || *mean == 0) { /* the last says what the first does */
         time->known |= 1ULL << (rows - 1);
         *mean = spent_ns;
         *deviation = 0;
         *count = 1;
         return;
     }
+    *count += *count < UINT32_MAX;
     uint64_t distance = spent_ns > *mean ? spent_ns - *mean : *mean - spent_ns;
     add_spread(time, distance, *mean);
     move(deviation, distance, seen < MD_LEARNED_SETTLED ? seen : MD_LEARNED_SETTLED);
-    if (seen >= MD_LEARNED_SETTLED) {
-        move(mean, spent_ns, MD_LEARNED_SETTLED);
-    } else if (spent_ns < *mean) {
+    if (spent_ns < *mean && !was_settled) {
         *mean = spent_ns;
+    } else if (seen >= MD_LEARNED_SETTLED) {
+        move(mean, spent_ns, MD_LEARNED_SETTLED);
     }
 }
 

@@ -42,14 +42,14 @@ def write_rows(root, models, backend="rows"):
 
 
 class Call(threading.Thread):
-    """One request on its way; deadline: seconds, that the server is told of. Afterwards: status (over gRPC the code),
-    error, values, turn, seconds."""
+    """One request on its way; deadline: seconds, that the server is told of; outputs: names, none: all. Afterwards:
+    status (over gRPC the code), error, names (of the outputs), values, turn, seconds."""
 
     def __init__(self, server, model, value=0.0, ms=0, what=0, rows=1, columns=3, grpc=False, headers=None,
-                 deadline=None, **parameters):
+                 deadline=None, outputs=(), **parameters):
         super().__init__()
         self.arguments = server, model, [float(value), float(ms), float(what)] + [0.0] * (columns - 3), rows, columns
-        self.grpc, self.headers, self.deadline, self.parameters = grpc, headers, deadline, parameters
+        self.grpc, self.headers, self.deadline, self.outputs, self.parameters = grpc, headers, deadline, outputs, parameters
         self.status = self.error = self.values = self.turn = self.details = None
         self.start()
 
@@ -63,6 +63,8 @@ class Call(threading.Thread):
         body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, columns], "data": row * rows}]}
         if self.parameters:
             body["parameters"] = self.parameters
+        if self.outputs:
+            body["outputs"] = [{"name": name} for name in self.outputs]
         headers = dict(self.headers or {})
         if self.deadline is not None:
             headers["modeld-timeout-ms"] = round(self.deadline * 1000)
@@ -71,12 +73,13 @@ class Call(threading.Thread):
         self.response = r
         self.error = document.get("error")
         if not self.error:
-            outputs = {o["name"]: o["data"] for o in document["outputs"]}
-            self.values, self.turn = outputs["y"][::columns], tuple(outputs["turn"][:3])
+            self.take({o["name"]: o["data"] for o in document["outputs"]}, columns)
 
     def over_grpc(self, server, model, row, rows, columns):
         m = pb.ModelInferRequest(model_name=model, raw_input_contents=[struct.pack(f"<{rows * columns}f", *row * rows)])
         m.inputs.add(name="x", datatype="FP32", shape=[rows, columns])
+        for name in self.outputs:
+            m.outputs.add(name=name)
         for key, value in self.parameters.items():
             field, value = value if isinstance(value, tuple) else ("int64_param", value)
             setattr(m.parameters[key], field, value)
@@ -92,7 +95,14 @@ class Call(threading.Thread):
             self.status = "OK"
             outputs = {o.name: memoryview(raw).cast("fi"[o.name == "turn"]).tolist()
                        for o, raw in zip(m.outputs, m.raw_output_contents)}
-            self.values, self.turn = outputs["y"][::columns], tuple(outputs["turn"][:3])
+            self.take(outputs, columns)
+
+    def take(self, outputs, columns):
+        self.names = list(outputs)
+        if "y" in outputs:
+            self.values = outputs["y"][::columns]
+        if "turn" in outputs:
+            self.turn = tuple(outputs["turn"][:3])
 
 
 def gather(calls):

@@ -371,6 +371,29 @@ def test_the_server_ends_after_those_who_were_late(tmp_path, start, how):
 
 # --- executions that take too long
 
+def test_an_execution_that_ends_when_it_is_told_to_shows_in_health_for_a_second(tmp_path, start):
+    write_model(tmp_path, "long", identity_config(extra=parameter("execute_delay_ms", 20000) +
+                                                  parameter("modeld_execution_timeout_ms", 200)))
+    s = start(tmp_path, "--auto-batching=off")
+    begin = time.monotonic()
+    r = s.infer("long", inputs_of("long"))
+    assert r.status == 504 and is_prompt(begin)
+    assert s.get("/v2/models/long/ready").status == 503 and s.index()[("long", "1")][0] == "UNAVAILABLE"
+    until(lambda: s.get("/v2/models/long/ready").status == 200)
+    assert 1 < time.monotonic() - begin < 10 and s.index()[("long", "1")] == ("READY", None)
+
+
+def test_a_few_deadlines_that_were_too_short_refuse_nobody(tmp_path, start):
+    """As long as nothing has run to its end, nobody knows what it takes."""
+    write_model(tmp_path, "slow", identity_config(extra=parameter("execute_delay_ms", 300)))
+    s = start(tmp_path, "--auto-batching=off")
+    for _ in range(3):
+        assert s.infer("slow", inputs_of("slow"), headers={"modeld-timeout-ms": "50"}).status == 504
+    assert s.infer("slow", inputs_of("slow"), headers={"modeld-timeout-ms": "3000"}).status == 200
+    r = s.infer("slow", inputs_of("slow"), headers={"modeld-timeout-ms": "50"})
+    assert r.status == 503 and "expected in" in r.json()["error"]
+
+
 def test_an_instance_that_does_not_come_back_shows_in_health(tmp_path, start):
     s = start(write_models(tmp_path), *FLAGS, "--strict-readiness=true")
     with grpc.insecure_channel(f"127.0.0.1:{s.grpc_port}") as channel:

@@ -5,7 +5,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 import frames
-from conftest import SANITIZED, Server, read_response, until, write_model
+from conftest import SANITIZED, Server, identity_config, read_response, until, write_model
 from rows import (ANSWER_FAIL, BACKENDS, FAIL, FAIL_BATCH, FORGET, HANG, POISON, YIELD, Call, batches, config, gather,
                   one_by_one, order, outcomes, policy, write_rows)
 
@@ -27,6 +27,10 @@ MODELS = {
     "levels": config(LEVELS, batch=1),
     "ordered": config("preserve_ordering: true", batch=1, instances=2),
     "waiting": config("max_queue_delay_microseconds: 700000"),
+    "preferred": config("preferred_batch_size: [4, 8] max_queue_delay_microseconds: 4000000 "
+                        "default_queue_policy " + policy(override=True), batch=8),
+    "preferred_delay": config("preferred_batch_size: [4, 8] max_queue_delay_microseconds: 4000000 "
+                              "default_queue_policy " + policy("DELAY", override=True), batch=8),
     "padded": config("", batch=8, modeld_allowed_batch_sizes="1,4,8"),
     "late": config("", batch=1, modeld_deadline_ms=300),
 }
@@ -107,6 +111,17 @@ def test_shapes_do_not_mix(server):
     assert [members for members, _ in batches(calls)] == [[0], [1, 3, 6], [2, 5], [4]]
 
 
+@pytest.mark.parametrize("grpc", [False, True])
+def test_wanted_outputs_may_differ(server, grpc):
+    """And each has its own."""
+    wants = [(), ("y",), ("turn", "y"), ("y", "turn"), ("turn",)]
+    calls = behind(server, "eight", *[{"outputs": names} for names in wants], grpc=grpc)
+    assert outcomes(calls) == [("OK" if grpc else 200, None)] * 6
+    assert [sorted(call.names) for call in calls[1:]] == [sorted(names or ("turn", "y")) for names in wants]
+    assert {call.turn[2] for call in calls[1:] if call.turn} == {5}
+    assert [call.values for call in calls[1:]] == [[1.0], [2.0], [3.0], [4.0], None]
+
+
 def test_without_dynamic_batching_each_runs_alone(server):
     assert batches(behind(server, "alone", {}, {})) == [([0], 1), ([1], 1), ([2], 1)]
 
@@ -138,14 +153,17 @@ def test_each_row_has_its_own_answer(server, model):
         with server.connect() as s:
             stream = s.makefile("rb")
             for _ in range(60):
-                wants = dice.choice([["y"], ["y", "turn"]])
+                wants = dice.choice([["y"], ["y", "turn"], ["turn", "y"]])
                 head, data = binary(dice, dice.choice([3, 3, 3, 8, 200]), wants)
                 s.sendall(f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: "
                           f"{len(head)}\r\nContent-Length: {len(head) + len(data)}\r\n\r\n".encode() + head + data)
                 r = read_response(stream)
                 assert r.status == 200, r
                 at = int(r.headers["inference-header-content-length"])
-                assert [o["name"] for o in json.loads(r.body[:at])["outputs"]] == wants
+                outputs = json.loads(r.body[:at])["outputs"]
+                names = [o["name"] for o in outputs]
+                assert sorted(names) == sorted(wants)
+                at += sum(o["parameters"]["binary_data_size"] for o in outputs[:names.index("y")])
                 assert r.body[at:at + len(data)] == data
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -159,6 +177,29 @@ def test_a_delay_is_waited_for_unless_the_batch_is_full(server):
     assert batches(full) == [([0, 1, 2, 3], 4)] and full[0].seconds < 0.5
     two = one_by_one(server, "waiting", {}, {})
     assert batches(two) == [([0, 1], 2)] and 0.65 < two[0].seconds < 2 * SLOWNESS
+
+
+def test_a_delay_ends_where_one_that_goes_leaves_a_preferred_size(server):
+    """The field's test of timeouts that override: what is left when the first is rejected, or put behind, runs."""
+    calls = one_by_one(server, "preferred", {"timeout": 500000}, {"rows": 2}, {"rows": 2})
+    assert outcomes(calls) == [(503, "Request timeout expired"), (200, None), (200, None)]
+    assert batches(calls) == [([1, 2], 4)] and all(0.4 < call.seconds < 3 for call in calls)
+    calls = one_by_one(server, "preferred_delay", {"rows": 3, "timeout": 500000}, {"rows": 2}, {"rows": 2})
+    assert outcomes(calls) == [(200, None)] * 3 and batches(calls) == [([1, 2], 4), ([0], 3)]
+    assert all(0.4 < call.seconds < 3 for call in calls[1:]) and calls[0].seconds > 3
+
+
+def test_a_delay_holds_for_cheap_models_too(tmp_path, start):
+    """Such as would run on the loop otherwise."""
+    write_model(tmp_path, "cheap", identity_config(
+        batch=4, dims="4", extra="dynamic_batching { max_queue_delay_microseconds: 100000 } "
+                                 'parameters { key: "modeld_inline" value { string_value: "on" } }'))
+    s = start(tmp_path)
+    for _ in range(8):
+        begin = time.monotonic()
+        r = s.infer("cheap", [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 4], "data": [1] * 4}])
+        assert r.status == 200, r
+        assert time.monotonic() - begin >= 0.09
 
 
 @pytest.mark.parametrize("grpc", [False, True])
@@ -184,7 +225,7 @@ def test_why_batches_were_started(server):
 
 def test_an_explicit_delay_is_hinted_at_once(server):
     hints = [line for line in server.log().splitlines() if "max_queue_delay_microseconds" in line]
-    assert len(hints) == 2 and all("waiting" in line for line in hints)  # of each backend's
+    assert len(hints) == 6 and sum("waiting" in line for line in hints) == 2  # of each backend's
 
 
 # --- order
@@ -275,6 +316,7 @@ def test_what_need_not_wait_needs_no_room_in_the_queue(server):
 def test_a_timeout_is_told_when_it_is_over(server):
     calls = behind(server, "reject", {}, {"timeout": 50000}, {"timeout": 9000000})
     assert outcomes(calls[1:]) == [(503, "Request timeout expired")] * 3
+    assert [call.response.headers["retry-after"] for call in calls[1:]] == ["1"] * 3
     assert calls[0].status == 200 and all(0.04 < call.seconds < 0.35 * SLOWNESS for call in calls[1:])
     assert calls[2].seconds < calls[1].seconds
 

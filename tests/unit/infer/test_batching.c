@@ -98,8 +98,8 @@ static void test_batch_agreement_is_compared(void **state)
         {"x", MD_DTYPE_FP32, 3, deep, 1, &y, 1, 1, false},
         {"x", MD_DTYPE_FP32, 1, plain, 1, &y, 1, 1, false},
         {"x", MD_DTYPE_FP32, 0, plain, 1, &y, 1, 1, false},
-        {"x", MD_DTYPE_FP32, 2, plain, 1, &z, 1, 1, false},
-        {"x", MD_DTYPE_FP32, 2, plain, 1, NULL, 0, 1, false},
+        {"x", MD_DTYPE_FP32, 2, plain, 1, &z, 1, 1, true},
+        {"x", MD_DTYPE_FP32, 2, plain, 1, NULL, 0, 1, true},
         {"x", MD_DTYPE_FP32, 2, plain, 1, &y, 1, 0, false},
     };
     struct md_tensor first_input = {

@@ -84,7 +84,7 @@ static void turn(struct fixture *fixture)
 /* --- what ran, as letters in order
  * ---------------------------------------------------------------------------------- */
 
-static char ran[64];
+static char ran[256];
 
 static void note(char letter)
 {
@@ -490,6 +490,55 @@ static void test_loop_coalesces_events_and_timers_but_no_tasks(void **state)
     md_loop_fd_remove(fixture->loop, &fd.fd);
 }
 
+static void test_loop_coalesces_shortly_where_somebody_is_in_a_hurry(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t least_ns = UINT64_MAX;
+
+    for (int i = 0; i < 10; i++) { /* each may be put off by others */
+        md_loop_note_patience(fixture->loop, MD_LOOP_COALESCE_NS);
+        uint64_t spent_ns = coalesced_ns(fixture);
+        least_ns = spent_ns < least_ns ? spent_ns : least_ns;
+    }
+    assert_in_range(least_ns, MD_LOOP_COALESCE_NS / 8, MD_LOOP_COALESCE_NS - 1);
+    for (int i = 0; i < 100; i++) {
+        (void)coalesced_ns(fixture);
+    }
+    assert_true(coalesced_ns(fixture) >= MD_LOOP_COALESCE_NS); /* nobody any more */
+}
+
+/* More is ready than a turn takes: the rest has waited as long, and does not wait again. */
+static void test_loop_behind_does_not_coalesce(void **state)
+{
+    enum { FDS = 100 };
+    static struct noted_fd fds[FDS];
+    static int pairs[FDS][2];
+    struct fixture *fixture = *state;
+    struct md_error err;
+
+    for (int i = 0; i < FDS; i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pairs[i]), 0);
+        fds[i] = (struct noted_fd){
+            .fd = {.fd = pairs[i][0], .ready = ready_noted}, .fixture = fixture, .reads = true};
+        assert_true(md_loop_fd_add(fixture->loop, &fds[i].fd, MD_LOOP_READ, &err));
+        assert_int_equal(write(pairs[i][1], "x", 1), 1);
+    }
+    clock_step_ns = 1000;
+    (void)coalesced_ns(fixture);
+    const uint64_t since_ns = md_loop_since_ns(fixture->loop);
+    assert_true(since_ns < md_loop_now_ns(fixture->loop));
+    (void)coalesced_ns(fixture);
+    assert_int_equal(md_loop_since_ns(fixture->loop), since_ns);
+    assert_true(md_loop_run_once(fixture->loop, 0, &err));
+    assert_int_equal(md_loop_since_ns(fixture->loop), md_loop_now_ns(fixture->loop));
+    for (int i = 0; i < FDS; i++) {
+        md_loop_fd_remove(fixture->loop, &fds[i].fd);
+        (void)close(pairs[i][0]);
+        (void)close(pairs[i][1]);
+    }
+    ran[0] = '\0';
+}
+
 static void test_loop_without_permission_does_not_spin(void **state)
 {
     struct fixture *fixture = *state;
@@ -746,6 +795,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_loop_spins_only_when_it_pays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_coalesces_events_and_timers_but_no_tasks, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_coalesces_shortly_where_somebody_is_in_a_hurry,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_loop_behind_does_not_coalesce, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loop_without_permission_does_not_spin, set_up,
                                         tear_down),
         cmocka_unit_test(test_loop_create_failures),

@@ -882,23 +882,29 @@ static void learn_all(struct queue *queue, const struct lesson *lessons, size_t 
     learn_all(queue, (const struct lesson[]){__VA_ARGS__}, \
               sizeof((const struct lesson[]){__VA_ARGS__}) / sizeof(struct lesson))
 
+/* As if so many batches of shape 0 had run, none of them for trial. */
+static void have_run_alike(struct queue *queue)
+{
+    queue->batcher.alike = queue->batcher.since_trial = MD_BATCHER_ALIKE;
+    queue->batcher.last_shape = 0;
+}
+
 static void test_batcher_makes_no_batch_in_vain(void **state)
 {
     struct queue *queue = queue_new();
 
     (void)state;
-    LEARN_ALL(queue, {1, 10 * MS}, {2, 19 * MS}, {4, 38 * MS}, {8, 75 * MS});
+    have_run_alike(queue);
+    LEARN_ALL(queue, {1, 10 * MS}, {2, 19 * MS}, {4, 38 * MS}, {8, 74 * MS});
     submit_all(queue, 0, 7);
     PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
-    LEARN_ALL(queue, {1, 10 * MS}, {2, 19 * MS}, {4, 39 * MS}, {8, 79 * MS});
+    LEARN_ALL(queue, {1, 10 * MS}, {2, 19 * MS}, {4, 39 * MS}, {8, 77 * MS}); /* and a gathering */
     submit_all(queue, 0, 7);
     PICK(queue, FULL, 0, 1); /* eight are two times four, four two times two */
-    LEARN_ALL(queue, {1, 9 * MS}, {2, 18 * MS}, {4, 39 * MS}, {8, 79 * MS});
+    LEARN_ALL(queue, {1, 9 * MS}, {2, 19 * MS}, {4, 39 * MS}, {8, 79 * MS});
     PICK(queue, IDLE, 2, 3, 4, 5, 6, 7); /* six are not known */
     submit_all(queue, 0, 3);
     PICK(queue, FULL, 0);
-    queue->waiters[3].deadline_ns = queue->now_ns + 39 * MS;
-    PICK(queue, IDLE, 1, 2, 3);
 }
 
 static void test_batcher_makes_the_batches_that_are_asked_for(void **state)
@@ -906,61 +912,96 @@ static void test_batcher_makes_the_batches_that_are_asked_for(void **state)
     struct queue *queue = queue_new();
 
     (void)state;
-    LEARN_ALL(queue, {1, 5 * MS}, {4, 20 * MS}, {8, 79 * MS});
+    have_run_alike(queue);
+    LEARN_ALL(queue, {1, 5 * MS}, {2, 11 * MS}, {4, 23 * MS}, {8, 79 * MS});
     queue->batcher.config.delay_ns = 1;
     submit_all(queue, 0, 7);
     PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
     queue->batcher.config.delay_ns = 0;
-    queue->batcher.config.preferred[0] = 8;
+    queue->batcher.config.preferred[0] = 6;
     queue->batcher.config.preferred_count = 1;
+    submit_all(queue, 0, 5);
+    PICK(queue, FULL, 0, 1, 2, 3, 4, 5);
+    queue->batcher.config.preferred[0] = 8; /* as large as may be: nothing is asked for */
     submit_all(queue, 0, 7);
-    PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
+    PICK(queue, FULL, 0);
 }
 
-/* All are in time in the whole; those of the second part would not be. */
+/* Times are kept by rows: of requests of several shapes they say nothing of one. */
+static void test_batcher_goes_by_times_of_one_shape(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    LEARN_ALL(queue, {1, 10 * MS}, {2, 21 * MS});
+    queue->waiters[0].shape = 7;
+    for (int i = 0; i < MD_BATCHER_ALIKE; i++) {
+        submit_all(queue, 1, 2);
+        PICK(queue, IDLE, 1, 2);
+    }
+    submit_all(queue, 1, 2);
+    PICK(queue, FULL, 1);
+    PICK(queue, IDLE, 2);
+    submit_all(queue, 0, 0);
+    PICK(queue, IDLE, 0);
+    queue->waiters[1].shape = queue->waiters[2].shape = 0;
+    submit_all(queue, 1, 2);
+    PICK(queue, IDLE, 1, 2);
+}
+
+/* In the whole all are in time; in two parts they may not be, where somebody comes between. */
 static void test_batcher_cuts_nobody_off_from_its_deadline(void **state)
 {
     struct queue *queue = queue_new();
 
     (void)state;
-    LEARN_ALL(queue, {1, 9 * MS}, {1, 11 * MS}, {2, 21 * MS}); /* two are 26 with their spread */
-    queue->waiters[1].deadline_ns = queue->now_ns + 27 * MS;
+    have_run_alike(queue);
+    LEARN_ALL(queue, {1, 9 * MS}, {2, 20 * MS}, {4, 40 * MS});
+    queue->waiters[1].deadline_ns = queue->now_ns + 41 * MS;
     submit_all(queue, 0, 1);
     PICK(queue, FULL, 0);
     PICK(queue, IDLE, 1);
-    queue->waiters[1].deadline_ns = queue->now_ns + 24 * MS;
+    queue->waiters[1].deadline_ns = queue->now_ns + 39 * MS;
     submit_all(queue, 0, 1);
     PICK(queue, IDLE, 0, 1);
+    queue->waiters[0].deadline_ns =
+        queue->now_ns + 25 * MS; /* what keeps it small stays as it is */
+    queue->waiters[1].deadline_ns = queue->now_ns + 100 * MS;
+    submit_all(queue, 0, 2);
+    PICK(queue, DEADLINE, 0, 1);
 }
 
 static void test_batcher_tries_sizes_that_are_not_known_well(void **state)
 {
     struct queue *queue = queue_new();
+    int tried = 0;
 
     (void)state;
-    md_learned_time_add(&queue->time, 1, 10 * MS);
+    have_run_alike(queue);
+    md_learned_time_add(&queue->time, 1, 8 * MS);
     for (int i = 0; i < MD_LEARNED_SETTLED; i++) {
         submit_all(queue, 0, 1);
         PICK(queue, IDLE, 0, 1); /* two are not known */
         md_learned_time_add(&queue->time, 2, 11 * MS);
     }
-    for (int i = 1; i < MD_LEARNED_SETTLED; i++) {
+    for (int i = 0; i < 10 * MD_BATCHER_TRIALS; i++) { /* one of so many */
         submit_all(queue, 0, 1);
-        PICK(queue, FULL, 0);
-        PICK(queue, IDLE, 1);
-        md_learned_time_add(&queue->time, 1, 10 * MS);
+        md_batcher_pick(&queue->batcher, &queue->time, queue->now_ns, &queue->choice);
+        md_learned_time_add(&queue->time, queue->choice.rows,
+                            queue->choice.rows == 1 ? 8 * MS : 11 * MS);
+        if (queue->choice.rows == 1) {
+            tried++;
+            PICK(queue, IDLE, 1);
+        }
     }
-    for (int i = 0; i < MD_LEARNED_STALE; i++) {
-        submit_all(queue, 0, 1);
-        PICK(queue, IDLE, 0, 1);
-        md_learned_time_add(&queue->time, 2, 11 * MS);
-    }
+    assert_int_equal(tried, MD_LEARNED_SETTLED - 1); /* they are known then */
+    learn(queue, 2, 11 * MS);
     submit_all(queue, 0, 1);
     PICK(queue, FULL, 0); /* it was long ago that one took that long */
     PICK(queue, IDLE, 1);
-    learn(queue, 1, 5 * MS);
+    learn(queue, 2, 8 * MS);
     submit_all(queue, 0, 1);
-    PICK(queue, IDLE, 0, 1); /* it was long ago that two took longer */
+    PICK(queue, IDLE, 0, 1); /* twice as long: not worth a try */
 }
 
 static void test_batcher_cuts_where_padding_costs_more(void **state)
@@ -969,32 +1010,42 @@ static void test_batcher_cuts_where_padding_costs_more(void **state)
 
     (void)state;
     queue->batcher.config.allowed[0] = 1;
-    queue->batcher.config.allowed[1] = 4;
+    queue->batcher.config.allowed[1] = 6;
     queue->batcher.config.allowed[2] = 8;
     queue->batcher.config.allowed_count = 3;
-    queue->batcher.config.preferred[0] = 3;
-    queue->batcher.config.preferred_count = 1;
-    LEARN_ALL(queue, {1, 3 * MS}, {4, 9 * MS}, {8, 16 * MS});
-    submit_all(queue, 0, 2);
-    PICK(queue, FULL, 0, 1, 2);
-    assert_int_equal(queue->choice.padding, 1);
-    queue->batcher.config.preferred[0] = 8;
-    submit_all(queue, 0, 4);
-    PICK(queue, FULL, 0, 1, 2, 3);
+    learn(queue, 1, 2 * MS);
+    learn(queue, 6, 12 * MS);
+    learn(queue, 8, 15 * MS); /* the others are not settled any more */
+    submit_all(queue, 0, 6);
+    PICK(queue, FULL, 0, 1, 2, 3, 4, 5);
     assert_int_equal(queue->choice.padding, 0);
-    PICK(queue, IDLE, 4);
-    submit_all(queue, 5, 10); /* 2 would have to be padded to 4 */
-    PICK(queue, IDLE, 5, 6, 7, 8, 9, 10);
-    assert_int_equal(queue->choice.padding, 2);
-    LEARN_ALL(queue, {1, 3 * MS}, {4, 9 * MS}, {8, 11 * MS});
-    submit_all(queue, 11, 15);
-    PICK(queue, IDLE, 11, 12, 13, 14, 15);
-    assert_int_equal(queue->choice.padding, 3);
-    LEARN_ALL(queue, {1, 3 * MS}, {4, 8 * MS}, {8, 16 * MS});
-    queue->waiters[16].rows = 5; /* cannot be cut */
+    PICK(queue, IDLE, 6);
+    submit_all(queue, 0, 7);
+    PICK(queue, FULL, 0, 1, 2, 3, 4, 5, 6, 7);
+    submit_all(queue, 0, 4); /* five are padded to six, as four would be */
+    PICK(queue, IDLE, 0, 1, 2, 3, 4);
+    LEARN_ALL(queue, {1, 2 * MS}, {6, 7 * MS}, {8, 8 * MS});
+    submit_all(queue, 0, 6);
+    PICK(queue, IDLE, 0, 1, 2, 3, 4, 5, 6);
+    assert_int_equal(queue->choice.padding, 1);
+    LEARN_ALL(queue, {1, 2 * MS}, {6, 12 * MS}, {8, 16 * MS});
+    queue->waiters[16].rows = 7; /* cannot be cut */
     submit_all(queue, 16, 16);
     PICK(queue, IDLE, 16);
-    assert_int_equal(queue->choice.padding, 3);
+    assert_int_equal(queue->choice.padding, 1);
+}
+
+static void test_batcher_without_times_only_pads(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    queue->batcher.config.allowed[0] = 1;
+    queue->batcher.config.allowed[1] = 8;
+    queue->batcher.config.allowed_count = 2;
+    submit_all(queue, 0, 2);
+    PICK(queue, IDLE, 0, 1, 2);
+    assert_int_equal(queue->choice.padding, 5);
 }
 
 static void test_batcher_counts_padding_in_times(void **state)
@@ -1067,9 +1118,11 @@ int main(void)
         cmocka_unit_test(test_batcher_pads_to_allowed_sizes),
         cmocka_unit_test(test_batcher_makes_no_batch_in_vain),
         cmocka_unit_test(test_batcher_makes_the_batches_that_are_asked_for),
+        cmocka_unit_test(test_batcher_goes_by_times_of_one_shape),
         cmocka_unit_test(test_batcher_cuts_nobody_off_from_its_deadline),
         cmocka_unit_test(test_batcher_tries_sizes_that_are_not_known_well),
         cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),
+        cmocka_unit_test(test_batcher_without_times_only_pads),
         cmocka_unit_test(test_batcher_counts_padding_in_times),
         cmocka_unit_test(test_batcher_names_its_starts),
     };

@@ -66,8 +66,22 @@ static void test_learned_time_is_settled_by_runs_of_late(void **state)
     assert_true(md_learned_time_is_settled(&time, 2));
     learn(&time, 3, 1000, MD_LEARNED_STALE);
     assert_false(md_learned_time_is_settled(&time, 2));
-    learn(&time, 2, 1000, 1);
+    learn(&time, 2, 1080, 1);
     assert_true(md_learned_time_is_settled(&time, 2));
+    assert_int_equal(md_learned_time_mean(&time, 2), 1010);
+}
+
+static void test_learned_time_after_long_forgets_a_bad_time(void **state)
+{
+    struct md_learned_time time = {0};
+
+    (void)state;
+    learn(&time, 2, 1000, 20);
+    learn(&time, 3, 1000, MD_LEARNED_STALE);
+    learn(&time, 2, 700, 1);
+    assert_int_equal(md_learned_time_mean(&time, 2), 700);
+    learn(&time, 2, 620, 1);
+    assert_int_equal(md_learned_time_mean(&time, 2), 690);
 }
 
 static void test_learned_time_follows_a_change(void **state)
@@ -155,9 +169,9 @@ static void test_learned_time_of_unseen_sizes(void **state)
     struct md_learned_time time = {0};
 
     (void)state;
-    learn(&time, 4, 4000, 100);
-    learn(&time, 8, 8000, 100);
-    learn(&time, 16, 6000, 100);
+    learn(&time, 4, 4000, 20);
+    learn(&time, 8, 8000, 20);
+    learn(&time, 16, 6000, 20);
     for (size_t i = 0; i < MD_COUNT_OF(cases); i++) {
         assert_int_equal(md_learned_time_mean(&time, cases[i].rows), cases[i].mean_ns);
     }
@@ -274,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_learned_time_of_equal_runs_is_what_they_took),
         cmocka_unit_test(test_learned_time_is_the_fastest_of_the_first_runs),
         cmocka_unit_test(test_learned_time_is_settled_by_runs_of_late),
+        cmocka_unit_test(test_learned_time_after_long_forgets_a_bad_time),
         cmocka_unit_test(test_learned_time_follows_a_change),
         cmocka_unit_test(test_learned_time_one_outlier_counts_little),
         cmocka_unit_test(test_learned_time_outlier_among_the_first_counts_little),
