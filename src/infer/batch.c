@@ -285,7 +285,7 @@ void md_batch_run(struct md_instance *instance)
 /* --- between runs -------------------- */
 
 /* The first run of a batch is learned from, unless it was cut short: then only that it takes longer
- * than was thought, or, where nothing is known, that several did not end in time. */
+ * than was thought. */
 static void learn(struct md_instance *instance, uint64_t spent_ns)
 {
     bool answered = false, cancelled = false;
@@ -298,8 +298,7 @@ static void learn(struct md_instance *instance, uint64_t spent_ns)
         cancelled |= instance->slots[i].turn == MD_SLOT_CANCELLED;
     }
     instance->learn_ns = spent_ns;
-    bool longer = cancelled && spent_ns > instance->expected_ns &&
-                  (instance->expected_ns || ++instance->cut_runs >= MD_LEARNED_SETTLED);
+    bool longer = cancelled && instance->expected_ns && spent_ns > instance->expected_ns;
     instance->learn_rows = (answered && !cancelled) || longer ? instance->run_rows : 0;
 }
 

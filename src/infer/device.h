@@ -55,7 +55,6 @@ struct md_instance {
     uint64_t expected_end_ns; /* when it should end */
     struct md_learned_time time;
     uint32_t learned_runs; /* inline: only some of them are learned from */
-    uint32_t cut_runs;     /* that did not end in time while nothing was known of their size */
 
     /* owner: whoever runs the batch */
     uint32_t count;                /* requests of the batch */

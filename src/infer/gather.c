@@ -10,19 +10,6 @@
 
 enum { DATA_ALIGNMENT = 64 };
 
-static bool same_outputs(const struct md_request *a, const struct md_request *b)
-{
-    if (a->output_count != b->output_count) {
-        return false;
-    }
-    for (size_t i = 0; i < a->output_count; i++) {
-        if (!md_str_eq(a->outputs[i], b->outputs[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 bool md_gather_has_rows(const struct md_request *request)
 {
     for (size_t i = 0; i < request->input_count; i++) {
@@ -147,22 +134,74 @@ static void carve_data(struct carver *carver, const struct md_instance *instance
     }
 }
 
+/* Whether one before this in the run wants the output. */
+static bool was_wanted(const struct md_instance *instance, const struct md_request *request,
+                       struct md_str name)
+{
+    const struct md_request *other;
+
+    for (uint32_t at = 0; (other = next_of_run(instance, &at)) != request;) {
+        for (size_t i = 0; i < other->output_count; i++) {
+            if (md_str_eq(other->outputs[i], name)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The outputs that somebody wants, once each; 0: somebody wants all. */
+static uint32_t count_outputs(const struct md_instance *instance)
+{
+    const struct md_request *request;
+    uint32_t count = 0;
+
+    for (uint32_t at = 0; (request = next_of_run(instance, &at));) {
+        if (!request->output_count) {
+            return 0;
+        }
+        for (size_t i = 0; i < request->output_count; i++) {
+            count += !was_wanted(instance, request, request->outputs[i]);
+        }
+    }
+    return count;
+}
+
+static void carve_outputs(struct carver *carver, struct md_instance *instance)
+{
+    const uint32_t count = count_outputs(instance);
+    const char **names = carve(carver, count * sizeof *names, sizeof(uint64_t));
+    const struct md_request *request;
+
+    for (uint32_t at = 0, k = 0; k < count && (request = next_of_run(instance, &at));) {
+        for (size_t i = 0; i < request->output_count; i++) {
+            if (was_wanted(instance, request, request->outputs[i])) {
+                continue;
+            }
+            const char *name = carve_name(carver, request->outputs[i]);
+            if (names) {
+                names[k] = name;
+            }
+            k++;
+        }
+    }
+    instance->batch.output_count = count;
+    instance->batch.output_names = names;
+}
+
 /* Everything, in the order in which it lies. */
 static void carve_batch(struct carver *carver, struct md_instance *instance, uint32_t padding)
 {
     uint32_t at = 0;
     int64_t rows = padding;
     const struct md_request *first = next_of_run(instance, &at);
-    size_t output_count = first->output_count; /* 0: all, also where they want different ones */
     struct modeld_tensor *inputs =
         carve(carver, first->input_count * sizeof *inputs, sizeof(uint64_t));
 
     for (const struct md_request *request = first; request; request = next_of_run(instance, &at)) {
-        output_count = same_outputs(request, first) ? output_count : 0;
         rows += request->waiter.rows;
         instance->batch.request_count++;
     }
-    const char **names = carve(carver, output_count * sizeof *names, sizeof(uint64_t));
     for (size_t i = 0; i < first->input_count; i++) {
         const struct md_tensor *input = &first->inputs[i];
         int64_t *shape = carve(carver, input->rank * sizeof *shape, sizeof(uint64_t));
@@ -179,19 +218,12 @@ static void carve_batch(struct carver *carver, struct md_instance *instance, uin
             inputs[i].name = name;
         }
     }
-    for (size_t i = 0; i < output_count; i++) {
-        const char *name = carve_name(carver, first->outputs[i]);
-        if (names) {
-            names[i] = name;
-        }
-    }
+    carve_outputs(carver, instance);
     for (size_t i = 0; i < first->input_count; i++) {
         carve_data(carver, instance, i, padding, inputs ? &inputs[i] : NULL);
     }
     instance->batch.input_count = (uint32_t)first->input_count;
     instance->batch.inputs = inputs;
-    instance->batch.output_count = (uint32_t)output_count;
-    instance->batch.output_names = names;
 }
 
 static void prepare(struct md_instance *instance, uint32_t padding)
@@ -248,7 +280,8 @@ bool md_gather_inputs(struct md_instance *instance, uint32_t padding)
     carve_batch(&carver, instance, padding);
     for (uint32_t at = 0; (request = next_of_run(instance, &at));) {
         request->gather_block = block;
-        request->chooses_outputs = request->output_count && !instance->batch.output_count;
+        request->chooses_outputs =
+            request->output_count && request->output_count != instance->batch.output_count;
     }
     instance->gathered = block;
     return true;

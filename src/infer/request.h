@@ -140,7 +140,7 @@ struct md_request {
     enum md_late late;             /* home loop */
     struct md_tensor *gathered;    /* while it runs in a gathered batch: its part of each input */
     struct md_block *gather_block; /* borrow: where that lies */
-    bool chooses_outputs;          /* the batch has outputs that it does not want, or their order */
+    bool chooses_outputs;          /* others of its batch want what it does not */
     struct md_instance *instance;  /* while RUNNING */
     modeld_request handle;         /* while RUNNING: the backend's name for it */
     struct md_loop_task task;      /* carries the end to the home loop */

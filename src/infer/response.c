@@ -290,58 +290,43 @@ static bool take_output(struct md_request *request, struct md_arena *arena,
     return check_output(request, tensor, err);
 }
 
-/* Where an output goes; `count`: nowhere, others of the batch want it. */
-static size_t place_of(const struct md_request *request, const char *name, size_t count)
+static bool wants(const struct md_request *request, const char *name)
 {
-    size_t place = 0;
+    size_t i = 0;
 
-    while (name && place < count && !md_str_eq_c(request->outputs[place], name)) {
-        place++;
+    while (i < request->output_count && !md_str_eq_c(request->outputs[i], name)) {
+        i++;
     }
-    return place; /* one without a name anywhere: it is refused */
-}
-
-/* Of outputs that were chosen from more: whether all are there. */
-static bool check_chosen(const struct md_request *request, const struct md_response *response,
-                         struct md_error *err)
-{
-    for (size_t i = 0; i < response->output_count; i++) {
-        if (!response->outputs[i].name.ptr) {
-            return md_error_set(err, MD_REASON_BACKEND, "model '%s' gave no output '%s'",
-                                request->target->model_name.ptr, request->outputs[i].ptr);
-        }
-    }
-    return true;
+    return i < request->output_count;
 }
 
 bool md_response_take(struct md_request *request, struct md_arena *arena,
                       const struct modeld_response *response, struct md_response *out,
                       struct md_error *err)
 {
-    const bool chooses = request->chooses_outputs;
     struct md_error ignored;
     bool ok = true;
 
     if (!check_list(request->target, response, err)) {
         return false;
     }
-    out->output_count = chooses ? request->output_count : response->output_count;
-    out->outputs = md_arena_calloc(arena, out->output_count, sizeof *out->outputs);
+    out->outputs = md_arena_calloc(arena, response->output_count, sizeof *out->outputs);
+    out->output_count = 0;
     if (!out->outputs) {
         ok = md_error_no_memory(err, "a response");
     }
     for (uint32_t i = 0; i < response->output_count; i++) {
         const struct modeld_output *output = output_at(response, i);
-        size_t place = chooses ? place_of(request, output->tensor.name, out->output_count) : i;
         struct md_tensor scratch;
-        if (place == out->output_count) {
+        if (request->chooses_outputs && output->tensor.name &&
+            !wants(request, output->tensor.name)) {
             release_output(output);
             continue;
         }
-        struct md_tensor *tensor = out->outputs ? &out->outputs[place] : &scratch;
+        struct md_tensor *tensor = out->outputs ? &out->outputs[out->output_count++] : &scratch;
         if (!take_output(request, arena, output, tensor, ok ? err : &ignored)) {
             ok = false;
         }
     }
-    return ok && (!chooses || check_chosen(request, out, err));
+    return ok;
 }

@@ -9,8 +9,9 @@
 
 /* Fills out->outputs: descriptions and small copies in `arena`, large memory counted against the
  * bound on bytes in flight and released when the arena is reset. All that the backend hands over is
- * taken, or released when something is wrong: a list that cannot be walked, outputs that contradict
- * themselves or the target (BACKEND), no memory (OUT_OF_MEMORY, INFLIGHT_BYTES). */
+ * taken, or released when nobody wants it or something is wrong: a list that cannot be walked,
+ * outputs that contradict themselves or the target (BACKEND), no memory (OUT_OF_MEMORY,
+ * INFLIGHT_BYTES). */
 bool md_response_take(struct md_request *request, struct md_arena *arena,
                       const struct modeld_response *response, struct md_response *out,
                       struct md_error *err) MD_MUST_CHECK;

@@ -141,8 +141,10 @@ enum md_late md_device_expire(struct md_device *device, struct md_request *reque
     if (rejected) {
         (void)md_submit_refuse(target, &request->error);
     }
-    /* one that was delayed has moved, which nobody says */
-    const enum md_wake wake = given_up || rejected || target->is_deferred
+    /* one with the action DELAY has moved, which nobody says */
+    const bool may_have_moved =
+        target->scheduler.length && target->scheduler.batcher.config.delay_ns;
+    const enum md_wake wake = given_up || rejected || may_have_moved
                                   ? md_dispatch_reconsider(device, target)
                                   : MD_WAKE_NOBODY;
     pthread_mutex_unlock(&device->mutex);

@@ -69,7 +69,7 @@ struct md_loop {
     unsigned spin_after;      /* that many earn a spin; doubles with each spin in vain */
     bool coalesces;           /* the next events come together */
     uint64_t coalesce_ns;     /* for so long, at most MD_LOOP_COALESCE_NS */
-    bool is_behind;           /* there were more events than a turn takes */
+    bool is_behind;           /* there may be more events than a turn takes */
     struct md_loop_fd wakeup_fd;
 
     /* shared */
@@ -394,9 +394,7 @@ static int wait(struct md_loop *loop, struct md_os_event *events, int timeout_ms
         n = block(loop, events, timeout_ms);
     }
     loop->now_ns = md_clock_monotonic_ns();
-    if (!loop->is_behind) {
-        loop->since_ns = sleeps_deaf ? looked_ns : loop->now_ns;
-    }
+    loop->since_ns = sleeps_deaf ? looked_ns : loop->now_ns;
     loop->is_behind = n == EVENTS_A_TURN;
     learn(loop, n, events);
     return n;

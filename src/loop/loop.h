@@ -110,8 +110,8 @@ void md_loop_fd_remove(struct md_loop *loop,
                        struct md_loop_fd *fd); /* `ready` is not called after this */
 
 uint64_t md_loop_now_ns(const struct md_loop *loop); /* monotonic time of this turn */
-/* The earliest time at which what this turn finds may have come on a connection that was there:
- * now, but after md_loop_coalesce. For times that a peer counts from when it has sent something. */
+/* The earliest time at which what this turn finds may have come: now, but where it has coalesced
+ * since it last looked. For times that a peer counts from when it has sent something. */
 uint64_t md_loop_since_ns(const struct md_loop *loop);
 unsigned md_loop_index(const struct md_loop *loop);
 struct md_pool *md_loop_pool(struct md_loop *loop);

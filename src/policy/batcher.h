@@ -46,7 +46,7 @@ enum {
     MD_BATCHER_MARGIN_NS = 2000000,
     MD_BATCHER_MARGIN_PART = 16,
     MD_BATCHER_REFUSALS = 32,
-    MD_BATCHER_ALIKE = 16, /* batches in a row of one shape: their times are those of the shape */
+    MD_BATCHER_ALIKE = 16, /* so many followed one of their shape: their times are the shape's */
     MD_BATCHER_TRIALS = 8,
 };
 

@@ -257,9 +257,9 @@ static bool goes_by_times(const struct md_batcher *batcher, const struct md_lear
            md_batcher_is_settled(config, time, batch->rows);
 }
 
-/* Whether two parts take no longer than all together, and the gathering. Where the time of the
- * first is not well known that is tried now and then, unless even less has never taken much less.
- */
+/* Whether two parts take no longer than all together, and the gathering; or less than what is
+ * padded. What is not well known is tried now and then: all of what would be padded, else the first
+ * part, unless even less has never taken much less. */
 static bool parts_are_as_fast(struct md_batcher *batcher, const struct md_learned_time *time,
                               const struct forming *batch, uint32_t first_rows)
 {
@@ -268,13 +268,17 @@ static bool parts_are_as_fast(struct md_batcher *batcher, const struct md_learne
     uint64_t parts_ns = md_clock_later(md_batcher_mean(config, time, first_rows),
                                        md_batcher_mean(config, time, batch->rows - first_rows));
 
+    bool may_try = batcher->since_trial >= MD_BATCHER_TRIALS;
+
     if (is_padded(config, batch)) {
-        return parts_ns < whole_ns;
+        bool tries_whole = may_try && !md_batcher_is_settled(config, time, batch->rows);
+        batcher->since_trial = tries_whole ? 0 : batcher->since_trial;
+        return parts_ns < whole_ns && !tries_whole;
     }
     if (md_batcher_is_settled(config, time, first_rows)) {
         return parts_ns <= md_clock_later(whole_ns, whole_ns / GATHERING_PART);
     }
-    if (batcher->since_trial < MD_BATCHER_TRIALS ||
+    if (!may_try ||
         md_learned_time_low(time, first_rows > 1 ? first_rows - 1 : 1) > whole_ns / 8 * 7) {
         return false;
     }
@@ -284,18 +288,19 @@ static bool parts_are_as_fast(struct md_batcher *batcher, const struct md_learne
 
 /*
  * Where two parts take no longer than all of them together, or less than what is padded, the first
- * runs: it has its answers sooner, and the others, if nobody comes between, no later. Deadlines are
- * not risked for that: there is to be time enough for others between, or for a trial that takes
- * longer.
+ * runs: it has its answers sooner, and the others, if nobody comes between, no later. Limits are
+ * not risked for that: nobody who waits is to have one so soon that others between, or a trial that
+ * takes longer, would matter.
  */
 static void cut_to_part(struct md_batcher *batcher, const struct md_learned_time *time,
                         uint64_t now_ns, struct forming *batch, struct md_batch_choice *choice)
 {
     const struct md_batcher_config *config = &batcher->config;
     uint64_t high_ns = md_batcher_high(config, time, batch->rows);
+    uint64_t end_ns = md_clock_later(now_ns, md_clock_later(high_ns, high_ns));
     uint32_t count, rows;
 
-    if (md_clock_later(now_ns, md_clock_later(high_ns, high_ns)) > batch->deadline_ns) {
+    if (batcher->earliest && batcher->earliest->heap.limit_ns < end_ns) {
         return;
     }
     while (batch->count > 1 && (is_padded(config, batch) || goes_by_times(batcher, time, batch)) &&

@@ -7,7 +7,8 @@
 #include "codec/json.h"
 
 static const char out_of_service_reason[] =
-    "every instance is out of service: their executions go on beyond modeld_execution_timeout_ms";
+    "every instance is out of service: an execution takes, or took, longer than "
+    "modeld_execution_timeout_ms";
 
 /* What the index says of a version; true: it serves. */
 static bool describe(const struct md_version *version, struct md_oip_index_entry *entry)

@@ -507,7 +507,7 @@ static void test_loop_coalesces_shortly_where_somebody_is_in_a_hurry(void **stat
     assert_true(coalesced_ns(fixture) >= MD_LOOP_COALESCE_NS); /* nobody any more */
 }
 
-/* More is ready than a turn takes: the rest has waited as long, and does not wait again. */
+/* More is ready than a turn takes: the rest does not wait again. */
 static void test_loop_behind_does_not_coalesce(void **state)
 {
     enum { FDS = 100 };
@@ -525,11 +525,8 @@ static void test_loop_behind_does_not_coalesce(void **state)
     }
     clock_step_ns = 1000;
     (void)coalesced_ns(fixture);
-    const uint64_t since_ns = md_loop_since_ns(fixture->loop);
-    assert_true(since_ns < md_loop_now_ns(fixture->loop));
-    (void)coalesced_ns(fixture);
-    assert_int_equal(md_loop_since_ns(fixture->loop), since_ns);
-    assert_true(md_loop_run_once(fixture->loop, 0, &err));
+    assert_true(md_loop_since_ns(fixture->loop) < md_loop_now_ns(fixture->loop));
+    assert_true(coalesced_ns(fixture) < MD_LOOP_COALESCE_NS);
     assert_int_equal(md_loop_since_ns(fixture->loop), md_loop_now_ns(fixture->loop));
     for (int i = 0; i < FDS; i++) {
         md_loop_fd_remove(fixture->loop, &fds[i].fd);

@@ -1035,6 +1035,52 @@ static void test_batcher_cuts_where_padding_costs_more(void **state)
     assert_int_equal(queue->choice.padding, 1);
 }
 
+/* Eight are believed to take as long as eight times one: only who runs them sees that it is not so.
+ */
+static void test_batcher_tries_what_would_be_padded(void **state)
+{
+    struct queue *queue = queue_new();
+    int runs = 0;
+
+    (void)state;
+    queue->batcher.config.allowed[0] = 1;
+    queue->batcher.config.allowed[1] = 8;
+    queue->batcher.config.allowed_count = 2;
+    learn(queue, 1, 10 * MS);
+    do {
+        submit_all(queue, 0, 1);
+        md_batcher_pick(&queue->batcher, &queue->time, queue->now_ns, &queue->choice);
+        if (queue->choice.rows == 1) {
+            PICK(queue, IDLE, 1);
+        }
+    } while (queue->choice.rows == 1 && ++runs < 100);
+    assert_in_range(runs, 1, MD_BATCHER_TRIALS);
+    learn(queue, 8, 11 * MS);
+    submit_all(queue, 0, 1);
+    PICK(queue, IDLE, 0, 1);
+}
+
+/* Those behind, too: it is the device's time that a part may take longer. */
+static void test_batcher_cuts_nobody_behind_off_from_its_limit(void **state)
+{
+    struct queue *queue = queue_new();
+
+    (void)state;
+    have_run_alike(queue);
+    queue->batcher.config.max_rows = 2;
+    LEARN_ALL(queue, {1, 9 * MS}, {2, 20 * MS});
+    submit_all(queue, 0, 1);
+    queue->batcher.one.policy.timeout_ns = 39 * MS;
+    submit_all(queue, 2, 2);
+    PICK(queue, FULL, 0, 1);
+    PICK(queue, IDLE, 2);
+    queue->batcher.one.policy.timeout_ns = 0;
+    submit_all(queue, 0, 1);
+    queue->batcher.one.policy.timeout_ns = 41 * MS;
+    submit_all(queue, 2, 2);
+    PICK(queue, FULL, 0);
+}
+
 static void test_batcher_without_times_only_pads(void **state)
 {
     struct queue *queue = queue_new();
@@ -1122,6 +1168,8 @@ int main(void)
         cmocka_unit_test(test_batcher_cuts_nobody_off_from_its_deadline),
         cmocka_unit_test(test_batcher_tries_sizes_that_are_not_known_well),
         cmocka_unit_test(test_batcher_cuts_where_padding_costs_more),
+        cmocka_unit_test(test_batcher_tries_what_would_be_padded),
+        cmocka_unit_test(test_batcher_cuts_nobody_behind_off_from_its_limit),
         cmocka_unit_test(test_batcher_without_times_only_pads),
         cmocka_unit_test(test_batcher_counts_padding_in_times),
         cmocka_unit_test(test_batcher_names_its_starts),
