@@ -112,7 +112,7 @@ struct md_exchange {
     struct md_str body;
 
     uint64_t begin_ns; /* the earliest time its first byte may have come */
-    uint64_t body_ns;  /* last byte of the body seen */
+    uint64_t body_ns;  /* last byte of the body seen; of a stream's newest message as begin_ns */
     const char *peer;  /* who asks: "127.0.0.1:4711", "[::1]:4711", "unix:"; "" once it has gone */
     bool over_unix_socket; /* as the listener knows */
     struct md_log_context

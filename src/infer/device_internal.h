@@ -97,7 +97,8 @@ const struct md_learned_time *md_dispatch_fastest(const struct md_target *target
 /* The target's queue or idle instances have changed: it takes part in turns, or not. */
 void md_dispatch_review(struct md_device *device, struct md_target *target);
 void md_dispatch_undefer(struct md_device *device, struct md_target *target);
-/* Who waits has changed, other than by somebody new: a batch that is deferred is decided anew. */
+/* Who waits has changed: what runs next, also a batch that is deferred, is decided anew. Says who
+ * is to be woken for it. */
 enum md_wake md_dispatch_reconsider(struct md_device *device, struct md_target *target);
 void md_dispatch_idle(struct md_instance *instance);
 struct md_instance *md_dispatch_idle_pop(struct md_target *target); /* there is one */

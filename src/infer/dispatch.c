@@ -361,13 +361,9 @@ enum md_wake md_dispatch_sleeper(struct md_device *device, const struct md_targe
 
 enum md_wake md_dispatch_reconsider(struct md_device *device, struct md_target *target)
 {
-    const bool was_deferred = target->is_deferred;
-
     md_dispatch_undefer(device, target);
     md_dispatch_review(device, target);
-    return was_deferred || (target->has_bound && target->scheduler.length)
-               ? md_dispatch_sleeper(device, target)
-               : MD_WAKE_NOBODY;
+    return target->scheduler.length ? md_dispatch_sleeper(device, target) : MD_WAKE_NOBODY;
 }
 
 void md_dispatch_wake(struct md_device *device, enum md_wake wake)

@@ -134,55 +134,44 @@ static void carve_data(struct carver *carver, const struct md_instance *instance
     }
 }
 
-/* Whether one before this in the run wants the output. */
-static bool was_wanted(const struct md_instance *instance, const struct md_request *request,
-                       struct md_str name)
+/* Whether one before this in the run names the output. */
+static bool is_named_before(const struct md_instance *instance, const struct md_request *request,
+                            struct md_str name)
 {
     const struct md_request *other;
+    uint32_t at = 0;
 
-    for (uint32_t at = 0; (other = next_of_run(instance, &at)) != request;) {
-        for (size_t i = 0; i < other->output_count; i++) {
-            if (md_str_eq(other->outputs[i], name)) {
-                return true;
-            }
+    while ((other = next_of_run(instance, &at)) != request) {
+        if (md_request_names_output(other, name)) {
+            return true;
         }
     }
     return false;
 }
 
-/* The outputs that somebody wants, once each; 0: somebody wants all. */
-static uint32_t count_outputs(const struct md_instance *instance)
-{
-    const struct md_request *request;
-    uint32_t count = 0;
-
-    for (uint32_t at = 0; (request = next_of_run(instance, &at));) {
-        if (!request->output_count) {
-            return 0;
-        }
-        for (size_t i = 0; i < request->output_count; i++) {
-            count += !was_wanted(instance, request, request->outputs[i]);
-        }
-    }
-    return count;
-}
-
+/* The outputs that somebody names, once each; of none where somebody wants all. */
 static void carve_outputs(struct carver *carver, struct md_instance *instance)
 {
-    const uint32_t count = count_outputs(instance);
-    const char **names = carve(carver, count * sizeof *names, sizeof(uint64_t));
     const struct md_request *request;
+    size_t most = 0;
+    uint32_t count = 0;
 
-    for (uint32_t at = 0, k = 0; k < count && (request = next_of_run(instance, &at));) {
+    for (uint32_t at = 0; (request = next_of_run(instance, &at)); most += request->output_count) {
+        if (!request->output_count) {
+            return;
+        }
+    }
+    const char **names = carve(carver, most * sizeof *names, sizeof(uint64_t));
+    for (uint32_t at = 0; (request = next_of_run(instance, &at));) {
         for (size_t i = 0; i < request->output_count; i++) {
-            if (was_wanted(instance, request, request->outputs[i])) {
+            if (is_named_before(instance, request, request->outputs[i])) {
                 continue;
             }
             const char *name = carve_name(carver, request->outputs[i]);
             if (names) {
-                names[k] = name;
+                names[count] = name;
             }
-            k++;
+            count++;
         }
     }
     instance->batch.output_count = count;

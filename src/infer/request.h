@@ -169,6 +169,8 @@ void md_request_init(struct md_request *request, struct md_target *target, struc
  * Sets rows. Errors are INVALID_ARGUMENT with the field's sentences. */
 bool md_request_check(struct md_request *request, struct md_error *err) MD_MUST_CHECK;
 bool md_request_check_outputs(const struct md_request *request, struct md_error *err) MD_MUST_CHECK;
+/* Whether it is among the outputs that the request names; a request that wants all names none. */
+bool md_request_names_output(const struct md_request *request, struct md_str name);
 /* Puts the request's id before a sentence on it as a whole, as the field does. Returns false. */
 bool md_request_name(const struct md_request *request, struct md_error *err);
 

@@ -234,6 +234,16 @@ bool md_request_check(struct md_request *request, struct md_error *err)
     return md_request_name(request, err);
 }
 
+bool md_request_names_output(const struct md_request *request, struct md_str name)
+{
+    size_t i = 0;
+
+    while (i < request->output_count && !md_str_eq(request->outputs[i], name)) {
+        i++;
+    }
+    return i < request->output_count;
+}
+
 bool md_request_check_outputs(const struct md_request *request, struct md_error *err)
 {
     const struct md_target *target = request->target;

@@ -290,16 +290,6 @@ static bool take_output(struct md_request *request, struct md_arena *arena,
     return check_output(request, tensor, err);
 }
 
-static bool wants(const struct md_request *request, const char *name)
-{
-    size_t i = 0;
-
-    while (i < request->output_count && !md_str_eq_c(request->outputs[i], name)) {
-        i++;
-    }
-    return i < request->output_count;
-}
-
 bool md_response_take(struct md_request *request, struct md_arena *arena,
                       const struct modeld_response *response, struct md_response *out,
                       struct md_error *err)
@@ -319,7 +309,7 @@ bool md_response_take(struct md_request *request, struct md_arena *arena,
         const struct modeld_output *output = output_at(response, i);
         struct md_tensor scratch;
         if (request->chooses_outputs && output->tensor.name &&
-            !wants(request, output->tensor.name)) {
+            !md_request_names_output(request, md_str_of(output->tensor.name))) {
             release_output(output);
             continue;
         }

@@ -113,7 +113,7 @@ static void run_inline(struct md_request *request, struct md_instance *instance)
 }
 
 /* mutex held */
-static bool enqueue(struct md_device *device, struct md_request *request)
+static bool enqueue(struct md_request *request)
 {
     struct md_target *target = request->target;
     struct md_forecast forecast;
@@ -126,14 +126,9 @@ static bool enqueue(struct md_device *device, struct md_request *request)
     if (has_deadline) {
         make_forecast(target, request->queued_ns, &forecast);
     }
-    if (!target->scheduler.ops->submit(&target->scheduler, &request->waiter, &target->typical->time,
-                                       has_deadline ? &forecast : NULL, request->queued_ns,
-                                       &request->error)) {
-        return false;
-    }
-    md_dispatch_undefer(device, target);
-    md_dispatch_review(device, target);
-    return true;
+    return target->scheduler.ops->submit(&target->scheduler, &request->waiter,
+                                         &target->typical->time, has_deadline ? &forecast : NULL,
+                                         request->queued_ns, &request->error);
 }
 
 /* others_wait: it is too much that comes, not this one that asks too much. */
@@ -165,13 +160,13 @@ uint64_t md_device_submit(struct md_device *device, struct md_request *request)
         run_inline(request, instance);
         return 0;
     }
-    const bool ok = enqueue(device, request), others_wait = target->scheduler.length > 0;
+    const bool ok = enqueue(request), others_wait = target->scheduler.length > 0;
     if (!ok) {
         pthread_mutex_unlock(&device->mutex);
         refuse(request, others_wait);
         return 0;
     }
-    const enum md_wake wake = md_dispatch_sleeper(device, target);
+    const enum md_wake wake = md_dispatch_reconsider(device, target);
     const uint64_t limit_ns = md_service_limit(request);
     pthread_mutex_unlock(&device->mutex);
     md_dispatch_wake(device, wake);

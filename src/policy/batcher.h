@@ -132,7 +132,7 @@ struct md_batcher {
     uint64_t arrivals;     /* numbers that were given */
     uint64_t refused_rows; /* by the prediction, since a batch was started */
     uint32_t refusals;     /* because of learned times alone, since a batch was started */
-    uint32_t since_trial;  /* batches since a part was tried; wraps, as the next */
+    uint32_t since_trial;  /* batches since a size was tried; wraps, as the next */
     uint32_t alike;        /* batches in a row with the shape of the last */
     uint64_t last_shape;
 };

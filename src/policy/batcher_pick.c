@@ -267,7 +267,6 @@ static bool parts_are_as_fast(struct md_batcher *batcher, const struct md_learne
     uint64_t whole_ns = md_batcher_mean(config, time, batch->rows);
     uint64_t parts_ns = md_clock_later(md_batcher_mean(config, time, first_rows),
                                        md_batcher_mean(config, time, batch->rows - first_rows));
-
     bool may_try = batcher->since_trial >= MD_BATCHER_TRIALS;
 
     if (is_padded(config, batch)) {
